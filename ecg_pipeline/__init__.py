@@ -1,0 +1,1 @@
+"""From hospital XML to an audited ECG foundation model."""

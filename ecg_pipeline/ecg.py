@@ -1,0 +1,52 @@
+"""The vocabulary: leads, units, the shape legend, and one ECG as it was recorded.
+
+Shape legend, used in every docstring of the project:
+N records, L leads, T samples, P patches, D width, V vocabulary, H W pixels.
+Names carry their unit: `_mv` millivolts, `_hz` hertz, `_ms` milliseconds, `_px` pixels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+"""The twelve standard leads in their clinical order."""
+
+INDEPENDENT_LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
+"""The eight leads that a cart stores and the paper plots; the other four are linear combinations of I and II."""
+
+Progress = Callable[[int, int], None]
+"""Told (done, total) as long work goes on."""
+
+
+def silent(done: int, total: int) -> None:
+    """The progress that tells nobody."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ecg:
+    """One ECG as recorded: counts and what turns them into millivolts, with what the file says of it.
+
+    counts: (L, T) int16, baseline removed. Millivolts = counts * microvolts_per_count[:, None] / 1000.
+    patient_id is the hospital's own identifier: it never leaves `records`, which replaces it by a keyed pseudonym.
+    """
+
+    counts: NDArray[np.int16]
+    leads: tuple[str, ...]
+    microvolts_per_count: tuple[float, ...]
+    sampling_hz: int
+    patient_id: str | None = None
+    acquired_at: datetime | None = None
+    age_years: float | None = None
+    sex: str | None = None
+    site_name: str | None = None
+    device: str | None = None
+    fold: int | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the recording."""
+        return self.counts.shape[1] / self.sampling_hz

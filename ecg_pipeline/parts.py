@@ -1,0 +1,129 @@
+"""Arrays in parts: a Zarr v3 group that holds one array, one shard, a part.
+
+A part is the unit of work, of ownership and of resumption: up to 1,024 consecutive ECGs of a site, fixed when the
+waveform store is made and kept through filtering, rendering and tokenising. One process writes a part, under a
+temporary name that is renamed when whole, so no shard ever has two writers and a killed stage goes on at its first
+missing part. `index.parquet` beside the group says which record stands where.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
+
+from ecg_pipeline.files import write_json, write_parquet
+
+
+def part_name(part: int) -> str:
+    """Name of a part's array inside its group, ordered as the parts are."""
+    return f"part_{part:05d}"
+
+
+def open_group(path: Path) -> None:
+    """Make `path` a Zarr v3 group. Writing it again changes nothing."""
+    if not (path / "zarr.json").exists():
+        write_json(path / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": {}})
+
+
+def write_array(path: Path, array: NDArray, chunk: int, attributes: dict | None = None) -> None:
+    """Write `array` as one sharded Zarr v3 array at `path`, whole or not at all.
+
+    chunk: how many entries of the first axis are compressed (and so read) together.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    chunk = max(1, min(chunk, len(array)))
+    rows = -(-max(1, len(array)) // chunk) * chunk
+    target = zarr.create_array(
+        store=str(temporary),
+        shape=array.shape,
+        dtype=array.dtype,
+        chunks=(chunk, *array.shape[1:]),
+        shards=(rows, *array.shape[1:]),
+        compressors=ZstdCodec(level=3),
+        attributes=attributes or {},
+        zarr_format=3,
+    )
+    target[:] = array
+    shutil.rmtree(path, ignore_errors=True)
+    temporary.replace(path)
+
+
+def read_array(path: Path) -> zarr.Array:
+    """Open the Zarr array at `path` for reading."""
+    array = zarr.open_array(str(path), mode="r")
+    assert isinstance(array, zarr.Array)
+    return array
+
+
+@dataclass(frozen=True)
+class ArrayParts:
+    """One row a record over the parts of one Zarr group, with the index that says which record stands where.
+
+    Files: `arrays.zarr/part_00000 ...` and `index.parquet` with columns record (str), part (i32), row (i32).
+    """
+
+    folder: Path
+
+    def index(self) -> pl.DataFrame:
+        """Columns record, part, row, ordered by part and row."""
+        return pl.read_parquet(self.folder / "index.parquet")
+
+    def parts(self) -> list[int]:
+        """Numbers of the parts that hold at least one record."""
+        return self.index()["part"].unique().sort().to_list()
+
+    def read(self, part: int) -> NDArray:
+        """All rows of one part, in index order."""
+        return np.asarray(read_array(self.folder / "arrays.zarr" / part_name(part))[:])
+
+    def read_records(self, records: Sequence[str]) -> NDArray:
+        """The rows of `records`, in that order. An unknown record is a KeyError."""
+        wanted = pl.DataFrame({"record": list(records)}, schema={"record": pl.String}).with_row_index("place")
+        found = wanted.join(self.index(), on="record", how="left", maintain_order="left")
+        missing = found.filter(pl.col("part").is_null())
+        if len(missing):
+            raise KeyError(f"{len(missing)} records are not in {self.folder}, the first is {missing['record'][0]}")
+        rows: list[NDArray] = [np.empty(0)] * len(found)
+        for (part,), group in found.group_by("part"):
+            array = self.read(int(part))  # type: ignore[call-overload]
+            for place, row in group.select("place", "row").iter_rows():
+                rows[place] = array[row]
+        return np.stack(rows)
+
+    def __len__(self) -> int:
+        return len(self.index())
+
+    def __iter__(self) -> Iterator[tuple[pl.DataFrame, NDArray]]:
+        """Part by part: its index rows and its array. Memory is one part."""
+        for (part,), rows in self.index().group_by("part", maintain_order=True):
+            yield rows, self.read(int(part))  # type: ignore[call-overload]
+
+
+class PartsWriter:
+    """Fills an `ArrayParts` folder. Parts that already stand are kept, so a stage goes on where it stopped."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        open_group(folder / "arrays.zarr")
+
+    def has(self, part: int) -> bool:
+        """Whether this part is whole."""
+        return (self.folder / "arrays.zarr" / part_name(part) / "zarr.json").exists()
+
+    def write(self, part: int, array: NDArray, chunk: int = 16, attributes: dict | None = None) -> None:
+        """Write one part, whole or not at all. array: (n, ...), one row a record."""
+        write_array(self.folder / "arrays.zarr" / part_name(part), array, chunk, attributes)
+
+    def finish(self, index: pl.DataFrame) -> None:
+        """Write the index (columns record, part, row): the parts are complete."""
+        for leftover in (self.folder / "arrays.zarr").glob(".*.tmp"):
+            shutil.rmtree(leftover)
+        write_parquet(self.folder / "index.parquet", index.select("record", "part", "row"))

@@ -1,0 +1,34 @@
+# Every verb of the project. Two commands set a fresh machine up: `make demo` and `make test`.
+.PHONY: setup demo test check ui lock
+
+BIN := .venv/bin
+STUDIES := $(basename $(notdir $(wildcard ecg_pipeline/studies/*.yaml)))
+
+setup: .venv/ready
+
+.venv/ready: requirements.lock pyproject.toml
+	test -d .venv || python3 -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --no-deps --editable .
+	touch $@
+
+demo: setup
+	$(BIN)/ecg-pipeline demo
+
+test: setup
+	$(BIN)/pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	for study in $(STUDIES); do ECG_STUDY=$$study $(BIN)/dagster definitions validate -m ecg_pipeline.definitions || exit 1; done
+
+ui: setup
+	$(BIN)/ecg-pipeline ui
+
+lock: setup
+	$(BIN)/uv lock --upgrade
+	$(BIN)/uv export --quiet --no-emit-project --no-header --format requirements-txt --output-file requirements.lock

@@ -1,0 +1,189 @@
+"""The `ecg-pipeline` command. Everything it makes goes through a Dagster instance, so the UI shows it."""
+
+import os
+import sys
+import time
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ecg_pipeline.study import Study, StudyError, active_study, drop_folder, load_study, study_file, study_home
+from ecg_pipeline.synthetic.hospital import write_hospital_system
+
+if TYPE_CHECKING:
+    from ecg_pipeline.orchestration.runs import Line
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="From hospital XML to an audited ECG foundation model.",
+)
+study_app = typer.Typer(no_args_is_help=True, help="Study files.")
+app.add_typer(study_app, name="study")
+console = Console()
+
+StudyOption = Annotated[str | None, typer.Option("--study", help="A built-in study or a file; by default ECG_STUDY.")]
+
+
+@app.command()
+def demo() -> None:
+    """Run the whole line on a synthetic hospital system: MUSE XML to evaluation reports."""
+    _choose("demo")
+    study = active_study()
+    line = _open(study)
+    began = time.monotonic()
+    made = line.bring_up_to_date()
+    console.print(f"{made} runs in {time.monotonic() - began:.0f} s" if made else "Everything is up to date.")
+    _print_results(study)
+
+
+@app.command()
+def materialize(
+    assets: Annotated[
+        list[str] | None, typer.Argument(help="Assets in Dagster's selection syntax, such as '+low_lvef/report'.")
+    ] = None,
+    partition: Annotated[
+        list[str] | None, typer.Option("--partition", help="A site, a fraction or a whole key; several may be given.")
+    ] = None,
+    study: StudyOption = None,
+) -> None:
+    """Bring assets up to date: all of them, or those named. What is up to date already is left alone."""
+    _choose(study)
+    active = active_study()
+    made = _open(active).bring_up_to_date(" or ".join(assets or ["*"]), partition or [])
+    console.print(f"{made} runs" if made else "Everything is up to date.")
+    _print_results(active)
+
+
+@app.command()
+def ui(study: StudyOption = None, port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000) -> None:
+    """Open the Dagster UI with its daemon over workspace.yaml and this study's home."""
+    _choose(study)
+    from ecg_pipeline.orchestration.runs import instance_home
+
+    active = active_study()
+    os.environ["DAGSTER_HOME"] = str(instance_home(study_home(active)))
+    _print_commands(active)
+    workspace = Path(__file__).parents[1] / "workspace.yaml"
+    where = ["-w", str(workspace)] if workspace.exists() else ["-m", "ecg_pipeline.definitions"]
+    command = [sys.executable, "-m", "dagster", "dev", *where, "--port", str(port)]
+    os.execv(command[0], command)  # noqa: S606
+
+
+@app.command()
+def report(
+    study: StudyOption = None, open_page: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False
+) -> None:
+    """Print the path of the newest benchmark report, or open it."""
+    _choose(study)
+    page = _benchmark_page(active_study())
+    if page is None:
+        raise typer.Exit(_fail("There is no report yet: run `ecg-pipeline materialize`."))
+    typer.echo(page)
+    if open_page:
+        webbrowser.open(page.as_uri())
+
+
+@study_app.command("check")
+def study_check(file: Annotated[str, typer.Argument(help="A study file, or the name of a built-in study.")]) -> None:
+    """Check a study file: its keys, its values, and that its parts agree."""
+    try:
+        checked = load_study(study_file(file))
+    except StudyError as error:
+        raise typer.Exit(_fail(str(error))) from None
+    table = Table("task", "sites", "external", title=f"{checked.name}: {checked.title}")
+    for name, task in checked.tasks.items():
+        table.add_row(name, ", ".join(task.sites), ", ".join(task.external) or "-")
+    console.print(table)
+    console.print(f"models {', '.join(checked.models)}; fractions {', '.join(f'{f:g}' for f in checked.fractions)}")
+    console.print(f"fingerprint {checked.fingerprint()}")
+
+
+def _choose(study: str | None) -> None:
+    """Make the named study the active one, for this process and those it starts; a wrong one ends the command."""
+    if study:
+        os.environ["ECG_STUDY"] = str(Path(study).absolute()) if Path(study).is_file() else study
+    try:
+        active_study()
+    except StudyError as error:
+        raise typer.Exit(_fail(str(error))) from None
+
+
+def _open(study: Study) -> "Line":
+    """The study's line, ready to run; a synthetic study's hospital is written first."""
+    if study.synthetic:
+        with console.status("Writing the synthetic hospital system"):
+            write_hospital_system(study.synthetic, study_home(study) / "hospital_system")
+    missing = []
+    for site in study.sites:
+        try:
+            folder = drop_folder(study, site)
+        except StudyError as error:
+            missing.append(str(error))
+            continue
+        if not folder.path.is_dir():
+            missing.append(f"sites.{site}.path: there is no folder {folder.path}")
+    if missing:
+        raise typer.Exit(_fail("\n".join(missing)))
+    with console.status("Loading the asset graph"):
+        from ecg_pipeline.definitions import build_definitions, build_house
+        from ecg_pipeline.orchestration.runs import Line
+
+        house = build_house(study)
+        return Line(build_definitions(house), house, console)
+
+
+def _print_results(study: Study) -> None:
+    """The result table with internal and external figures, and where everything stands."""
+    from ecg_pipeline.orchestration.runs import results
+
+    rows = results(study)
+    if not rows:
+        return
+    banner = " (synthetic ECGs)" if study.is_synthetic else ""
+    table = Table("task", "model", "fraction", "site", "n", "positives", "AUROC (95 % CI)", title=study.title + banner)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    page = _benchmark_page(study)
+    if page:
+        console.print(f"Report   {page}", soft_wrap=True)
+    _print_commands(study)
+
+
+def _print_commands(study: Study) -> None:
+    from ecg_pipeline.tracking import tracking_uri
+
+    where = f"ECG_HOME={study_home(study).parent} " if os.environ.get("ECG_HOME") else ""
+    program = Path(sys.argv[0]).parent
+    name = os.environ.get("ECG_STUDY") or study.name
+    console.print(f"Dagster  {where}{program / 'ecg-pipeline'} ui --study {name}", soft_wrap=True)
+    uri = tracking_uri(study_home(study))
+    if not uri.startswith("http"):
+        console.print(
+            f"MLflow   MLFLOW_DISABLE_TELEMETRY=true {program / 'mlflow'} ui --backend-store-uri {uri}", soft_wrap=True
+        )
+    else:
+        console.print(f"MLflow   {uri}", soft_wrap=True)
+
+
+def _benchmark_page(study: Study) -> Path | None:
+    from ecg_pipeline.provenance.archive import Archive
+
+    archive = Archive(study_home(study) / "assets")
+    record = archive.newest("benchmark_report", None)
+    return archive.folder(record) / "report.html" if record else None
+
+
+def _fail(message: str) -> int:
+    Console(stderr=True).print(message, style="red", soft_wrap=True, markup=False)
+    return 2
+
+
+if __name__ == "__main__":
+    app()

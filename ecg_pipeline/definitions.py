@@ -1,0 +1,27 @@
+"""Definitions of the active study: what the Dagster UI, the daemon and the command line load."""
+
+import dagster as dg
+
+from ecg_pipeline.orchestration.assets import source_versions, study_assets
+from ecg_pipeline.orchestration.io_managers import HandleIOManager
+from ecg_pipeline.orchestration.resources import House, make_house
+from ecg_pipeline.orchestration.sensors import automated, study_sensors
+from ecg_pipeline.study import Study, active_study
+
+
+def build_house(study: Study) -> House:
+    """The house of a study."""
+    return make_house(study, source_versions(study))
+
+
+def build_definitions(house: House) -> dg.Definitions:
+    """Assemble the definitions of a house's study."""
+    return dg.Definitions(
+        assets=automated(study_assets(house.study)),
+        sensors=study_sensors(),
+        resources={"house": house, "io_manager": HandleIOManager(house.archive)},
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions(build_house(active_study()))

@@ -1,0 +1,64 @@
+"""Where each lead stands on the sheet and how many pixels a millivolt has.
+
+The paper says only that eight leads are plotted in one image and that images are 224 x 224 (Preprocessing, Masked
+Image Modeling). So the sheet is square, which makes every later resize keep its proportions, and its scale is fixed:
+a millivolt and a second have the same size on every sheet, or else voltages and intervals could not be compared. A
+trace that is taller than its cell runs into the neighbouring cell, as it does on paper; the sheet's edge alone clips.
+"""
+
+from dataclasses import dataclass
+
+from ecg_pipeline.ecg import INDEPENDENT_LEADS
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The place of one lead: pixel columns left_px to left_px + width_px, zero millivolts at height baseline_px.
+
+    Heights are measured from the sheet's upper edge, downwards; pixel row r covers heights r to r + 1.
+    """
+
+    lead: str
+    left_px: int
+    width_px: int
+    baseline_px: float
+
+
+@dataclass(frozen=True)
+class SheetRecipe:
+    """Geometry of a sheet: rows x columns cells of equal size, the eight leads filled in column by column.
+
+    span_mv: millivolts that one cell's height stands for.
+    stroke_px: thickness of the trace.
+    """
+
+    rows: int = 4
+    columns: int = 2
+    height_px: int = 224
+    width_px: int = 224
+    span_mv: float = 2.5
+    stroke_px: float = 1.5
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.columns < 1 or self.rows * self.columns != len(INDEPENDENT_LEADS):
+            raise ValueError(f"{self.rows} x {self.columns} cells do not hold {len(INDEPENDENT_LEADS)} leads")
+        if min(self.height_px, self.width_px) < 1 or self.height_px % self.rows or self.width_px % self.columns:
+            raise ValueError(
+                f"a sheet of {self.height_px} x {self.width_px} px does not divide into "
+                f"{self.rows} x {self.columns} cells of whole pixels"
+            )
+        if not (self.span_mv > 0 and self.stroke_px > 0):
+            raise ValueError(f"span {self.span_mv} mV and stroke {self.stroke_px} px must be positive")
+
+    @property
+    def px_per_mv(self) -> float:
+        """Vertical scale."""
+        return self.height_px / self.rows / self.span_mv
+
+    def cells(self) -> tuple[Cell, ...]:
+        """One cell a lead, in the order of `ecg.INDEPENDENT_LEADS`; the baseline is the middle of the cell."""
+        height_px, width_px = self.height_px / self.rows, self.width_px // self.columns
+        return tuple(
+            Cell(lead, place // self.rows * width_px, width_px, (place % self.rows + 0.5) * height_px)
+            for place, lead in enumerate(INDEPENDENT_LEADS)
+        )

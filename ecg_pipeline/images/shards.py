@@ -1,0 +1,40 @@
+"""A site's sheets, part by part as the waveforms they are drawn from."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ecg_pipeline.ecg import INDEPENDENT_LEADS, Progress, silent
+from ecg_pipeline.images.layout import SheetRecipe
+from ecg_pipeline.images.render import render_many
+from ecg_pipeline.parts import ArrayParts, PartsWriter
+from ecg_pipeline.signals.filters import FilteredWaveforms
+from ecg_pipeline.signals.workers import each
+
+CHUNK = 16
+"""Sheets compressed together."""
+
+
+@dataclass(frozen=True)
+class ImageShards(ArrayParts):
+    """A site's sheets: (n, H, W) uint8 a part, 255 = white paper, 0 = full ink."""
+
+
+def render_site(
+    filtered: FilteredWaveforms, recipe: SheetRecipe, out: Path, workers: int = 1, progress: Progress = silent
+) -> ImageShards:
+    """Draw every record of a site, part by part, into `out`. Parts that stand there are kept."""
+    images, index = ImageShards(out), filtered.index()
+    if (out / "index.parquet").exists() and images.index().equals(index):
+        return images
+    each(partial(_render_part, filtered=filtered, recipe=recipe, out=out), filtered.parts(), workers, progress)
+    PartsWriter(out).finish(index)
+    return images
+
+
+def _render_part(part: int, filtered: FilteredWaveforms, recipe: SheetRecipe, out: Path) -> None:
+    """Write one part unless it stands."""
+    writer = PartsWriter(out)
+    if not writer.has(part):
+        attributes = {"leads": list(INDEPENDENT_LEADS), "paper": 255, "ink": 0}
+        writer.write(part, render_many(filtered.read(part), recipe), CHUNK, attributes)

@@ -1,0 +1,1 @@
+"""Dagster: the assets over the science, their partitions, and how they run. The only package that knows it."""

@@ -1,0 +1,54 @@
+"""The asset graph, chapter by chapter: read it as the paper's table of contents."""
+
+from collections.abc import Callable
+
+import dagster as dg
+
+from ecg_pipeline.models.recipes import TimmRecipe
+from ecg_pipeline.orchestration.assets.cohorts import cohort_asset
+from ecg_pipeline.orchestration.assets.evaluation import benchmark_asset, evaluation_asset, report_asset
+from ecg_pipeline.orchestration.assets.images import image_assets
+from ecg_pipeline.orchestration.assets.records import RAW, raw_version, record_assets
+from ecg_pipeline.orchestration.assets.signals import signal_assets
+from ecg_pipeline.orchestration.assets.tokens import token_assets
+from ecg_pipeline.orchestration.assets.training import (
+    finetuning_asset,
+    pretraining_asset,
+    published_assets,
+    published_key,
+    published_version,
+)
+from ecg_pipeline.study import Study
+
+
+def study_assets(study: Study) -> list[dg.AssetsDefinition]:
+    """Every asset of a study."""
+    return [
+        *record_assets(study),
+        *signal_assets(study),
+        *image_assets(study),
+        *token_assets(study),
+        pretraining_asset(study),
+        *published_assets(study),
+        *(asset for task in study.tasks for asset in _task_assets(study, task)),
+        benchmark_asset(study),
+    ]
+
+
+def source_versions(study: Study) -> dict[dg.AssetKey, Callable[[str | None], str]]:
+    """How the present version of each source asset is found."""
+    published = {
+        published_key(model): lambda partition, recipe=recipe: published_version(recipe)
+        for model, recipe in study.models.items()
+        if isinstance(recipe, TimmRecipe)
+    }
+    return {RAW: raw_version(study), **published}
+
+
+def _task_assets(study: Study, task: str) -> list[dg.AssetsDefinition]:
+    return [
+        cohort_asset(study, task),
+        *(finetuning_asset(study, task, model) for model in study.models),
+        *(evaluation_asset(study, task, model) for model in study.models),
+        report_asset(study, task),
+    ]

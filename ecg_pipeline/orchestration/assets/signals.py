@@ -1,0 +1,34 @@
+"""Waveforms as the paper's preprocessing leaves them."""
+
+import dagster as dg
+
+from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration.partitions import site_partitions
+from ecg_pipeline.orchestration.resources import House, identified
+from ecg_pipeline.records.store import WaveformStore
+from ecg_pipeline.signals import filters
+from ecg_pipeline.signals.filters import FilteredWaveforms, filter_site
+from ecg_pipeline.study import Study
+
+
+def signal_assets(study: Study) -> list[dg.AssetsDefinition]:
+    """Asset `filtered_waveforms`, by site."""
+
+    @dg.asset(
+        partitions_def=site_partitions(study),
+        group_name="signals",
+        kinds={"zarr"},
+        **identified(filters.REVISION, filters=study.filters),
+    )
+    def filtered_waveforms(
+        context: dg.AssetExecutionContext, house: dg.ResourceParam[House], waveform_store: WaveformStore
+    ) -> dg.MaterializeResult[FilteredWaveforms]:
+        """Band-pass and median filter over the first seconds of the eight independent leads (paper: Preprocessing)."""
+        return house.materialise(
+            context,
+            FilteredWaveforms,
+            lambda build: filter_site(waveform_store, study.filters, build.folder, house.workers, build.progress),
+            show.filtered_waveforms,
+        )
+
+    return [filtered_waveforms]

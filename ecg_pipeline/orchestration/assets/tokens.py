@@ -1,0 +1,67 @@
+"""The image tokenizer and the patch tokens that it gives."""
+
+import dagster as dg
+
+from ecg_pipeline.cohorts.splits import training_records
+from ecg_pipeline.images.shards import ImageShards
+from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration.partitions import site_partitions
+from ecg_pipeline.orchestration.resources import Build, House, identified
+from ecg_pipeline.records.store import WaveformStore
+from ecg_pipeline.study import Study
+from ecg_pipeline.tokens import shards, train
+from ecg_pipeline.tokens.shards import TokenShards, tokenise_site
+from ecg_pipeline.tokens.tokenizer import ImageTokenizer
+from ecg_pipeline.tokens.train import train_tokenizer
+
+
+def token_assets(study: Study) -> list[dg.AssetsDefinition]:
+    """Assets `image_tokenizer`, and `patch_tokens` by site."""
+    pretraining = dg.SpecificPartitionsPartitionMapping(list(study.pretraining_sites))
+
+    @dg.asset(
+        group_name="tokens",
+        ins={name: dg.AssetIn(partition_mapping=pretraining) for name in ("image_shards", "waveform_store")},
+        kinds={"torch", "mlflow"},
+        **identified(train.REVISION, tokenizer=study.tokenizer, split=study.split),
+    )
+    def image_tokenizer(
+        context: dg.AssetExecutionContext,
+        house: dg.ResourceParam[House],
+        image_shards: dict[str, ImageShards],
+        waveform_store: dict[str, WaveformStore],
+    ) -> dg.MaterializeResult[ImageTokenizer]:
+        """A discrete VAE, trained on the pretraining sites' training patients alone."""
+
+        def make(build: Build) -> None:
+            records = frozenset[str]().union(
+                *(training_records(store.records(), study.split) for store in waveform_store.values())
+            )
+            with house.training(build) as run:
+                train_tokenizer(
+                    image_shards, records, study.tokenizer, build.folder, house.device, build.progress, run.metrics
+                )
+
+        return house.materialise(context, ImageTokenizer, make, show.image_tokenizer)
+
+    @dg.asset(
+        partitions_def=site_partitions(study),
+        group_name="tokens",
+        kinds={"zarr"},
+        **identified(shards.REVISION),
+    )
+    def patch_tokens(
+        context: dg.AssetExecutionContext,
+        house: dg.ResourceParam[House],
+        image_shards: ImageShards,
+        image_tokenizer: ImageTokenizer,
+    ) -> dg.MaterializeResult[TokenShards]:
+        """One token a patch, 196 an image: the tokenizer runs once an image, not once an epoch."""
+        return house.materialise(
+            context,
+            TokenShards,
+            lambda build: tokenise_site(image_shards, image_tokenizer, build.folder, house.device, build.progress),
+            show.patch_tokens,
+        )
+
+    return [image_tokenizer, patch_tokens]

@@ -1,0 +1,108 @@
+"""A study's line run from a terminal: Dagster runs in this process, in the Dagster instance of the study's home."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+from rich.console import Console
+
+from ecg_pipeline.files import write_text
+from ecg_pipeline.orchestration.plan import Run, due_runs
+from ecg_pipeline.orchestration.resources import House
+
+INSTANCE = """\
+# Dagster sends usage statistics unless told not to.
+telemetry:
+  enabled: false
+"""
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+"""Run configuration: the terminal shows progress and errors, the event log has everything."""
+
+
+class LineFailure(RuntimeError):  # noqa: N818
+    """A run did not succeed; what was done before it stands."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A study's definitions and house, with the terminal that is told."""
+
+    definitions: dg.Definitions
+    house: House
+    console: Console
+
+    def bring_up_to_date(self, selection: str = "*", partitions: Sequence[str] = ()) -> int:
+        """Run whatever of a selection is due, in the order of the graph, and return the number of runs.
+
+        selection: Dagster's asset selection syntax. partitions: keys, or keys of one dimension; none means all.
+        A failed run ends the line with LineFailure, because what comes after would be made of something old.
+        """
+        graph = self.definitions.resolve_asset_graph()
+        selected = frozenset(dg.AssetSelection.from_string(selection).resolve(graph))
+        with open_instance(self.house.home) as instance:
+            done = 0
+            for run in due_runs(self.house, graph, selected, partitions):
+                if not done:
+                    self._observe(instance)
+                self._execute(instance, run)
+                done += 1
+        return done
+
+    def _observe(self, instance: dg.DagsterInstance) -> None:
+        """Let Dagster see the present versions of the source assets."""
+        sources = [asset for asset in self.definitions.assets or () if _is_source(asset)]
+        dg.observe(sources, instance=instance, run_config=QUIET, resources=self.definitions.resources)
+
+    def _execute(self, instance: dg.DagsterInstance, run: Run) -> None:
+        names = ", ".join(key.to_user_string() for key in run.assets)
+        where = run.partition or ""
+        began = time.monotonic()
+        with self.console.status(f"{where} {names}") as status:
+            job = self.definitions.resolve_implicit_global_asset_job_def()
+            result = job.execute_in_process(
+                instance=instance,
+                asset_selection=list(run.assets),
+                partition_key=run.partition,
+                run_config=QUIET,
+                raise_on_error=False,
+                resources={**(self.definitions.resources or {}), "house": self.house.telling(status.update)},
+            )
+        if not result.success:
+            raise LineFailure(_failure(result))
+        self.console.print(f"[green]✓[/] {time.monotonic() - began:6.1f} s  {where:<22} {names}", highlight=False)
+
+
+def instance_home(home: Path) -> Path:
+    """The Dagster home below a study's home, with telemetry off."""
+    folder = home / "dagster"
+    if not (folder / "dagster.yaml").exists():
+        write_text(folder / "dagster.yaml", INSTANCE)
+    return folder
+
+
+def open_instance(home: Path) -> dg.DagsterInstance:
+    """The Dagster instance that the command line and the UI share."""
+    return dg.DagsterInstance.from_config(str(instance_home(home)))
+
+
+def _is_source(asset: object) -> bool:
+    return isinstance(asset, dg.AssetsDefinition) and asset.is_observable
+
+
+def _failure(result: dg.ExecuteInProcessResult) -> str:
+    """What a failed run says of itself: each failed step with its innermost error."""
+    lines = []
+    for event in result.filter_events(lambda event: event.is_step_failure):
+        error = event.step_failure_data.error
+        while error and error.cause:
+            error = error.cause
+        lines.append(f"{event.step_key}: {error.message.strip() if error else 'failed'}")
+    failed_checks = [
+        f"{check.asset_key.to_user_string()}: check {check.check_name} found {check.metadata}"
+        for check in result.get_asset_check_evaluations()
+        if not check.passed
+    ]
+    return "\n".join([*lines, *failed_checks]) or "the run failed; its log is in the Dagster UI"

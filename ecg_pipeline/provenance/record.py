@@ -1,0 +1,117 @@
+"""The record of one materialisation: what went in, what came out, and what did the work."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ecg_pipeline.files import digest_json, read_json, write_json
+
+RECORDED_PACKAGES = ("dagster", "mlflow", "numba", "numpy", "polars", "scipy", "timm", "torch", "wfdb", "zarr")
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """One upstream partition that went in, with the version that it truly had."""
+
+    asset: str
+    partition: str | None
+    data_version: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """What made one output. Stored as `record.json`; times are ISO 8601 in UTC.
+
+    build: digest of code version and upstream versions; it names the output's folder, so equal inputs meet again.
+    data_version: digest of the output's files; unchanged content is an unchanged version, whatever made it again.
+    identity: what the code version hashes: the part of the study that this asset reads, and its module's REVISION.
+    files: SHA-256 of each file by its path in the build's folder.
+    """
+
+    asset: str
+    partition: str | None
+    build: str
+    data_version: str
+    code_version: str
+    identity: dict[str, Any]
+    study: str
+    upstream: tuple[Upstream, ...]
+    files: dict[str, str]
+    seeds: dict[str, int]
+    git_commit: str | None
+    git_dirty: bool | None
+    packages: dict[str, str]
+    hardware: dict[str, Any]
+    dagster_run_id: str | None
+    mlflow_run_id: str | None
+    started_at: str
+    ended_at: str
+
+
+def write_record(path: Path, record: Record) -> Path:
+    """Write a record atomically."""
+    return write_json(path, asdict(record))
+
+
+def read_record(path: Path) -> Record:
+    """Read a record written by `write_record`."""
+    content = read_json(path)
+    upstream = tuple(Upstream(**entry) for entry in content.pop("upstream"))
+    return Record(upstream=upstream, **content)
+
+
+def build_id(code_version: str, upstream: tuple[Upstream, ...]) -> str:
+    """Sixteen hex digits that name an output by all that goes into it."""
+    entries = sorted([entry.asset, entry.partition or "", entry.data_version] for entry in upstream)
+    return digest_json([code_version, entries])[:16]
+
+
+def content_version(files: dict[str, str]) -> str:
+    """The data version of an output: a digest over the names and digests of its files."""
+    return digest_json(files)[:16]
+
+
+def seeds_in(identity: Any, path: str = "") -> dict[str, int]:
+    """Every value named `seed` in an identity, by its dotted path."""
+    if not isinstance(identity, dict):
+        return {}
+    found: dict[str, int] = {}
+    for name, value in identity.items():
+        place = f"{path}.{name}" if path else name
+        found |= {place: value} if name == "seed" else seeds_in(value, place)
+    return found
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    """Installed versions of the packages whose numbers or formats an output depends on, and of Python."""
+    versions = {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
+    return {"python": platform.python_version(), "ecg-pipeline": importlib.metadata.version("ecg-pipeline")} | versions
+
+
+@cache
+def git_state() -> tuple[str | None, bool | None]:
+    """Commit of the checkout that this code runs from and whether it was changed; (None, None) outside a checkout."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603, S607
+        except FileNotFoundError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    tracked = git("ls-files", "--error-unmatch", Path(__file__).name)
+    if not tracked:
+        return None, None
+    return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+
+
+def hardware() -> dict[str, Any]:
+    """The machine in words: noted, never part of an identity."""
+    return {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}

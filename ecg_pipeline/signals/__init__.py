@@ -1,0 +1,1 @@
+"""Waveform to waveform: the paper's filters, derived leads, plain measures of quality."""

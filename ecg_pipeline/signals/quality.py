@@ -1,0 +1,43 @@
+"""Plain measures of how good a recording is, taken before any filter removes what they measure."""
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.signal import butter, sosfilt
+
+FLAT_MV = 0.02
+"""A lead whose whole excursion is below this (four counts of a GE cart) shows no heart: an electrode is off."""
+
+NOISE_ABOVE_HZ = 40.0
+"""Muscle and mains noise lies above; it is also where the paper's band-pass ends."""
+
+
+def measure(x_mv: NDArray, sampling_hz: int) -> pl.DataFrame:
+    """Four measures of each record, each that of its worst lead.
+
+    x_mv: (N, L, T) unfiltered millivolts. Returns N rows with the columns
+    flat_leads (i32): leads that hardly move (`FLAT_MV`);
+    peak_to_peak_mv (f32): largest excursion;
+    noise_mv (f32): rms above `NOISE_ABOVE_HZ`, the median over windows of 100 ms, so that QRS complexes do not count;
+    wander_mv (f32): how far the level of the trace moves, the range of the medians of one-second windows.
+    """
+    excursion = np.ptp(x_mv, axis=-1)
+    high_pass = butter(2, NOISE_ABOVE_HZ, "highpass", fs=sampling_hz, output="sos")
+    noise = sosfilt(high_pass, x_mv - x_mv[..., :1], axis=-1)
+    noise_rms = np.sqrt(np.square(_windows(noise, sampling_hz // 10)).mean(axis=-1))
+    level = np.median(_windows(x_mv, sampling_hz), axis=-1)
+    return pl.DataFrame(
+        {
+            "flat_leads": (excursion < FLAT_MV).sum(axis=-1).astype(np.int32),
+            "peak_to_peak_mv": excursion.max(axis=-1).astype(np.float32),
+            "noise_mv": np.median(noise_rms, axis=-1).max(axis=-1).astype(np.float32),
+            "wander_mv": np.ptp(level, axis=-1).max(axis=-1).astype(np.float32),
+        }
+    )
+
+
+def _windows(x: NDArray, samples: int) -> NDArray:
+    """(..., T) -> (..., windows, samples); an incomplete last window is left out, a short signal is one window."""
+    samples = min(samples, x.shape[-1])
+    whole = x.shape[-1] // samples * samples
+    return x[..., :whole].reshape(*x.shape[:-1], -1, samples)

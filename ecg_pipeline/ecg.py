@@ -31,7 +31,8 @@ class Ecg:
     """One ECG as recorded: counts and what turns them into millivolts, with what the file says of it.
 
     counts: (L, T) int16, baseline removed. Millivolts = counts * microvolts_per_count[:, None] / 1000.
-    patient_id is the hospital's own identifier: it never leaves `records`, which replaces it by a keyed pseudonym.
+    patient_id is the hospital's own identifier and identities are words that name the patient: neither ever leaves
+    `records`, which replaces the one by a keyed pseudonym and looks for the others in file names.
     """
 
     counts: NDArray[np.int16]
@@ -45,6 +46,7 @@ class Ecg:
     site_name: str | None = None
     device: str | None = None
     fold: int | None = None
+    identities: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:

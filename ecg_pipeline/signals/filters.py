@@ -1,13 +1,14 @@
 """The paper's preprocessing: first 2,500 samples, Butterworth band-pass 0.5-40 Hz, median filter (Preprocessing).
 
-The paper gives neither order nor kernel, nor how the ends are treated. What stands here was chosen on PTB-XL records:
+The paper gives neither order nor kernel, nor how the ends are treated. These were chosen on synthetic beats (ST level,
+ringing) and on unlabelled PTB-XL records (ends, median):
 
 - Zero phase (forward and backward), so that no wave moves against another and the ST segment keeps its level.
-- Order 2, so 4 after both passes: ST level kept to 3 microvolts in 200, while a narrow QRS (6 ms) rings by 4 % of its
+- Order 2, so 4 after both passes: ST level kept to 3 microvolts in 200, while a narrow R wave rings by 4 % of its
   height where order 4 rings by 6 %, and a ring before the R wave looks like a Q wave.
 - Ends continued by their mirror image, one period of the lower cut-off long: against the same filter run on a longer
   recording, the first 0.4 s then err by 0.02 mV on average; the point reflection that SciPy defaults to, by 0.06 mV.
-- Median of 3 samples (6 ms), which takes out single-sample spikes; 5 samples already cost twice the R wave's height.
+- Median of 3 samples, which takes out single-sample spikes; 5 samples take more than twice as much off the R waves.
 """
 
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from ecg_pipeline.files import write_parquet
 from ecg_pipeline.parts import ArrayParts, PartsWriter
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.signals import quality
-from ecg_pipeline.signals.workers import each
+from ecg_pipeline.workers import each
 
 REVISION = 1
 """Bumped by hand when this module's results change."""

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 def derive(x_mv: NDArray) -> NDArray:
     """All twelve LEADS from the eight INDEPENDENT_LEADS.
 
-    x_mv: (..., 8, T) in the order of `ecg.INDEPENDENT_LEADS`. Returns (..., 12, T) in the order of `ecg.LEADS`, same dtype.
+    x_mv: (..., 8, T) in the order of `ecg.INDEPENDENT_LEADS`. Returns (..., 12, T) in the order of `ecg.LEADS`.
     III = II - I, aVR = -(I + II) / 2, aVL = I - II / 2, aVF = II - I / 2.
     """
     if x_mv.ndim < 2 or x_mv.shape[-2] != 8:

@@ -23,7 +23,7 @@ def measure(x_mv: NDArray, sampling_hz: int) -> pl.DataFrame:
     """
     excursion = np.ptp(x_mv, axis=-1)
     high_pass = butter(2, NOISE_ABOVE_HZ, "highpass", fs=sampling_hz, output="sos")
-    noise = sosfilt(high_pass, x_mv - x_mv[..., :1], axis=-1)
+    noise = np.asarray(sosfilt(high_pass, x_mv - x_mv[..., :1], axis=-1))
     noise_rms = np.sqrt(np.square(_windows(noise, sampling_hz // 10)).mean(axis=-1))
     level = np.median(_windows(x_mv, sampling_hz), axis=-1)
     return pl.DataFrame(

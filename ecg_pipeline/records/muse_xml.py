@@ -1,0 +1,166 @@
+"""GE MUSE RestingECG XML.
+
+A file holds two `Waveform`s, a median beat and the rhythm strip; the rhythm strip is found by its type, because their
+order differs between versions. Leads are base64 of little-endian int16. Real exports have free text with unescaped `&`
+and `<`, and a DOCTYPE that names a DTD: it is never fetched. A file that declares entities is refused unread.
+"""
+
+import base64
+import binascii
+import re
+import zlib
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from lxml import etree
+from numpy.typing import NDArray
+
+from ecg_pipeline.ecg import INDEPENDENT_LEADS, LEADS, Ecg
+from ecg_pipeline.records.pseudonyms import identified
+from ecg_pipeline.records.rejects import Rejected, RejectReason
+
+MICROVOLTS = {"MICROVOLTS": 1.0, "UV": 1.0, "MILLIVOLTS": 1000.0, "MV": 1000.0}
+YEARS = {"YEARS": 1.0, "MONTHS": 1 / 12, "WEEKS": 1 / 52.18, "DAYS": 1 / 365.25, "HOURS": 1 / 8766}
+CANONICAL = {lead.upper(): lead for lead in LEADS}
+INVALID_SAMPLE = -32768
+
+_DECLARED_ENTITY = re.compile(rb"<!\s*(?:ENTITY|ATTLIST|ELEMENT|NOTATION)", re.I)
+_BARE_AMPERSAND = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos|#\d{1,7}|#[xX][0-9a-fA-F]{1,6});)")
+_BARE_LESS_THAN = re.compile(rb"<(?![A-Za-z/!?])")
+_DECLARATION = re.compile(rb"^\s*<\?xml[^>]*\?>")
+
+
+def read_muse_xml(path: Path) -> Ecg:
+    """Read one RestingECG export; see `records.reader.Reader`."""
+    root = _parse(path.read_bytes())
+    rhythm = _rhythm(root)
+    sampling_hz = _rate(rhythm)
+    counts, scales = _leads(rhythm)
+    missing = [lead for lead in INDEPENDENT_LEADS if lead not in counts]
+    if missing:
+        raise Rejected(RejectReason.MISSING_LEADS, ", ".join(missing))
+    leads = tuple(lead for lead in LEADS if lead in counts)
+    if len({len(counts[lead]) for lead in leads}) > 1:
+        raise Rejected(RejectReason.WRONG_SAMPLE_COUNT, "leads differ in length")
+    text = root.findtext
+    return Ecg(
+        counts=np.stack([counts[lead] for lead in leads]),
+        leads=leads,
+        microvolts_per_count=tuple(scales[lead] for lead in leads),
+        sampling_hz=sampling_hz,
+        patient_id=identified(text("PatientDemographics/PatientID")),
+        acquired_at=_time(text("TestDemographics/AcquisitionDate"), text("TestDemographics/AcquisitionTime")),
+        age_years=_age(text("PatientDemographics/PatientAge"), text("PatientDemographics/AgeUnits")),
+        sex={"M": "M", "F": "F"}.get((text("PatientDemographics/Gender") or "").strip().upper()[:1]),
+        site_name=(text("TestDemographics/SiteName") or "").strip() or None,
+        device=(text("TestDemographics/AcquisitionDevice") or "").strip() or None,
+        identities=_identities(root),
+    )
+
+
+def _parse(content: bytes) -> etree._Element:
+    """The root element. Content that no careful reading makes well-formed is refused, never half read."""
+    if not content.strip():
+        raise Rejected(RejectReason.EMPTY_FILE)
+    if b"\0" in content[:4096]:
+        raise Rejected(RejectReason.UNREADABLE, "not in an encoding that MUSE writes")
+    if _DECLARED_ENTITY.search(content):
+        raise Rejected(RejectReason.FORBIDDEN_XML, "the file declares entities")
+    escaped = _BARE_LESS_THAN.sub(b"&lt;", _BARE_AMPERSAND.sub(b"&amp;", content))
+    as_latin = b'<?xml version="1.0" encoding="ISO-8859-1"?>' + _DECLARATION.sub(b"", escaped)
+    for attempt in (content, escaped, as_latin):
+        # A parser serves one document: lxml's keep the names they have seen.
+        parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+        try:
+            root = etree.fromstring(attempt, parser)
+        except etree.XMLSyntaxError:
+            continue
+        if root.tag != "RestingECG":
+            raise Rejected(RejectReason.NOT_AN_ECG, "the root element is not RestingECG")
+        return root
+    raise Rejected(RejectReason.UNREADABLE, "not well-formed XML")
+
+
+def _rhythm(root: etree._Element) -> etree._Element:
+    for waveform in root.iterfind("Waveform"):
+        if (waveform.findtext("WaveformType") or "").strip().upper() == "RHYTHM":
+            return waveform
+    raise Rejected(RejectReason.NO_RHYTHM_WAVEFORM)
+
+
+def _rate(waveform: etree._Element) -> int:
+    """Samples a second: SampleBase * 10 ** SampleExponent of this waveform."""
+    rate = _number(waveform, "SampleBase") * 10 ** _number(waveform, "SampleExponent", 0.0)
+    if rate != round(rate) or not 50 <= rate <= 20_000:
+        raise Rejected(RejectReason.BAD_CALIBRATION, "sampling rate")
+    return int(rate)
+
+
+def _leads(waveform: etree._Element) -> tuple[dict[str, NDArray[np.int16]], dict[str, float]]:
+    """Counts (T,) and microvolts a count, by lead."""
+    counts: dict[str, NDArray[np.int16]] = {}
+    scales: dict[str, float] = {}
+    for lead_data in waveform.iterfind("LeadData"):
+        lead = CANONICAL.get((lead_data.findtext("LeadID") or "").strip().upper())
+        if lead is None:
+            continue
+        unit = MICROVOLTS.get((lead_data.findtext("LeadAmplitudeUnits") or "MICROVOLTS").strip().upper())
+        scale = _number(lead_data, "LeadAmplitudeUnitsPerBit") * (unit or 0.0)
+        if not 0.01 <= scale <= 1000 or _number(lead_data, "LeadSampleSize", 2.0) != 2:
+            raise Rejected(RejectReason.BAD_CALIBRATION, f"lead {lead}: units")
+        counts[lead], scales[lead] = _samples(lead_data, lead), scale
+    return counts, scales
+
+
+def _samples(lead_data: etree._Element, lead: str) -> NDArray[np.int16]:
+    encoded = "".join((lead_data.findtext("WaveFormData") or "").split())
+    try:
+        content = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise Rejected(RejectReason.BAD_ENCODING, f"lead {lead}: not base64") from None
+    if len(content) != 2 * _number(lead_data, "LeadSampleCountTotal"):
+        raise Rejected(RejectReason.WRONG_SAMPLE_COUNT, f"lead {lead}: {len(content) // 2} samples")
+    stated = lead_data.findtext("LeadDataCRC32")
+    if stated and stated.strip() and int(_number(lead_data, "LeadDataCRC32")) & 0xFFFFFFFF != zlib.crc32(content):
+        raise Rejected(RejectReason.CHECKSUM_MISMATCH, f"lead {lead}")
+    samples = np.frombuffer(content, "<i2").astype(np.int16)
+    if (samples == INVALID_SAMPLE).any():
+        raise Rejected(RejectReason.NOT_FINITE, f"lead {lead}")
+    baseline = int(_number(lead_data, "FirstSampleBaseline", 0.0))
+    return samples if baseline == 0 else (samples.astype(np.int32) - baseline).clip(-32767, 32767).astype(np.int16)
+
+
+def _number(element: etree._Element, name: str, default: float | None = None) -> float:
+    text = (element.findtext(name) or "").strip()
+    if not text and default is not None:
+        return default
+    try:
+        number = float(text)
+    except ValueError:
+        raise Rejected(RejectReason.BAD_CALIBRATION, f"{name} is not a number") from None
+    if not np.isfinite(number) or abs(number) > 1e12:
+        raise Rejected(RejectReason.BAD_CALIBRATION, f"{name} is out of range")
+    return number
+
+
+def _time(date: str | None, time: str | None) -> datetime | None:
+    try:
+        return datetime.strptime(f"{(date or '').strip()} {(time or '00:00:00').strip()}", "%m-%d-%Y %H:%M:%S")
+    except ValueError:
+        return None
+
+
+def _age(age: str | None, units: str | None) -> float | None:
+    try:
+        return float(age or "") * YEARS.get((units or "YEARS").strip().upper(), 1.0)
+    except ValueError:
+        return None
+
+
+def _identities(root: etree._Element) -> tuple[str, ...]:
+    """Words that identify the patient: they are looked for in file names, and go no further."""
+    demographics = root.find("PatientDemographics")
+    fields = ("PatientID", "PatientLastName", "PatientFirstName")
+    texts = (demographics.findtext(field) or "" for field in fields) if demographics is not None else ()
+    return tuple(word for text in texts for word in text.split())

@@ -1,0 +1,70 @@
+"""Patients leave the door as keyed pseudonyms; names, record numbers and birth dates do not leave it at all."""
+
+import hashlib
+import hmac
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+OLDEST_STATED_AGE = 89.0
+MASKED_ID = re.compile(r"^(?:[Xx*#?.\-\s]*|0+|9+|MASKED|UNKNOWN|UNIDENTIFIED|ANONYMOUS|ANON|NONE|N/?A|NULL|NO ?ID)$", re.I)
+LONG_NUMBER = re.compile(r"\d{5,}")
+
+
+@dataclass(frozen=True)
+class PseudonymKey:
+    """The secret that turns identifiers into pseudonyms (HMAC-SHA-256). It is never printed."""
+
+    secret: bytes = field(repr=False)
+
+    def pseudonym(self, mrn_system: str, patient_id: str) -> str:
+        """32 hex digits for one patient of one numbering of patients."""
+        return self.digest(f"patient\0{mrn_system}\0{patient_id.strip()}")[:32]
+
+    def digest(self, text: str) -> str:
+        """64 hex digits that nobody without the key can compute."""
+        return hmac.new(self.secret, text.encode(), hashlib.sha256).hexdigest()
+
+
+def load_key(home: Path) -> PseudonymKey:
+    """The hospital's key, from `ECG_PSEUDONYM_KEY` or the file `pseudonym.key` in `home`."""
+    path = home / "pseudonym.key"
+    text = os.environ.get("ECG_PSEUDONYM_KEY") or (path.read_text().strip() if path.is_file() else "")
+    if len(text) < 16:
+        raise ValueError(
+            f"no pseudonym key of 16 characters or more: set ECG_PSEUDONYM_KEY, or write one to {path} with\n"
+            '    python -c "import secrets; print(secrets.token_hex(32))" > pseudonym.key\n'
+            "and keep it: without it new ECGs of a patient cannot be matched to the old ones"
+        )
+    return PseudonymKey(text.encode())
+
+
+def fixed_key(word: str) -> PseudonymKey:
+    """A key that everybody knows, for public and invented patients: the same pseudonyms, so the same split."""
+    return PseudonymKey(f"ecg_pipeline {word} patients".encode())
+
+
+def identified(patient_id: str | None) -> str | None:
+    """The identifier, or None where it is missing or masked."""
+    stripped = (patient_id or "").strip()
+    return None if MASKED_ID.match(stripped) else stripped
+
+
+def stated_age(age_years: float | None) -> float | None:
+    """An age as it may be stored: over 89 becomes 90."""
+    if age_years is None or not 0 <= age_years < 200:
+        return None
+    return 90.0 if age_years > OLDEST_STATED_AGE else age_years
+
+
+def masked_name(name: str, key: PseudonymKey, identities: Iterable[str] = ()) -> str:
+    """A file's name without what may identify a patient: runs of five digits and more, and the given words."""
+
+    def replace(match: re.Match[str]) -> str:
+        return "~" + key.digest(match.group())[:8]
+
+    for word in sorted({word for word in identities if len(word) > 1}, key=len, reverse=True):
+        name = re.sub(re.escape(word), replace, name, flags=re.I)
+    return LONG_NUMBER.sub(replace, name)

@@ -1,0 +1,272 @@
+"""The waveform store: every ECG of a site as recorded, in Zarr, with one row an ECG and one row a file not used.
+
+Files are taken in parts of up to 1,024 in the order of their names. A part's waveforms are int16 counts in the recorded
+leads and rate, one array for each shape that occurs; what turns them into millivolts stands in the records.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ecg_pipeline.ecg import Ecg, Progress, silent
+from ecg_pipeline.files import sha256_file, write_parquet
+from ecg_pipeline.parts import open_group, part_name, read_array, write_array
+from ecg_pipeline.records.drop_folder import DropFolder, leaves_folder
+from ecg_pipeline.records.muse_xml import read_muse_xml
+from ecg_pipeline.records.pseudonyms import PseudonymKey, masked_name, stated_age
+from ecg_pipeline.records.rejects import Rejected, RejectReason
+from ecg_pipeline.records.wfdb_records import read_cinc, read_mimic_iv_ecg, read_ptb_xl
+from ecg_pipeline.workers import each
+
+REVISION = 1
+"""Bumped by hand when this module's results change."""
+
+RECORD_SCHEMA = {
+    "record": pl.String,
+    "site": pl.String,
+    "patient": pl.String,
+    "part": pl.Int32,
+    "array": pl.String,
+    "row": pl.Int32,
+    "microvolts_per_count": pl.List(pl.Float64),
+    "leads": pl.List(pl.String),
+    "sampling_hz": pl.Int32,
+    "samples": pl.Int32,
+    "source": pl.String,
+    "source_sha256": pl.String,
+    "waveform_sha256": pl.String,
+    "acquired_at": pl.Datetime,
+    "age_years": pl.Float64,
+    "sex": pl.String,
+    "device": pl.String,
+    "fold": pl.Int32,
+}
+REJECT_SCHEMA = {
+    "site": pl.String,
+    "source": pl.String,
+    "reason": pl.String,
+    "detail": pl.String,
+    "twin": pl.String,
+}
+CHUNK = 16
+"""ECGs compressed together."""
+
+
+@dataclass(frozen=True)
+class IngestRecipe:
+    """What a file must be to be used, and how many files make a part."""
+
+    minimum_seconds: float = 5.0
+    largest_file_mb: float = 32.0
+    files_per_part: int = 1024
+
+    def __post_init__(self) -> None:
+        if not (self.minimum_seconds > 0 and self.largest_file_mb > 0 and self.files_per_part > 0):
+            raise ValueError("minimum_seconds, largest_file_mb and files_per_part must be positive")
+
+
+@dataclass(frozen=True)
+class WaveformStore:
+    """A site's ECGs as recorded. Files: `waveforms.zarr`, `records.parquet`, `rejects.parquet`."""
+
+    folder: Path
+
+    def records(self) -> pl.DataFrame:
+        """One row an ECG, ordered by source; columns as in `RECORD_SCHEMA`. `patient` is null where unknown."""
+        return pl.read_parquet(self.folder / "records.parquet")
+
+    def rejects(self) -> pl.DataFrame:
+        """One row a file not used; columns as in `REJECT_SCHEMA`. `twin` is the record that a duplicate repeats."""
+        return pl.read_parquet(self.folder / "rejects.parquet")
+
+    def counts(self, rows: pl.DataFrame) -> NDArray[np.int16]:
+        """(n, L, T) counts of rows of `records()` that share a part and an array."""
+        if rows.select("part", "array").n_unique() != 1:
+            raise ValueError("counts are read from one part and one array at a time")
+        path = self.folder / "waveforms.zarr" / part_name(rows["part"][0]) / rows["array"][0]
+        return np.asarray(read_array(path).oindex[rows["row"].to_numpy()])
+
+    def read_mv(self, rows: pl.DataFrame, leads: Sequence[str], seconds: float | None = None) -> NDArray[np.float32]:
+        """(n, L, T) millivolts of rows that share a part and an array: the given leads, the first `seconds`.
+
+        A limb lead that was not recorded is derived from I and II.
+        """
+        recorded: list[str] = rows["leads"][0].to_list()
+        counts = self.counts(rows)
+        if seconds is not None:
+            counts = counts[..., : round(seconds * rows["sampling_hz"][0])]
+        scales = np.array(rows["microvolts_per_count"].to_list())[:, :, None] / 1000
+        x_mv = counts * scales
+        columns = [
+            x_mv[:, recorded.index(lead)] if lead in recorded else _derived(lead, x_mv, recorded) for lead in leads
+        ]
+        return np.stack(columns, axis=1).astype(np.float32)
+
+
+def ingest_site(
+    drop: DropFolder,
+    recipe: IngestRecipe,
+    key: PseudonymKey,
+    out: Path,
+    workers: int = 1,
+    progress: Progress = silent,
+) -> WaveformStore:
+    """Read every file of a drop folder into a waveform store at `out`. Whole parts that stand there are kept.
+
+    The result does not depend on the number of workers or on interruptions. A missing folder is a FileNotFoundError.
+    """
+    if not drop.path.is_dir():
+        raise FileNotFoundError(f"site {drop.site}: there is no folder {drop.path}")
+    open_group(out / "waveforms.zarr")
+    files = drop.ecg_files()
+    size = recipe.files_per_part
+    parts = [(number, files[first : first + size]) for number, first in enumerate(range(0, len(files), size))]
+    each(partial(_ingest_part, drop=drop, recipe=recipe, key=key, out=out), parts, workers, progress)
+    tables = [_read_part(out, number) for number, _ in parts]
+    records = pl.concat([pl.DataFrame(schema=RECORD_SCHEMA), *(rows for rows, _ in tables)])
+    rejects = pl.concat([pl.DataFrame(schema=REJECT_SCHEMA), *(rows for _, rows in tables)])
+    first = records.select("waveform_sha256", twin="record").unique("waveform_sha256", keep="first")
+    records = records.join(first, on="waveform_sha256", how="left", maintain_order="left")
+    repeated = records.filter(pl.col("record") != pl.col("twin"))
+    duplicates = repeated.select(
+        "site",
+        "source",
+        reason=pl.lit(str(RejectReason.DUPLICATE_WAVEFORM)),
+        detail=pl.lit("the same waveform as its twin"),
+        twin="twin",
+    )
+    records = records.filter(pl.col("record") == pl.col("twin")).drop("twin")
+    write_parquet(out / "rejects.parquet", pl.concat([rejects, duplicates]).sort("source"))
+    write_parquet(out / "records.parquet", records)
+    return WaveformStore(out)
+
+
+def read_ecg(path: Path, drop: DropFolder, recipe: IngestRecipe) -> Ecg:
+    """Read one file of a drop folder, with the checks that do not depend on its format. Raises `Rejected`."""
+    _check_file(path, drop, recipe)
+    match drop.format:
+        case "muse_xml":
+            ecg = read_muse_xml(path)
+        case "ptb_xl":
+            ecg = read_ptb_xl(path, drop.path)
+        case "mimic_iv_ecg":
+            ecg = read_mimic_iv_ecg(path)
+        case "cinc":
+            ecg = read_cinc(path)
+    if drop.site_names and ecg.site_name not in drop.site_names:
+        raise Rejected(RejectReason.OTHER_SITE, "its SiteName is not one of this site's")
+    if ecg.seconds < recipe.minimum_seconds:
+        raise Rejected(RejectReason.TOO_SHORT, f"{ecg.seconds:g} s")
+    if (np.ptp(ecg.counts, axis=1) == 0).all():
+        raise Rejected(RejectReason.FLAT_SIGNAL)
+    return ecg
+
+
+def _check_file(path: Path, drop: DropFolder, recipe: IngestRecipe) -> None:
+    if leaves_folder(path, drop.path):
+        raise Rejected(RejectReason.OUTSIDE_FOLDER, "a link that leaves the drop folder")
+    if not path.is_file():
+        raise Rejected(RejectReason.UNREADABLE, "a link that leads to no file")
+    size = os.stat(path).st_size
+    if size == 0:
+        raise Rejected(RejectReason.EMPTY_FILE)
+    if size > recipe.largest_file_mb * 2**20:
+        raise Rejected(RejectReason.TOO_LARGE, f"{size / 2**20:.0f} MB")
+
+
+def _ingest_part(
+    numbered: tuple[int, list[Path]], drop: DropFolder, recipe: IngestRecipe, key: PseudonymKey, out: Path
+) -> None:
+    """Read the files of one part and write its arrays, then its tables: a part with tables is whole."""
+    part, files = numbered
+    place = out / "parts" / part_name(part)
+    if (place / "records.parquet").exists():
+        return
+    records: list[dict[str, Any]] = []
+    rejects: list[dict[str, Any]] = []
+    stacks: dict[str, list[NDArray[np.int16]]] = {}
+    for path in files:
+        name = drop.name(path)
+        try:
+            ecg = read_ecg(path, drop, recipe)
+        except Rejected as rejected:
+            source = _source(name, drop, key)
+            rejects.append({"site": drop.site, "source": source, "reason": rejected.reason, "detail": rejected.detail})
+            continue
+        array = f"{ecg.sampling_hz}hz_{'-'.join(ecg.leads)}_{ecg.counts.shape[1]}"
+        stack = stacks.setdefault(array, [])
+        records.append(_record(ecg, drop, key, path, part, array, len(stack)))
+        stack.append(ecg.counts)
+    open_group(out / "waveforms.zarr" / part_name(part))
+    for array, stack in stacks.items():
+        rate, leads, _ = array.split("_")
+        attributes = {"leads": leads.split("-"), "sampling_hz": int(rate.removesuffix("hz")), "units": "counts"}
+        write_array(out / "waveforms.zarr" / part_name(part) / array, np.stack(stack), CHUNK, attributes)
+    write_parquet(place / "rejects.parquet", pl.DataFrame(rejects, schema=REJECT_SCHEMA))
+    write_parquet(place / "records.parquet", pl.DataFrame(records, schema=RECORD_SCHEMA))
+
+
+def _read_part(out: Path, part: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    place = out / "parts" / part_name(part)
+    return pl.read_parquet(place / "records.parquet"), pl.read_parquet(place / "rejects.parquet")
+
+
+def _record(
+    ecg: Ecg, drop: DropFolder, key: PseudonymKey, path: Path, part: int, array: str, row: int
+) -> dict[str, Any]:
+    name = drop.name(path)
+    waveform = hashlib.sha256(repr((ecg.sampling_hz, ecg.leads, ecg.microvolts_per_count)).encode())
+    waveform.update(ecg.counts.tobytes())
+    return {
+        "record": record_id(drop, key, path),
+        "site": drop.site,
+        "patient": key.pseudonym(drop.mrn_system, ecg.patient_id) if ecg.patient_id else None,
+        "part": part,
+        "array": array,
+        "row": row,
+        "microvolts_per_count": list(ecg.microvolts_per_count),
+        "leads": list(ecg.leads),
+        "sampling_hz": ecg.sampling_hz,
+        "samples": ecg.counts.shape[1],
+        "source": _source(name, drop, key, ecg.identities),
+        "source_sha256": sha256_file(path),
+        "waveform_sha256": waveform.hexdigest(),
+        "acquired_at": ecg.acquired_at,
+        "age_years": stated_age(ecg.age_years),
+        "sex": ecg.sex,
+        "device": ecg.device,
+        "fold": ecg.fold,
+    }
+
+
+def record_id(drop: DropFolder, key: PseudonymKey, path: Path) -> str:
+    """Sixteen hex digits for one file of a site: the primary key of its ECG in every later table."""
+    return key.digest(f"record\0{drop.site}\0{drop.name(path)}")[:16]
+
+
+def _source(name: str, drop: DropFolder, key: PseudonymKey, identities: Sequence[str] = ()) -> str:
+    """A file's name as it may be stored: data sets' names are public, those of MUSE exports may name a patient."""
+    return masked_name(name, key, identities) if drop.format == "muse_xml" else name
+
+
+def _derived(lead: str, x_mv: NDArray, recorded: Sequence[str]) -> NDArray:
+    """(n, T) of a limb lead, from leads I and II (Einthoven, Goldberger)."""
+    one, two = x_mv[:, recorded.index("I")], x_mv[:, recorded.index("II")]
+    match lead:
+        case "III":
+            return two - one
+        case "aVR":
+            return -(one + two) / 2
+        case "aVL":
+            return one - two / 2
+        case "aVF":
+            return two - one / 2
+    raise ValueError(f"lead {lead} was not recorded and cannot be derived")

@@ -1,0 +1,1 @@
+"""Networks behind one interface: sheets in, logits out."""

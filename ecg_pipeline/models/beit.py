@@ -1,0 +1,137 @@
+"""HeartBEiT: BEiT for masked image modelling, and the same network as a classifier (paper: Pre-training, Fine-tuning).
+
+The blocks are timm's `Beit`, which reproduces the official ones; masking, initialisation and checkpoint loading are the
+official rules, which timm's differ from.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from math import sqrt
+
+import torch
+from timm.models.beit import Beit
+from torch import Tensor, nn
+
+from ecg_pipeline.models.checkpoints import load_exactly
+from ecg_pipeline.models.recipes import BeitRecipe
+from ecg_pipeline.models.relative_position import TABLE, expand_shared_table, resize_table
+
+LAYER_NORM_EPS = 1e-6
+INITIAL_STD = 0.02
+HEAD_SCALE = 0.001
+MEAN = STD = (0.5, 0.5, 0.5)
+
+
+class MaskedImageModel(nn.Module):
+    """BEiT that names the tokens of masked patches."""
+
+    def __init__(self, recipe: BeitRecipe, vocabulary: int):
+        super().__init__()
+        self.beit = _beit(recipe, classes=vocabulary, global_pool="", use_shared_rel_pos_bias=True)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, recipe.width))
+
+    def features(self, images: Tensor, mask: Tensor) -> Tensor:
+        """images (B, 3, H, W), mask (B, P) bool -> (B, P + 1, D): class slot first, after the final norm."""
+        beit = self.beit
+        x = beit.patch_embed(images)  # (B, P, D)
+        x = torch.where(mask[..., None], self.mask_token.to(x.dtype), x)
+        x = torch.cat([beit.cls_token.expand(len(x), -1, -1), x], dim=1)
+        bias = beit.rel_pos_bias()
+        for block in beit.blocks:
+            x = block(x, shared_rel_pos_bias=bias)
+        return beit.norm(x)
+
+    def forward(self, images: Tensor, mask: Tensor) -> Tensor:
+        """images (B, 3, H, W) normalised, mask (B, P) bool -> logits (masked patches, V), in row-major order."""
+        return self.beit.head(self.features(images, mask)[:, 1:][mask])
+
+    def official_state(self) -> dict[str, Tensor]:
+        """Weights under the names of BEiT's authors."""
+        state = {name.replace("head.", "lm_head."): tensor for name, tensor in self.beit.state_dict().items()}
+        return {"mask_token": self.mask_token.data, **state}
+
+    def load_official_state(self, state: Mapping[str, Tensor]) -> None:
+        """Load weights under their official names; keys that are missing, unexpected or of another shape raise."""
+        own = {name: tensor for name, tensor in state.items() if "relative_position_index" not in name}
+        renamed = {
+            name if name == "mask_token" else f"beit.{name.replace('lm_head.', 'head.')}": tensor
+            for name, tensor in own.items()
+        }
+        load_exactly(self, renamed)
+
+
+def masked_image_model(recipe: BeitRecipe, vocabulary: int, seed: int) -> MaskedImageModel:
+    """A model to pretrain, initialised as the authors do: weights truncated at one standard deviation, and the second
+    matrices of block l divided by sqrt(2 l)."""
+    model = MaskedImageModel(recipe, vocabulary)
+    generator = torch.Generator().manual_seed(seed)
+    _draw_weights(model, generator, bound=INITIAL_STD)
+    with torch.no_grad():
+        for parameter in (model.mask_token, model.beit.cls_token):
+            nn.init.trunc_normal_(
+                parameter, std=INITIAL_STD, a=-INITIAL_STD, b=INITIAL_STD, generator=generator
+            )
+        for number, block in enumerate(model.beit.blocks, start=1):
+            block.attn.proj.weight.div_(sqrt(2 * number))
+            block.mlp.fc2.weight.div_(sqrt(2 * number))
+    return model
+
+
+def beit_classifier(recipe: BeitRecipe, start: Mapping[str, Tensor] | None, classes: int, seed: int) -> Beit:
+    """A BEiT whose patch tokens are averaged, normed and classified; from a pretraining state, or from nothing.
+
+    Of a pretraining state the trained final norm, the token head and the mask token are not used (official rule).
+    """
+    model = _beit(recipe, classes=classes, global_pool="avg", use_rel_pos_bias=True)
+    generator = torch.Generator().manual_seed(seed)
+    _draw_weights(model, generator, bound=2.0)
+    with torch.no_grad():
+        nn.init.trunc_normal_(model.cls_token, std=INITIAL_STD, generator=generator)
+        for number, block in enumerate(model.blocks, start=1):
+            block.attn.proj.weight.div_(sqrt(2 * number))
+            block.mlp.fc2.weight.div_(sqrt(2 * number))
+        model.head.weight.mul_(HEAD_SCALE)
+    if start is not None:
+        load_exactly(model, from_pretraining(recipe, start), fresh=_fresh(model))
+    return model
+
+
+def from_pretraining(recipe: BeitRecipe, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The part of an official pretraining state that a classifier starts from, its tables expanded and resized."""
+    kept = {
+        name: tensor
+        for name, tensor in expand_shared_table(state, recipe.depth).items()
+        if not name.startswith(("lm_head.", "norm.", "head.")) and name != "mask_token"
+    }
+    return {name: resize_table(tensor, recipe.grid) if name.endswith(TABLE) else tensor for name, tensor in kept.items()}
+
+
+def _fresh(model: nn.Module) -> list[str]:
+    return [name for name in model.state_dict() if name.startswith(("fc_norm.", "head."))]
+
+
+def _beit(recipe: BeitRecipe, classes: int, **options: object) -> Beit:
+    return Beit(
+        img_size=recipe.image_px,
+        patch_size=recipe.patch_px,
+        num_classes=classes,
+        embed_dim=recipe.width,
+        depth=recipe.depth,
+        num_heads=recipe.heads,
+        mlp_ratio=recipe.mlp_ratio,
+        qkv_bias=True,
+        norm_layer=partial(nn.LayerNorm, eps=LAYER_NORM_EPS),
+        init_values=recipe.layer_scale or None,
+        drop_path_rate=recipe.drop_path,
+        use_abs_pos_emb=False,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def _draw_weights(model: nn.Module, generator: torch.Generator, bound: float) -> None:
+    """Draw every matrix and kernel from a normal truncated at +-bound; biases and bias tables start at zero."""
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1 and not name.endswith((TABLE, "cls_token", "mask_token")):
+            nn.init.trunc_normal_(parameter, std=INITIAL_STD, a=-bound, b=bound, generator=generator)
+        elif name.endswith("bias") or name.endswith(TABLE):
+            nn.init.zeros_(parameter)

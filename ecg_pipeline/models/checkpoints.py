@@ -1,0 +1,66 @@
+"""Checkpoints: weights as safetensors beside a config; foreign files are read as tensors alone, and never half."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ecg_pipeline.files import read_json, write_atomically, write_json
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights and what they are weights of. Files: `weights.safetensors`, `config.json`."""
+
+    folder: Path
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors by name."""
+        return load_file(self.folder / "weights.safetensors")
+
+    def config(self) -> dict[str, Any]:
+        """Family, recipe, and what training says of itself."""
+        return read_json(self.folder / "config.json")
+
+
+def save_checkpoint(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> Checkpoint:
+    """Write a checkpoint, the config last: a folder with a config is whole."""
+    tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in state.items()}
+    write_atomically(folder / "weights.safetensors", lambda path: save_file(tensors, path))
+    write_json(folder / "config.json", dict(config))
+    return Checkpoint(folder)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a local file: safetensors, or a torch file of tensors, from which no code is run.
+
+    Training wrappers are taken off: a `model` or `state_dict` level, and the `module.` that data parallel prefixes.
+    """
+    if path.suffix == ".safetensors":
+        content: Any = load_file(path)
+    else:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    for level in ("model", "state_dict"):
+        content = content.get(level, content)
+    return {name.removeprefix("module."): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+
+
+def load_exactly(module: nn.Module, state: Mapping[str, Tensor], fresh: Collection[str] = ()) -> None:
+    """Load a state into a module. A missing key that is not expected to be fresh, an unexpected key or a wrong shape is
+    an error that lists them all: nothing is half loaded.
+    """
+    own = module.state_dict()
+    problems = [f"missing {name}" for name in own if name not in state and name not in fresh]
+    problems += [f"unexpected {name}" for name in state if name not in own]
+    problems += [
+        f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if problems:
+        raise ValueError(f"the checkpoint does not fit the model: {'; '.join(problems)}")
+    module.load_state_dict(dict(state), strict=False)

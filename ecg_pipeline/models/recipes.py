@@ -1,0 +1,57 @@
+"""What a network is, as a study says it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class BeitRecipe:
+    """A BEiT; the defaults are HeartBEiT's base size (paper: Model selection; 86 M parameters).
+
+    drop_path: rate of the last block, rising linearly from 0. layer_scale: initial value of both scales of a block.
+    """
+
+    family: Literal["beit"] = "beit"
+    image_px: int = 224
+    patch_px: int = 16
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    mlp_ratio: float = 4.0
+    drop_path: float = 0.1
+    layer_scale: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.image_px % self.patch_px:
+            raise ValueError(f"patches of {self.patch_px} px do not tile an image of {self.image_px} px")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} does not divide into {self.heads} heads")
+
+    @property
+    def grid(self) -> int:
+        """Patches along a side."""
+        return self.image_px // self.patch_px
+
+
+@dataclass(frozen=True)
+class TimmRecipe:
+    """A comparator: any timm name, and the normalisation that its checkpoint was trained with.
+
+    weights: name of a local weights file; None is random initialisation, and every table says so.
+    """
+
+    family: Literal["timm"] = "timm"
+    name: str = "resnet152"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    weights: str | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.std) <= 0:
+            raise ValueError("the standard deviations of a normalisation are positive")
+
+
+ModelRecipe = BeitRecipe | TimmRecipe

@@ -1,0 +1,39 @@
+"""Where the image tokenizer comes from, as a study says it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class TokenizerRecipe:
+    """A discrete VAE trained on ECG sheets.
+
+    hidden: width of its convolutions. temperature: of the relaxed codes, falling from the first value to the second.
+    ink_weight: how much more a drawn pixel counts than blank paper in the reconstruction.
+    usage_weight: pressure towards using the whole vocabulary on drawn patches, without which the codes collapse.
+    """
+
+    kind: Literal["trained"] = "trained"
+    vocabulary: int = 1024
+    hidden: int = 64
+    steps: int = 3000
+    batch: int = 32
+    learning_rate: float = 2e-3
+    temperature: tuple[float, float] = (1.0, 0.0625)
+    ink_weight: float = 8.0
+    usage_weight: float = 0.02
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.vocabulary <= 32767:
+            raise ValueError("a vocabulary has 2 to 32,767 tokens: tokens are stored as int16")
+        if self.steps < 1 or self.batch < 1 or min(self.temperature) <= 0:
+            raise ValueError("steps and batch are at least 1, and temperatures positive")
+
+
+@dataclass(frozen=True)
+class ImportedTokenizer:
+    """DALL-E's tokenizer, as the paper used it, from a local weights file of its encoder (safetensors)."""
+
+    kind: Literal["dalle"] = "dalle"
+    weights: str = "dalle_encoder.safetensors"

@@ -1,0 +1,121 @@
+"""Training a discrete VAE on ECG sheets, where DALL-E's weights are not given.
+
+A sheet is mostly blank paper. Two things keep the codes from collapsing onto it: drawn pixels count more in the
+reconstruction, and the drawn patches of a batch are pushed to use the whole vocabulary, by the divergence of their mean
+code distribution from the uniform one. Blank patches are left alone: nothing is gained by many names for nothing.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from math import cos, log, pi
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, softmax
+
+from ecg_pipeline.ecg import Progress, silent
+from ecg_pipeline.files import write_atomically, write_json
+from ecg_pipeline.images.shards import ImageShards
+from ecg_pipeline.images.views import token_view
+from ecg_pipeline.tokens.dalle import DalleEncoder, encoder_shape
+from ecg_pipeline.tokens.discrete_vae import DiscreteVae, relaxed_codes
+from ecg_pipeline.tokens.recipes import TokenizerRecipe
+from ecg_pipeline.tokens.tokenizer import ImageTokenizer, LoadedTokenizer, usage
+
+REVISION = 1
+"""Bumped by hand when this module's results change."""
+
+DRAWN = 0.02
+"""Mean ink from which a patch counts as drawn."""
+
+SAMPLE = 4096
+"""Sheets that are trained on at most, drawn at random: 800,000 patches show what ink on paper can look like."""
+
+
+def train_tokenizer(
+    sites: Mapping[str, ImageShards],
+    records: frozenset[str],
+    recipe: TokenizerRecipe,
+    out: Path,
+    device: str = "cpu",
+    progress: Progress = silent,
+    log_metrics: Callable[[int, Mapping[str, float]], None] = lambda step, values: None,
+) -> ImageTokenizer:
+    """Train on a sample of the sheets of `records`, and on nothing else, and write the tokenizer to `out`.
+
+    The config says how the vocabulary is used on those sheets: perplexity, share of the commonest id, share of ids used,
+    over all patches and over drawn ones. Deterministic on one kind of processor.
+    """
+    sheets = _sample(sites, records, recipe.seed)
+    ink = 1 - torch.from_numpy(token_view(sheets.numpy()))[:, None]  # (N, 1, S, S)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network = DiscreteVae(recipe.vocabulary, recipe.hidden).to(device).train()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=1e-4)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    for step in range(recipe.steps):
+        done = step / recipe.steps
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.learning_rate * min(1.0, 20 * done + 0.05) * (0.51 + 0.49 * cos(pi * done))
+        chosen = torch.randint(len(ink), (min(recipe.batch, len(ink)),), generator=generator)
+        target = ink[chosen].to(device)
+        logits = network.encode(target)
+        drawn = network.decode(relaxed_codes(logits, _temperature(recipe, done), generator))
+        reconstruction = ((1 + recipe.ink_weight * target) * (drawn - target) ** 2).mean()
+        loss = reconstruction + recipe.usage_weight * _unevenness(logits, target)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"step {step}: the tokenizer's loss is {loss.item()}; lower its learning rate")
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        progress(step + 1, recipe.steps)
+        if step % 20 == 0 or step + 1 == recipe.steps:
+            log_metrics(step, {"loss": float(loss), "reconstruction": float(reconstruction)})
+    ids = torch.from_numpy(LoadedTokenizer(network.eval(), device).ids(sheets.numpy()))
+    is_drawn = avg_pool2d(ink, ink.shape[-1] // int(ids.shape[1] ** 0.5)).flatten(1) > DRAWN
+    log_metrics(recipe.steps, used := usage(ids[is_drawn], recipe.vocabulary))
+    state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    config = {**asdict(recipe), "sheets": len(sheets), "usage": usage(ids, recipe.vocabulary), "usage_drawn": used}
+    return _write(out, state, config)
+
+
+def import_tokenizer(weights: Path, out: Path) -> ImageTokenizer:
+    """Take over DALL-E's encoder from a safetensors file, under its official names."""
+    if not weights.is_file():
+        raise FileNotFoundError(f"{weights}: the study's tokenizer is DALL-E's; put its encoder's weights there")
+    state = load_file(weights)
+    shape = encoder_shape(state)
+    DalleEncoder(shape).load_state_dict(state)
+    return _write(out, state, {"kind": "dalle", "vocabulary": shape.vocabulary})
+
+
+def _write(out: Path, state: dict[str, Tensor], config: dict[str, object]) -> ImageTokenizer:
+    write_atomically(out / "weights.safetensors", lambda path: save_file(state, path))
+    write_json(out / "config.json", config)
+    return ImageTokenizer(out)
+
+
+def _sample(sites: Mapping[str, ImageShards], records: frozenset[str], seed: int) -> Tensor:
+    """(n, H, W) uint8: at most `SAMPLE` sheets of `records`, each as likely."""
+    generator = torch.Generator().manual_seed(seed)
+    known = [(site, name) for site, shards in sites.items() for name in shards.index()["record"] if name in records]
+    if not known:
+        raise ValueError("none of the pretraining sites has an ECG of a training patient")
+    chosen = [known[place] for place in torch.randperm(len(known), generator=generator)[:SAMPLE].tolist()]
+    by_site = {site: sorted(name for where, name in chosen if where == site) for site in sites}
+    return torch.cat([torch.from_numpy(sites[site].read_records(names)) for site, names in by_site.items() if names])
+
+
+def _temperature(recipe: TokenizerRecipe, done: float) -> float:
+    """Temperature of the codes when a share of the steps is done: a cosine from the first value to the second."""
+    first, last = recipe.temperature
+    return last + (first - last) * 0.5 * (1 + cos(pi * done))
+
+
+def _unevenness(logits: Tensor, ink: Tensor) -> Tensor:
+    """Divergence of the mean code distribution over drawn patches from the uniform one, in nats: 0 when all are used."""
+    drawn = (avg_pool2d(ink, ink.shape[-1] // logits.shape[-1]) > DRAWN).float()  # (B, 1, H, W)
+    mean = (softmax(logits, dim=1) * drawn).sum(dim=(0, 2, 3)) / drawn.sum().clamp_min(1)
+    return log(len(mean)) + (mean * mean.clamp_min(1e-20).log()).sum()

@@ -1,0 +1,1 @@
+"""How networks are trained: pretraining by masked image modelling, fine-tuning by task."""

@@ -1,0 +1,63 @@
+"""What every training loop shares: one careful step, and a state from which a killed run goes on bit for bit."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ecg_pipeline.files import write_atomically
+
+SAVE_SECONDS = 60.0
+"""How often the state of a run is kept. When it is kept does not change what comes out."""
+
+
+class NotFinite(FloatingPointError):  # noqa: N818
+    """A loss or gradient is not finite. The weights are still those of the step before."""
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Make what a step draws (drop path) a function of seed and step, so that no generator's state need be kept."""
+    torch.manual_seed((seed << 32) + step)
+
+
+def descend(model: nn.Module, loss: Tensor, optimiser: torch.optim.Optimizer, clip: float | None, step: int) -> float:
+    """Take one step down `loss` and return the norm of the gradient before clipping. NotFinite before anything moves."""
+    if not torch.isfinite(loss):
+        raise NotFinite(f"step {step}: the loss is {loss.item()}; lower the learning rate or look at this batch")
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), clip if clip is not None else float("inf"))
+    if not torch.isfinite(norm):
+        raise NotFinite(f"step {step}: the gradient is not finite though the loss is {loss.item():.4g}")
+    optimiser.step()
+    return float(norm)
+
+
+class RunState:
+    """The state of a run on disk, in a hidden file of its folder until the run is done."""
+
+    def __init__(self, folder: Path, device: str):
+        self.path = folder / ".run_state.pt"
+        self.device = device
+        self.saved_at = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """What was last kept, or None at the start of a run. Only tensors and plain values are read."""
+        if not self.path.exists():
+            return None
+        return torch.load(self.path, map_location=self.device, weights_only=True)
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Keep a state, atomically."""
+        write_atomically(self.path, lambda path: torch.save(state, path))
+        self.saved_at = time.monotonic()
+
+    def is_time(self) -> bool:
+        """Whether the last state was kept long enough ago."""
+        return time.monotonic() - self.saved_at > SAVE_SECONDS
+
+    def discard(self) -> None:
+        """The run is done: its state is of no more use."""
+        self.path.unlink(missing_ok=True)

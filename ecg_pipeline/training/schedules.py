@@ -1,0 +1,34 @@
+"""Learning rates by step, and which parameters decay."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+
+def warmup_cosine(peak: float, final: float, epochs: int, steps_an_epoch: int, warmup_epochs: int) -> NDArray:
+    """Learning rate of every step: linear from 0 to the peak, then a cosine towards `final`, which it does not reach.
+
+    Both ends of the warm-up count, so the peak occurs twice (BEiT's own schedule).
+    """
+    warmup = np.linspace(0, peak, warmup_epochs * steps_an_epoch)
+    left = epochs * steps_an_epoch - len(warmup)
+    cosine = final + 0.5 * (peak - final) * (1 + np.cos(np.pi * np.arange(left) / max(1, left)))
+    return np.concatenate([warmup, cosine])
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """AdamW groups as BEiT's authors make them: vectors, biases, position embeddings and the class token do not decay.
+
+    The mask token and the tables of relative positions do.
+    """
+
+    def decays(name: str, parameter: nn.Parameter) -> bool:
+        return parameter.ndim > 1 and not name.endswith((".bias", "pos_embed", "cls_token"))
+
+    named: Iterable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    return [
+        {"params": [p for name, p in named if decays(name, p)], "weight_decay": weight_decay},
+        {"params": [p for name, p in named if not decays(name, p)], "weight_decay": 0.0},
+    ]

@@ -1,0 +1,113 @@
+"""The cohort of a task: labelled ECGs with their part, and the participant flow that led to them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from ecg_pipeline.cohorts.splits import EXTERNAL, TEST, TRAIN, VALIDATION, SplitRecipe, parts, ranks, up_to
+from ecg_pipeline.cohorts.tasks import TaskRecipe, label
+from ecg_pipeline.files import read_json, write_json, write_parquet
+
+REVISION = 1
+"""Bumped by hand when this module's results change."""
+
+COLUMNS = ("record", "site", "patient", "part", "label", "rank", "acquired_at", "age_years", "sex", "device")
+
+
+@dataclass(frozen=True)
+class SiteRecords:
+    """What a site brings to a task: its ECGs (`WaveformStore.records`) and labels (`ClinicalLabels.labels`)."""
+
+    records: pl.DataFrame
+    labels: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Labelled ECGs of one task. Files: `cohort.parquet`, `flow.json`."""
+
+    folder: Path
+
+    def table(self) -> pl.DataFrame:
+        """One row an ECG: record, site, patient, part, label (i8), rank (of training patients, in (0, 1]), and what is
+        known of the recording."""
+        return pl.read_parquet(self.folder / "cohort.parquet")
+
+    def flow(self) -> dict[str, dict[str, int]]:
+        """By site: ECGs left out at each step, and what remains."""
+        return read_json(self.folder / "flow.json")
+
+    def train(self, fraction: float) -> pl.DataFrame:
+        """The training ECGs of the first ceil(f n) of n training patients."""
+        rows = self.table().filter(pl.col("part") == TRAIN)
+        return rows.filter(pl.col("rank") <= up_to(fraction, rows["patient"].n_unique()) + 1e-12)
+
+    def validation(self) -> pl.DataFrame:
+        """The ECGs on which an epoch is chosen."""
+        return self.table().filter(pl.col("part") == VALIDATION)
+
+    def test(self, site: str) -> pl.DataFrame:
+        """The ECGs that are tested at one site: its test patients, or all of an external hospital."""
+        return self.table().filter((pl.col("site") == site) & pl.col("part").is_in([TEST, EXTERNAL]))
+
+
+def assemble_cohort(task: TaskRecipe, split: SplitRecipe, sites: Mapping[str, SiteRecords], out: Path) -> Cohort:
+    """Label, split and count the ECGs of a task's sites.
+
+    Left out, step by step and counted: ECGs without a patient id; whose waveform another site has already (the first in
+    the order of the task keeps it); at an external hospital those of patients who have any ECG at a site inside; and
+    those that the rule does not label.
+    """
+    flow: dict[str, dict[str, int]] = {}
+    seen: set[str] = set()
+    kept: list[pl.DataFrame] = []
+    patients_inside = {patient for site in task.sites for patient in sites[site].records["patient"].drop_nulls()}
+    for site in (*task.sites, *task.external):
+        records = sites[site].records
+        identified = records.filter(pl.col("patient").is_not_null())
+        new = identified.filter(~pl.col("waveform_sha256").is_in(list(seen)))
+        seen |= set(new["waveform_sha256"])
+        is_inside = pl.col("patient").is_in(list(patients_inside))
+        eligible = new.filter(~is_inside) if site in task.external else new
+        labelled = label(eligible, sites[site].labels, task.rule)
+        flow[site] = {
+            "ecgs_in_store": len(records),
+            "without_patient_id": len(records) - len(identified),
+            "waveform_of_another_site": len(identified) - len(new),
+            "patient_also_internal": len(new) - len(eligible),
+            "without_label": len(eligible) - len(labelled),
+        }
+        part = pl.lit(EXTERNAL).alias("part") if site in task.external else parts(labelled, split)
+        kept.append(labelled.with_columns(part))
+    table = pl.concat(kept)
+    rank = ranks(table.filter(pl.col("part") == TRAIN)["patient"], split)
+    table = table.with_columns(
+        rank=pl.when(pl.col("part") == TRAIN).then(pl.col("patient").replace_strict(rank, default=None))
+    )
+    for site, steps in flow.items():
+        for part in (TRAIN, VALIDATION, TEST, EXTERNAL):
+            rows = table.filter((pl.col("site") == site) & (pl.col("part") == part))
+            steps[f"{part}_ecgs"] = len(rows)
+            steps[f"{part}_patients"] = rows["patient"].n_unique()
+            steps[f"{part}_positives"] = int(rows["label"].sum())
+    write_json(out / "flow.json", flow)
+    write_parquet(out / "cohort.parquet", table.select(COLUMNS))
+    return Cohort(out)
+
+
+def leaks(table: pl.DataFrame) -> list[str]:
+    """A sentence for each way in which a cohort leaks; none is how it must be."""
+    found = []
+    crossing = table.group_by("patient").agg(pl.col("part").n_unique()).filter(pl.col("part") > 1)
+    if len(crossing):
+        found.append(f"{len(crossing)} patients are in more than one part")
+    if repeated := len(table) - table["record"].n_unique():
+        found.append(f"{repeated} ECGs occur twice")
+    training = table.filter(pl.col("part") == TRAIN)
+    if training["rank"].null_count() or training.group_by("patient").agg(pl.col("rank").n_unique())["rank"].max() != 1:
+        found.append("a training patient has no rank or several: fractions are not nested by patient")
+    if table.filter((pl.col("part") != TRAIN) & pl.col("rank").is_not_null()).height:
+        found.append("an ECG outside the training part has a rank in the fractions")
+    return found

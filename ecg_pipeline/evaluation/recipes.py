@@ -1,0 +1,27 @@
+"""How evaluation is done, as a study says it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EvaluationRecipe:
+    """Bootstrap draws over patients for the 95 % intervals (paper: Fine-tuning and statistical analysis, 500)."""
+
+    bootstrap_draws: int = 500
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.bootstrap_draws < 2:
+            raise ValueError("an interval needs at least two bootstrap draws")
+
+
+@dataclass(frozen=True)
+class DistanceRecipe:
+    """Images of each kind that are compared pair by pair (paper: Wasserstein Distance, 1,000)."""
+
+    images: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.images < 2:
+            raise ValueError("a mean over pairs needs at least two images of each kind")

@@ -3,9 +3,10 @@
 Not cut by task or model: Dagster allows two dimensions, so these are asset keys. Never cut by ECG or by patient.
 """
 
-from typing import Any
-
 import dagster as dg
+
+# Dagster hands the graph out (`Definitions.resolve_asset_graph`) but does not export its type.
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph as AssetGraph
 
 from ecg_pipeline.study import Study
 
@@ -40,7 +41,7 @@ def dimensions(definition: dg.PartitionsDefinition | None, partition: str | None
     return {} if partition is None else {"": partition}
 
 
-def upstream_partitions(graph: Any, key: dg.AssetKey, partition: str | None) -> list[tuple[dg.AssetKey, str | None]]:
+def upstream_partitions(graph: AssetGraph, key: dg.AssetKey, partition: str | None) -> list[tuple[dg.AssetKey, str | None]]:
     """Every (asset, partition) that a partition reads, in a fixed order.
 
     Dagster cannot map one dimension onto a part of a static set, so its graph says that an evaluation at one site reads

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import dagster as dg
 from dagster import AssetKey
 
-from ecg_pipeline.orchestration.partitions import dimensions
+from ecg_pipeline.orchestration.partitions import AssetGraph, dimensions
 from ecg_pipeline.orchestration.resources import House
 from ecg_pipeline.provenance.archive import NotMaterialised
 from ecg_pipeline.provenance.record import build_id
@@ -20,7 +20,7 @@ class Run:
     partition: str | None
 
 
-def chapters(graph: dg.AssetGraph, selected: frozenset[AssetKey]) -> list[list[AssetKey]]:
+def chapters(graph: AssetGraph, selected: frozenset[AssetKey]) -> list[list[AssetKey]]:
     """The selected assets in groups that are cut the same way and whose upstream stands in an earlier group or in it."""
     left = [key for key in graph.toposorted_asset_keys if key in selected and graph.get(key).is_materializable]
     groups: list[list[AssetKey]] = []
@@ -36,7 +36,7 @@ def chapters(graph: dg.AssetGraph, selected: frozenset[AssetKey]) -> list[list[A
     return groups
 
 
-def is_due(house: House, graph: dg.AssetGraph, key: AssetKey, partition: str | None) -> bool:
+def is_due(house: House, graph: AssetGraph, key: AssetKey, partition: str | None) -> bool:
     """Whether what would go in now differs from what the newest record says went in."""
     record = house.archive.newest(key.to_user_string(), partition)
     if record is None:
@@ -49,7 +49,7 @@ def is_due(house: House, graph: dg.AssetGraph, key: AssetKey, partition: str | N
 
 
 def due_runs(
-    house: House, graph: dg.AssetGraph, selected: frozenset[AssetKey], wanted: Sequence[str] = ()
+    house: House, graph: AssetGraph, selected: frozenset[AssetKey], wanted: Sequence[str] = ()
 ) -> Iterator[Run]:
     """The runs that are due, found as the work goes on: each is looked for when the one before it is done.
 

@@ -12,7 +12,7 @@ import dagster as dg
 
 from ecg_pipeline.ecg import Progress
 from ecg_pipeline.files import digest_json, folder_digests
-from ecg_pipeline.orchestration.partitions import upstream_partitions
+from ecg_pipeline.orchestration.partitions import AssetGraph, upstream_partitions
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.provenance.record import (
     Record,
@@ -70,7 +70,7 @@ class House:
         """Where networks run: `ECG_DEVICE`, by default the processor."""
         return os.environ.get("ECG_DEVICE") or "cpu"
 
-    def upstream(self, graph: Any, key: dg.AssetKey, partition: str | None) -> tuple[Upstream, ...]:
+    def upstream(self, graph: AssetGraph, key: dg.AssetKey, partition: str | None) -> tuple[Upstream, ...]:
         """What a partition would read now, with the versions as they stand. NotMaterialised where one is missing."""
 
         def version(parent: dg.AssetKey, part: str | None) -> str:

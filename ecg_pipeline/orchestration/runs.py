@@ -53,7 +53,7 @@ class Line:
 
     def _observe(self, instance: dg.DagsterInstance) -> None:
         """Let Dagster see the present versions of the source assets."""
-        sources = [asset for asset in self.definitions.assets or () if _is_source(asset)]
+        sources = [asset for asset in self.definitions.assets or () if isinstance(asset, dg.SourceAsset)]
         dg.observe(sources, instance=instance, run_config=QUIET, resources=self.definitions.resources)
 
     def _execute(self, instance: dg.DagsterInstance, run: Run) -> None:
@@ -86,10 +86,6 @@ def instance_home(home: Path) -> Path:
 def open_instance(home: Path) -> dg.DagsterInstance:
     """The Dagster instance that the command line and the UI share."""
     return dg.DagsterInstance.from_config(str(instance_home(home)))
-
-
-def _is_source(asset: object) -> bool:
-    return isinstance(asset, dg.AssetsDefinition) and asset.is_observable
 
 
 def _failure(result: dg.ExecuteInProcessResult) -> str:

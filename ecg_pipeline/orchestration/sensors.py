@@ -16,17 +16,15 @@ ON_NEW_DATA = dg.AutomationCondition.eager()
 MONTHLY = dg.AutomationCondition.on_cron("0 2 1 * *")
 
 
-def automated(assets: Sequence[dg.AssetsDefinition]) -> list[dg.AssetsDefinition]:
-    """The assets with the condition on which each is made anew."""
+def automated(assets: Sequence[dg.AssetsDefinition | dg.SourceAsset]) -> list[dg.AssetsDefinition | dg.SourceAsset]:
+    """The assets with the condition on which each is made anew; source assets carry their own."""
 
-    def condition(spec: dg.AssetSpec) -> dg.AutomationCondition:
-        if spec.key.path[-1] == "raw_ecg_files":
-            return HOURLY
-        return ON_NEW_DATA if spec.group_name in DATA_GROUPS else MONTHLY
+    def with_condition(spec: dg.AssetSpec) -> dg.AssetSpec:
+        return spec.replace_attributes(automation_condition=ON_NEW_DATA if spec.group_name in DATA_GROUPS else MONTHLY)
 
-    return list(
-        dg.map_asset_specs(lambda spec: spec.replace_attributes(automation_condition=condition(spec)), list(assets))
-    )
+    return [
+        asset.map_asset_specs(with_condition) if isinstance(asset, dg.AssetsDefinition) else asset for asset in assets
+    ]
 
 
 def study_sensors() -> list[dg.AutomationConditionSensorDefinition]:

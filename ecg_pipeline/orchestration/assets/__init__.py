@@ -21,7 +21,7 @@ from ecg_pipeline.orchestration.assets.training import (
 from ecg_pipeline.study import Study
 
 
-def study_assets(study: Study) -> list[dg.AssetsDefinition]:
+def study_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
     """Every asset of a study."""
     return [
         *record_assets(study),

@@ -31,7 +31,7 @@ def cohort_asset(study: Study, task: str) -> dg.AssetsDefinition:
         house: dg.ResourceParam[House],
         waveform_store: dict[str, WaveformStore],
         clinical_labels: dict[str, ClinicalLabels],
-    ) -> dg.MaterializeResult[Cohort]:
+    ) -> dg.MaterializeResult:
         """Labelled ECGs with a split by patient (train, validation, test, external) and nested fractions."""
         sites = {
             site: SiteRecords(waveform_store[site].records(), clinical_labels[site].labels())

@@ -7,6 +7,7 @@ import dagster as dg
 from ecg_pipeline.orchestration import show
 from ecg_pipeline.orchestration.partitions import site_partitions
 from ecg_pipeline.orchestration.resources import House, identified
+from ecg_pipeline.orchestration.sensors import HOURLY
 from ecg_pipeline.records import labels, store
 from ecg_pipeline.records.drop_folder import manifest_digest
 from ecg_pipeline.records.labels import ClinicalLabels, collect_labels
@@ -29,11 +30,11 @@ def site_key(study: Study, site: str) -> PseudonymKey:
     return load_key(study_home(study)) if patients == "private" else fixed_key(patients)
 
 
-def record_assets(study: Study) -> list[dg.AssetsDefinition]:
+def record_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
     """Assets `raw_ecg_files`, `waveform_store` and `clinical_labels`, by site."""
     sites = site_partitions(study)
 
-    @dg.observable_source_asset(key=RAW, partitions_def=sites, group_name=GROUP)
+    @dg.observable_source_asset(key=RAW, partitions_def=sites, group_name=GROUP, automation_condition=HOURLY)
     def raw_ecg_files() -> dg.DataVersionsByPartition:
         """The drop folder of one hospital (GE MUSE XML) or data set (WFDB); its version digests the file manifest."""
         version = raw_version(study)

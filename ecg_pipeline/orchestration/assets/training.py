@@ -45,10 +45,10 @@ def published_weights(recipe: ModelRecipe) -> Path | None:
     return path
 
 
-def published_assets(study: Study) -> list[dg.AssetsDefinition]:
+def published_assets(study: Study) -> list[dg.SourceAsset]:
     """Source assets `published/{model}`: what the comparators start from."""
 
-    def source(model: str, recipe: TimmRecipe) -> dg.AssetsDefinition:
+    def source(model: str, recipe: TimmRecipe) -> dg.SourceAsset:
         @dg.observable_source_asset(key=published_key(model), group_name="published")
         def published() -> dg.DataVersion:
             """Published weights, versioned by their file's digest, or none: random initialisation."""

@@ -1,0 +1,162 @@
+"""What the Dagster UI draws of an output: counts, tables, curves and pictures, never anything that names a patient."""
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from ecg_pipeline.cohorts.cohort import Cohort
+from ecg_pipeline.evaluation.evaluate import Evaluation
+from ecg_pipeline.evaluation.figures import precision_recall_figure, roc_figure, training_figure
+from ecg_pipeline.evaluation.report import Report
+from ecg_pipeline.evaluation.wasserstein import ImageDistance
+from ecg_pipeline.images.preview import contact_sheet
+from ecg_pipeline.images.shards import ImageShards
+from ecg_pipeline.models.checkpoints import Checkpoint
+from ecg_pipeline.records.labels import ClinicalLabels
+from ecg_pipeline.records.store import WaveformStore
+from ecg_pipeline.signals.filters import FilteredWaveforms
+from ecg_pipeline.tokens.shards import TokenShards
+from ecg_pipeline.tokens.tokenizer import ImageTokenizer
+
+PREVIEWS = 4
+
+
+def waveform_store(store: WaveformStore) -> dict[str, Any]:
+    """Counts of ECGs, patients and rejects by reason; shapes and rates that occur."""
+    records, rejects = store.records(), store.rejects()
+    return {
+        "dagster/row_count": len(records),
+        "patients": records["patient"].n_unique(),
+        "without_patient_id": records["patient"].null_count(),
+        "rejected": len(rejects),
+        "rejects_by_reason": _table(rejects.group_by("reason").len("files").sort("reason")),
+        "shapes": _table(records.group_by("sampling_hz", "samples").len("ecgs").sort("sampling_hz", "samples")),
+    }
+
+
+def clinical_labels(labels: ClinicalLabels) -> dict[str, Any]:
+    """Counts by system and code."""
+    table = labels.labels()
+    counts = table.group_by("system", "code").agg(labels=pl.len(), mean=pl.col("value").mean().round(2))
+    return {"dagster/row_count": len(table), "labels": _table(counts.sort("labels", "code", descending=True).head(30))}
+
+
+def filtered_waveforms(filtered: FilteredWaveforms) -> dict[str, Any]:
+    """Count, and the quality of the recordings before the filter."""
+    quality = filtered.quality()
+    measures = [name for name in quality.columns if name.endswith("_mv")]
+    return {
+        "dagster/row_count": len(quality),
+        "with_a_flat_lead": int((quality["flat_leads"] > 0).sum()),
+        **{f"median_{name}": round(float(np.median(quality[name])), 4) for name in measures if len(quality)},
+    }
+
+
+def image_shards(images: ImageShards) -> dict[str, Any]:
+    """Count, and the first sheets as the model sees them."""
+    index = images.index()
+    first = index.filter(pl.col("part") == index["part"].min())["record"].head(PREVIEWS).to_list()
+    preview = {"sheets": _png(contact_sheet(images.read_records(first), 2))} if first else {}
+    return {"dagster/row_count": len(index), **preview}
+
+
+def image_tokenizer(tokenizer: ImageTokenizer) -> dict[str, Any]:
+    """Vocabulary and how it is used, over all patches and over drawn ones."""
+    config = tokenizer.config()
+    used = {
+        f"{name}_{measure}": round(value, 4)
+        for name in ("usage", "usage_drawn")
+        for measure, value in config.get(name, {}).items()
+    }
+    return {"vocabulary": tokenizer.vocabulary, "kind": config["kind"], **used}
+
+
+def patch_tokens(tokens: TokenShards) -> dict[str, Any]:
+    """Count of images."""
+    return {"dagster/row_count": len(tokens)}
+
+
+def pretrained_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the last epoch reached, and the loss curve."""
+    config = checkpoint.config()
+    trace = pl.read_parquet(checkpoint.folder / "trace.parquet")
+    return {
+        "images": config["images"],
+        "steps": config["steps"],
+        **{f"last_{name}": value for name, value in config["last_epoch"].items()},
+        "loss_curve": _svg(training_figure(trace, ["loss"], "Masked image modelling")),
+    }
+
+
+def finetuned_model(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Where the weights came from, on whom they were trained, which epoch was chosen and why."""
+    config = checkpoint.config()
+    plain = {name: value for name, value in config.items() if isinstance(value, (str, int, float))}
+    trace = pl.read_parquet(checkpoint.folder / "trace.parquet")
+    return {**plain, "curve": _svg(training_figure(trace, ["train_loss", "validation_loss"], "Fine-tuning"))}
+
+
+def cohort(made: Cohort) -> dict[str, Any]:
+    """The participant flow by site."""
+    flow = pl.DataFrame([{"site": site, **steps} for site, steps in made.flow().items()])
+    table = made.table()
+    return {
+        "dagster/row_count": len(table),
+        "patients": table["patient"].n_unique(),
+        "positives": int(table["label"].sum()),
+        "flow": _table(flow.transpose(include_header=True, header_name="step", column_names="site")),
+    }
+
+
+def evaluation(made: Evaluation) -> dict[str, Any]:
+    """Metrics with intervals, and both curves."""
+    metrics = made.metrics()
+    shown: dict[str, Any] = {name: metrics[name] for name in ("ecgs", "patients", "positives")}
+    if metrics["auroc"] is None:
+        return shown | {"no_metrics_because": metrics["reason"]}
+    predictions = {"model": made.predictions()}
+    for name in ("auroc", "average_precision"):
+        interval = metrics[name]
+        shown |= {name: interval["value"], f"{name}_95": f"{interval['low']:.3f} to {interval['high']:.3f}"}
+    return shown | {
+        "brier": metrics["brier"],
+        "roc": _svg(roc_figure(predictions, "ROC")),
+        "precision_recall": _svg(precision_recall_figure(predictions, "Precision and recall")),
+    }
+
+
+def image_distance(distance: ImageDistance) -> dict[str, Any]:
+    """The three mean distances, in grey levels."""
+    return dict(distance.distances())
+
+
+def report(made: Report) -> dict[str, Any]:
+    """Where the page is, and its numbers."""
+    columns = ["task", "model", "fraction", "site", "ecgs", "positives", "auroc", "average_precision"]
+    return {
+        "page": dg.MetadataValue.url(made.page.as_uri()),
+        "results": _table(made.results().select(columns).with_columns(pl.col(pl.Float64).round(3))),
+    }
+
+
+def _table(table: pl.DataFrame) -> dg.TableMetadataValue | dg.MarkdownMetadataValue:
+    if table.is_empty():
+        return dg.MetadataValue.md("none")
+    return dg.MetadataValue.table([dg.TableRecord(_plain(row)) for row in table.iter_rows(named=True)])
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with nulls as a dash: the UI's tables have no empty cell."""
+    return {name: "–" if value is None else value for name, value in row.items()}
+
+
+def _png(content: bytes) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md(f"![sheets](data:image/png;base64,{base64.b64encode(content).decode()})")
+
+
+def _svg(text: str) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md(f"![figure](data:image/svg+xml;base64,{base64.b64encode(text.encode()).decode()})")

@@ -1,0 +1,267 @@
+"""Writes one site's drop folder: its ECGs, the files that misbehave, and its labels."""
+
+import csv
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecg_pipeline.synthetic.heart import Heart, draw_heart, measure, median_beat, record
+from ecg_pipeline.synthetic.misbehaviour import MUSE_FAULTS, WFDB_FAULTS
+from ecg_pipeline.synthetic.muse import Exporter, MuseEcg, muse_xml, to_counts
+from ecg_pipeline.synthetic.noise import draw_noise
+from ecg_pipeline.synthetic.people import Case, Visit, draw_visits, ejection_fraction
+from ecg_pipeline.synthetic.wfdb_files import twelve_leads, write_wfdb
+
+EXPORTERS: Mapping[str, Exporter] = {
+    "mount_sinai": Exporter(1, "MOUNT SINAI HOSPITAL", "9.0.9.18167", "MAC55"),
+    "beth_israel": Exporter(4, "BETH ISRAEL MEDICAL CENTER", "8.0.2.10132", "MAC5K", True, True),
+    "morningside": Exporter(7, "ST.LUKE'S-ROOSEVELT HOSPITAL (S)", "9.0.10.18530", "MV360"),
+}
+"""The hospitals, by site."""
+
+MASKED_SHARE = 0.015
+"""Share of the ECGs without a usable identifier; a patient's first ECG always has one."""
+
+_MASKED_IDS = (None, "", "XXXXXXXX", "00000000", "UNKNOWN")
+
+SHORT_SHARE, SLOW_SHARE = 0.05, 0.06
+"""Share of the exports of 5 s instead of 10 s, and of those at 250 Hz instead of 500 Hz."""
+
+ECHO_SHARE, SCREENED_SHARE = 0.9, 0.9
+"""Share of the patients who had an echo, and of those ever examined for hypertrophic cardiomyopathy."""
+
+STATEMENTS = {
+    "none": "Normal ECG",
+    "low_ef": "Intraventricular conduction delay",
+    "hcm": "Left ventricular hypertrophy with repolarization abnormality",
+}
+
+SCP_DESCRIPTIONS = {
+    "NORM": ("normal ECG", "NORM", "NORM"),
+    "IMI": ("inferior myocardial infarction", "MI", "IMI"),
+    "LVH": ("left ventricular hypertrophy", "HYP", "LVH"),
+    "IRBBB": ("incomplete right bundle branch block", "CD", "IRBBB"),
+    "NDT": ("non-diagnostic T abnormalities", "STTC", "STTC"),
+    "INJAS": ("subendocardial injury in anteroseptal leads", "MI", "AMI"),
+    "INJAL": ("subendocardial injury in anterolateral leads", "MI", "AMI"),
+    "INJIN": ("subendocardial injury in inferior leads", "MI", "IMI"),
+    "INJIL": ("subendocardial injury in inferolateral leads", "MI", "IMI"),
+    "INJLA": ("subendocardial injury in lateral leads", "MI", "LMI"),
+    "SR": ("sinus rhythm", "", ""),
+    "STACH": ("sinus tachycardia", "", ""),
+    "SBRAD": ("sinus bradycardia", "", ""),
+}
+"""Description, diagnostic class and subclass of the statements used, as in PTB-XL; those without are rhythms."""
+
+INJURIES = {
+    "anterior_stemi": (("INJAS",), ("INJAS", "INJAL"), ("INJAL",)),
+    "inferior_stemi": (("INJIN",), ("INJIL",), ("INJIN", "INJLA")),
+}
+HEALTHY = {
+    "usual": "NORM",
+    "early_repolarisation": "NORM",
+    "high_voltage": "LVH",
+    "right_bundle_delay": "IRBBB",
+    "flat_t": "NDT",
+}
+"""What a reader says of a variant."""
+
+
+@dataclass(frozen=True)
+class EcgTruth:
+    """What one usable ECG was made from: the disease that the labels tell, the one it shows, and how much of it."""
+
+    disease: str
+    shown: str
+    severity: float
+
+
+@dataclass(frozen=True)
+class SiteTruth:
+    """What a site holds. rejects: files by `RejectReason`. ecgs: usable ECGs by file name."""
+
+    usable: int
+    patients: int
+    rejects: Mapping[str, int]
+    ecgs: Mapping[str, EcgTruth]
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "SiteTruth":
+        """From what `dataclasses.asdict` gave."""
+        ecgs = {name: EcgTruth(**truth) for name, truth in content["ecgs"].items()}
+        return cls(**{**content, "ecgs": ecgs})
+
+
+def write_muse_site(
+    cases: Sequence[Case], ecgs: int, exporter: Exporter, folder: Path, rng: np.random.Generator
+) -> SiteTruth:
+    """Write a hospital's folder: `ecgs` usable exports in the order of time, misbehaving ones, and two label tables."""
+    folder.mkdir(parents=True)
+    visits = draw_visits(cases, ecgs, rng)
+    returning = [number for number, visit in enumerate(visits) if not visit.first]
+    masked = set(rng.choice(returning, min(len(returning), round(MASKED_SHARE * ecgs)), replace=False).tolist())
+    faulty = rng.integers(ecgs, size=len(MUSE_FAULTS)).tolist()
+    kept: dict[int, MuseEcg] = {}
+    truths = {}
+    for number, visit in enumerate(visits):
+        patient_id = _MASKED_IDS[number % len(_MASKED_IDS)] if number in masked else visit.case.patient.mrn
+        ecg = _take_muse_ecg(visit, patient_id, exporter, rng)
+        name = _export_name(number)
+        (folder / name).write_bytes(muse_xml(ecg))
+        truths[name] = _truth(visit)
+        if number in faulty:
+            kept[number] = ecg
+    for place, ((_, fault), number) in enumerate(zip(MUSE_FAULTS, faulty, strict=True), start=ecgs):
+        fault(kept[number], folder / _export_name(place))
+    _write_label_tables(cases, visits, folder, rng)
+    rejects = Counter(str(reason) for reason, _ in MUSE_FAULTS)
+    return SiteTruth(ecgs, len(cases), dict(rejects), truths)
+
+
+def write_ptb_xl_site(cases: Sequence[Case], ecgs: int, folder: Path, rng: np.random.Generator) -> SiteTruth:
+    """Write a data set in PTB-XL's layout: `ecgs` usable records, misbehaving ones, and the two tables of its own."""
+    folder.mkdir(parents=True)
+    visits = draw_visits(cases, ecgs, rng)
+    faulty = rng.integers(ecgs, size=len(WFDB_FAULTS)).tolist()
+    folds = {case.patient.mrn: 1 + place % 10 for place, case in enumerate(cases)}
+    numbers = {case.patient.mrn: number for number, case in enumerate(cases, start=1001)}
+    kept: dict[int, NDArray[np.int16]] = {}
+    rows, truths = [], {}
+
+    def row(ecg_id: int, visit: Visit, heart_rate_bpm: float) -> dict[str, Any]:
+        codes = _scp_codes(visit, heart_rate_bpm, rng)
+        return {
+            "ecg_id": ecg_id,
+            "patient_id": f"{numbers[visit.case.patient.mrn]}.0",
+            # PTB-XL writes 300 for every age over 89.
+            "age": 300.0 if visit.age_years > 89 else float(visit.age_years),
+            "sex": int(visit.case.patient.sex == "F"),
+            "device": "CS-12   E",
+            "recording_date": f"{visit.at:%Y-%m-%d %H:%M:%S}",
+            "report": ", ".join(SCP_DESCRIPTIONS[code][0] for code in codes),
+            "scp_codes": str(codes),
+            "strat_fold": folds[visit.case.patient.mrn],
+            "filename_hr": _record_name(ecg_id),
+        }
+
+    for number, visit in enumerate(visits):
+        heart = _heart(visit, rng)
+        x_mv, _, _ = record(heart, 10, 500, rng)
+        counts = twelve_leads(x_mv + draw_noise(10, 500, 50, rng))
+        name = _record_name(number + 1)
+        write_wfdb(folder / f"{name}.hea", counts, 500)
+        rows.append(row(number + 1, visit, heart.rate_bpm))
+        truths[f"{name}.hea"] = _truth(visit)
+        if number in faulty:
+            kept[number] = counts
+    for ecg_id, ((_, fault), number) in enumerate(zip(WFDB_FAULTS, faulty, strict=True), start=ecgs + 1):
+        fault(kept[number], folder / f"{_record_name(ecg_id)}.hea")
+        rows.append({**rows[number], "ecg_id": ecg_id, "filename_hr": _record_name(ecg_id)})
+    _write_csv(folder / "ptbxl_database.csv", list(rows[0]), [list(row.values()) for row in rows])
+    statements = [
+        [code, text, float(bool(kind)) or "", "" if kind else 1.0, kind, subkind]
+        for code, (text, kind, subkind) in SCP_DESCRIPTIONS.items()
+    ]
+    columns = ["", "description", "diagnostic", "rhythm", "diagnostic_class", "diagnostic_subclass"]
+    _write_csv(folder / "scp_statements.csv", columns, statements)
+    rejects = Counter(str(reason) for reason, _ in WFDB_FAULTS)
+    return SiteTruth(ecgs, len(cases), dict(rejects), truths)
+
+
+def _heart(visit: Visit, rng: np.random.Generator) -> Heart:
+    return draw_heart(visit.case.person, visit.case.shown, visit.severity, rng)
+
+
+def _truth(visit: Visit) -> EcgTruth:
+    return EcgTruth(visit.case.disease, visit.case.shown, round(visit.severity, 3))
+
+
+def _take_muse_ecg(visit: Visit, patient_id: str | None, exporter: Exporter, rng: np.random.Generator) -> MuseEcg:
+    seconds = 5 if rng.random() < SHORT_SHARE else 10
+    sampling_hz = 250 if rng.random() < SLOW_SHARE else 500
+    heart = _heart(visit, rng)
+    x_mv, times, premature = record(heart, seconds, sampling_hz, rng)
+    rhythm = to_counts(x_mv + draw_noise(seconds, sampling_hz, 60, rng))
+    ecg = MuseEcg(
+        exporter=exporter,
+        patient=visit.case.patient,
+        patient_id=patient_id,
+        age_years=visit.age_years,
+        acquired_at=visit.at,
+        sampling_hz=sampling_hz,
+        median=to_counts(median_beat(heart, sampling_hz)),
+        rhythm=rhythm,
+        r_times_ms=tuple(np.rint(times * 1000).astype(int).tolist()),
+        premature=tuple(premature.tolist()),
+        measurements=measure(heart),
+        statements=_statements(visit, rng),
+        escaped=bool(rng.random() < 0.5),
+    )
+    if rng.random() < 0.1:
+        order = rng.permutation(len(ecg.leads))
+        leads = tuple(ecg.leads[place] for place in order)
+        ecg = replace(ecg, leads=leads, median=ecg.median[order], rhythm=ecg.rhythm[order])
+    return ecg
+
+
+def _statements(visit: Visit, rng: np.random.Generator) -> tuple[str, ...]:
+    """Free text as people write it, some of it about the patient."""
+    who = visit.case.patient
+    statements = ["Sinus rhythm", STATEMENTS[visit.case.shown if visit.severity > 0.5 else "none"]]
+    if rng.random() < 0.3:
+        statements.append("Nonspecific ST & T wave abnormality")
+    if rng.random() < 0.05:
+        statements.append(f"Discussed with {who.first_name} {who.last_name} & family")
+    return tuple(statements)
+
+
+def _scp_codes(visit: Visit, heart_rate_bpm: float, rng: np.random.Generator) -> dict[str, float]:
+    """Statements with their likelihoods (%), the rhythm with 0 as PTB-XL does."""
+    if visit.case.disease == "none":
+        finding = "IMI" if rng.random() < 0.06 else HEALTHY[visit.case.person.variant]
+        codes = {finding: float(rng.choice([80.0, 100.0]))}
+    else:
+        choices = INJURIES[visit.case.disease]
+        codes = dict.fromkeys(choices[rng.choice(len(choices), p=(0.6, 0.25, 0.15))], 100.0)
+    rhythm = "STACH" if heart_rate_bpm > 100 else "SBRAD" if heart_rate_bpm < 55 else "SR"
+    return {**codes, rhythm: 0.0}
+
+
+def _write_label_tables(cases: Sequence[Case], visits: Sequence[Visit], folder: Path, rng: np.random.Generator) -> None:
+    """Echo reports within a fortnight of most ECGs of patients who had one; the diagnosis of who was examined for it."""
+    echoed = {case.patient.mrn for case in cases if rng.random() < ECHO_SHARE}
+    columns = ["patient_id", "observed_at", "system", "code", "value"]
+    echoes, diagnoses = [], []
+    for visit in visits:
+        mrn = visit.case.patient.mrn
+        if mrn in echoed and (visit.first or rng.random() < 0.8):
+            at = visit.at + timedelta(days=int(rng.integers(-14, 15)))
+            value = ejection_fraction(visit.case, rng)
+            echoes.append([mrn, f"{at:%Y-%m-%d %H:%M:%S}", "measurement", "lvef_percent", value])
+    for case in cases:
+        if rng.random() < SCREENED_SHARE:
+            at = case.first_visit + timedelta(days=int(rng.integers(365)))
+            has_it = int(case.disease == "hcm")
+            diagnoses.append([case.patient.mrn, f"{at:%Y-%m-%d %H:%M:%S}", "diagnosis", "I42.1", has_it])
+    _write_csv(folder / "echo_reports.csv", columns, echoes)
+    _write_csv(folder / "diagnoses.csv", columns, diagnoses)
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([columns, *rows])
+
+
+def _export_name(number: int) -> str:
+    return f"ecg-{number + 1:04d}.xml"
+
+
+def _record_name(ecg_id: int) -> str:
+    return f"records500/{ecg_id // 1000 * 1000:05d}/{ecg_id:05d}_hr"

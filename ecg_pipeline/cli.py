@@ -134,8 +134,9 @@ def _open(study: Study) -> "Line":
         from ecg_pipeline.definitions import build_definitions, build_house
         from ecg_pipeline.orchestration.runs import Line
 
-        house = build_house(study)
-        return Line(build_definitions(house), house, console)
+        status = console.status("")
+        house = build_house(study).telling(status.update)
+        return Line(build_definitions(house), house, status)
 
 
 def _print_results(study: Study) -> None:

@@ -15,6 +15,7 @@ from ecg_pipeline.models.family import load_classifier
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
 
 LOCAL_SERVER = "http://127.0.0.1:5000"

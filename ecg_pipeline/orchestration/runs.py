@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
-from rich.console import Console
+from rich.status import Status
 
 from ecg_pipeline.files import write_text
+from ecg_pipeline.orchestration.partitions import AssetGraph
 from ecg_pipeline.orchestration.plan import Run, due_runs
 from ecg_pipeline.orchestration.resources import House
 
@@ -28,11 +29,11 @@ class LineFailure(RuntimeError):  # noqa: N818
 
 @dataclass(frozen=True)
 class Line:
-    """A study's definitions and house, with the terminal that is told."""
+    """A study's definitions and house, and the status line of the terminal that its house tells."""
 
     definitions: dg.Definitions
     house: House
-    console: Console
+    status: Status
 
     def bring_up_to_date(self, selection: str = "*", partitions: Sequence[str] = ()) -> int:
         """Run whatever of a selection is due, in the order of the graph, and return the number of runs.
@@ -46,21 +47,17 @@ class Line:
             done = 0
             for run in due_runs(self.house, graph, selected, partitions):
                 if not done:
-                    self._observe(instance)
+                    self._execute(instance, Run(_sources(graph), None))
                 self._execute(instance, run)
                 done += 1
         return done
-
-    def _observe(self, instance: dg.DagsterInstance) -> None:
-        """Let Dagster see the present versions of the source assets."""
-        sources = [asset for asset in self.definitions.assets or () if isinstance(asset, dg.SourceAsset)]
-        dg.observe(sources, instance=instance, run_config=QUIET, resources=self.definitions.resources)
 
     def _execute(self, instance: dg.DagsterInstance, run: Run) -> None:
         names = ", ".join(key.to_user_string() for key in run.assets)
         where = run.partition or ""
         began = time.monotonic()
-        with self.console.status(f"{where} {names}") as status:
+        self.status.update(f"{where} {names}")
+        with self.status:
             job = self.definitions.resolve_implicit_global_asset_job_def()
             result = job.execute_in_process(
                 instance=instance,
@@ -68,11 +65,10 @@ class Line:
                 partition_key=run.partition,
                 run_config=QUIET,
                 raise_on_error=False,
-                resources={**(self.definitions.resources or {}), "house": self.house.telling(status.update)},
             )
         if not result.success:
             raise LineFailure(_failure(result))
-        self.console.print(f"[green]✓[/] {time.monotonic() - began:6.1f} s  {where:<22} {names}", highlight=False)
+        self.status.console.print(f"[green]✓[/] {time.monotonic() - began:6.1f} s  {where:<22} {names}", highlight=False)
 
 
 def instance_home(home: Path) -> Path:
@@ -86,6 +82,11 @@ def instance_home(home: Path) -> Path:
 def open_instance(home: Path) -> dg.DagsterInstance:
     """The Dagster instance that the command line and the UI share."""
     return dg.DagsterInstance.from_config(str(instance_home(home)))
+
+
+def _sources(graph: AssetGraph) -> tuple[dg.AssetKey, ...]:
+    """The source assets, which Dagster observes in a run of their own so that it knows their present versions."""
+    return tuple(sorted(graph.observable_asset_keys, key=lambda key: key.path))
 
 
 def _failure(result: dg.ExecuteInProcessResult) -> str:

@@ -129,34 +129,17 @@ def write_ptb_xl_site(cases: Sequence[Case], ecgs: int, folder: Path, rng: np.ra
     folder.mkdir(parents=True)
     visits = draw_visits(cases, ecgs, rng)
     faulty = rng.integers(ecgs, size=len(WFDB_FAULTS)).tolist()
-    folds = {case.patient.mrn: 1 + place % 10 for place, case in enumerate(cases)}
-    numbers = {case.patient.mrn: number for number, case in enumerate(cases, start=1001)}
+    places = {case.patient.mrn: place for place, case in enumerate(cases)}
     kept: dict[int, NDArray[np.int16]] = {}
     rows, truths = [], {}
-
-    def row(ecg_id: int, visit: Visit, heart_rate_bpm: float) -> dict[str, Any]:
-        codes = _scp_codes(visit, heart_rate_bpm, rng)
-        return {
-            "ecg_id": ecg_id,
-            "patient_id": f"{numbers[visit.case.patient.mrn]}.0",
-            # PTB-XL writes 300 for every age over 89.
-            "age": 300.0 if visit.age_years > 89 else float(visit.age_years),
-            "sex": int(visit.case.patient.sex == "F"),
-            "device": "CS-12   E",
-            "recording_date": f"{visit.at:%Y-%m-%d %H:%M:%S}",
-            "report": ", ".join(SCP_DESCRIPTIONS[code][0] for code in codes),
-            "scp_codes": str(codes),
-            "strat_fold": folds[visit.case.patient.mrn],
-            "filename_hr": _record_name(ecg_id),
-        }
-
     for number, visit in enumerate(visits):
         heart = _heart(visit, rng)
         x_mv, _, _ = record(heart, 10, 500, rng)
         counts = twelve_leads(x_mv + draw_noise(10, 500, 50, rng))
         name = _record_name(number + 1)
         write_wfdb(folder / f"{name}.hea", counts, 500)
-        rows.append(row(number + 1, visit, heart.rate_bpm))
+        codes = _scp_codes(visit, heart.rate_bpm, rng)
+        rows.append(_database_row(number + 1, visit, places[visit.case.patient.mrn], codes))
         truths[f"{name}.hea"] = _truth(visit)
         if number in faulty:
             kept[number] = counts
@@ -174,12 +157,30 @@ def write_ptb_xl_site(cases: Sequence[Case], ecgs: int, folder: Path, rng: np.ra
     return SiteTruth(ecgs, len(cases), dict(rejects), truths)
 
 
+def _database_row(ecg_id: int, visit: Visit, place: int, codes: Mapping[str, float]) -> dict[str, Any]:
+    """A row of `ptbxl_database.csv`, the columns that matter; `place` numbers the patient."""
+    return {
+        "ecg_id": ecg_id,
+        "patient_id": float(1001 + place),
+        # PTB-XL writes 300 for every age over 89.
+        "age": 300.0 if visit.age_years > 89 else float(visit.age_years),
+        "sex": int(visit.case.patient.sex == "F"),
+        "device": "CS-12   E",
+        "recording_date": f"{visit.at:%Y-%m-%d %H:%M:%S}",
+        "report": ", ".join(SCP_DESCRIPTIONS[code][0] for code in codes),
+        "scp_codes": str(codes),
+        "strat_fold": 1 + place % 10,
+        "filename_hr": _record_name(ecg_id),
+    }
+
+
 def _heart(visit: Visit, rng: np.random.Generator) -> Heart:
     return draw_heart(visit.case.person, visit.case.shown, visit.severity, rng)
 
 
 def _truth(visit: Visit) -> EcgTruth:
-    return EcgTruth(visit.case.disease, visit.case.shown, round(visit.severity, 3))
+    severity = 0.0 if visit.case.shown == "none" else round(visit.severity, 3)
+    return EcgTruth(visit.case.disease, visit.case.shown, severity)
 
 
 def _take_muse_ecg(visit: Visit, patient_id: str | None, exporter: Exporter, rng: np.random.Generator) -> MuseEcg:
@@ -234,7 +235,7 @@ def _scp_codes(visit: Visit, heart_rate_bpm: float, rng: np.random.Generator) ->
 
 
 def _write_label_tables(cases: Sequence[Case], visits: Sequence[Visit], folder: Path, rng: np.random.Generator) -> None:
-    """Echo reports within a fortnight of most ECGs of patients who had one; the diagnosis of who was examined for it."""
+    """Echo reports within a fortnight of most ECGs of those who had one; diagnoses of those who were examined."""
     echoed = {case.patient.mrn for case in cases if rng.random() < ECHO_SHARE}
     columns = ["patient_id", "observed_at", "system", "code", "value"]
     echoes, diagnoses = [], []

@@ -238,7 +238,7 @@ def measure(heart: Heart) -> Measurements:
 
 
 def _rotation(about_x: float, about_y: float, about_z: float) -> NDArray[np.float64]:
-    """(3, 3) rotation by angles in radians: about z turns the frontal axis, about y the transition of the chest leads."""
+    """(3, 3) rotation by radians: about z turns the frontal axis, about y the transition of the chest leads."""
     (cx, cy, cz), (sx, sy, sz) = np.cos([about_x, about_y, about_z]), np.sin([about_x, about_y, about_z])
     return (
         np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])

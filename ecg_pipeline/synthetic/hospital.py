@@ -94,12 +94,12 @@ def read_planted(folder: Path) -> Planted:
 
 def _write(system: HospitalSystem, folder: Path) -> Planted:
     patients, ecgs = _portions(system.patients), _portions(system.ecgs)
-    names = draw_names(system.patients, (system.seed, 0))
+    names = draw_names(system.patients, np.random.default_rng((system.seed, 0)))
     residents: dict[str, list[Case]] = {}
     for number, site in enumerate(SITES):
         diseases = PTB_XL_DISEASES if site == "ptb_xl_like" else HOSPITAL_DISEASES
         own, names = names[: patients[site]], names[patients[site] :]
-        residents[site] = draw_cases(patients[site], diseases, own, (system.seed, 1, number))
+        residents[site] = draw_cases(own, diseases, np.random.default_rng((system.seed, 1, number)))
     shared = residents["mount_sinai"][: max(2, round(SHARED_SHARE * system.patients))]
     seen = {
         **residents,

@@ -29,7 +29,7 @@ def draw_noise(seconds: float, sampling_hz: int, mains_hz: float, rng: np.random
 
 def _shaped(
     samples: int, sampling_hz: int, level_mv: float, low_hz: float, high_hz: float, rng: np.random.Generator
-) -> NDArray[np.float64]:
+) -> NDArray:
     """(9, T) Gaussian noise of root mean square `level_mv` between two frequencies, for each electrode its own."""
     frequency = np.fft.rfftfreq(samples, 1 / sampling_hz)
     band = (frequency >= min(low_hz, frequency[1])) & (frequency <= high_hz)
@@ -39,7 +39,7 @@ def _shaped(
     return level_mv * noise / noise.std(axis=1, keepdims=True) * np.exp(rng.normal(0, 0.3, (9, 1)))
 
 
-def _bursts(time: NDArray, rng: np.random.Generator) -> NDArray[np.float64]:
+def _bursts(time: NDArray, rng: np.random.Generator) -> NDArray:
     """(9, T): how tense the muscles under each electrode are, 1 at rest."""
     tense = rng.uniform(0, 5) * (rng.random((9, 1)) < 0.1)
     centre, width = rng.uniform(0, time[-1], (9, 1)), rng.uniform(0.3, 2.0, (9, 1))

@@ -17,8 +17,8 @@ from ecg_pipeline.synthetic.waves import Disease
 LABEL_NOISE = 0.025
 """Share of patients whose ECG shows the opposite of what they have."""
 
-SEVERITY = (2.0, 1.6)
-"""Beta distribution of how much of a disease's changes a patient shows."""
+CHRONIC_SEVERITY, ACUTE_SEVERITY = (2.0, 1.6), (4.0, 1.8)
+"""Beta distributions of how much of a disease's changes a patient shows: infarctions that are seen are plain."""
 
 LATEST_YEAR = 2021
 
@@ -65,23 +65,22 @@ class Visit:
         return (self.at - self.case.born).days * 4 // 1461
 
 
-def draw_cases(
-    count: int, shares: Mapping[Disease, float], names: Sequence[Patient], seed: Sequence[int]
-) -> list[Case]:
-    """Draw patients of which the given shares have each disease; `names` are theirs in turn.
+def draw_cases(names: Sequence[Patient], shares: Mapping[Disease, float], rng: np.random.Generator) -> list[Case]:
+    """Give each of the patients a body and a disease; the shares and `LABEL_NOISE` are met but for rounding."""
+    sick = [disease for disease, share in shares.items() for _ in range(round(share * len(names)))]
+    healthy: list[Disease] = ["none"] * (len(names) - len(sick))
+    diseases = [*sick, *healthy]
+    contradicted = set(rng.choice(len(names), round(LABEL_NOISE * len(names)), replace=False).tolist())
+    cases = []
+    for name, place in zip(names, rng.permutation(len(names)).tolist(), strict=True):
+        disease = diseases[place]
+        shown = _opposite(disease, list(shares), rng) if place in contradicted else disease
+        cases.append(_draw_case(name, disease, shown, rng))
+    return cases
 
-    The shares are met exactly, but for rounding.
-    """
-    rng = np.random.default_rng(seed)
-    diseases: list[Disease] = [disease for disease, share in shares.items() for _ in range(round(share * count))]
-    diseases += ["none"] * (count - len(diseases))
-    order = rng.permutation(count)
-    return [_draw_case(diseases[place], list(shares), name, rng) for place, name in zip(order, names, strict=True)]
 
-
-def draw_names(count: int, seed: Sequence[int]) -> list[Patient]:
+def draw_names(count: int, rng: np.random.Generator) -> list[Patient]:
     """Patients with names and record numbers that occur nowhere else; the birth date follows with the age."""
-    rng = np.random.default_rng(seed)
     syllables = _SYLLABLES.split()
     base = len(syllables)
     numbers = rng.choice(base**3, count, replace=False)
@@ -90,7 +89,7 @@ def draw_names(count: int, seed: Sequence[int]) -> list[Patient]:
         Patient(
             mrn=str(mrn),
             last_name=syllables[number // base**2] + syllables[number // base % base] + syllables[number % base],
-            first_name="".join(syllables[index] for index in rng.choice(base, 2)),
+            first_name="".join(syllables[index] for index in rng.integers(base, size=2).tolist()),
             birth_date="",
             sex="M" if rng.random() < 0.52 else "F",
         )
@@ -118,10 +117,11 @@ def ejection_fraction(case: Case, rng: np.random.Generator) -> float:
     return float(np.clip(rng.normal(60, 6), 45, 70).round())
 
 
-def _draw_case(disease: Disease, diseases: Sequence[Disease], name: Patient, rng: np.random.Generator) -> Case:
-    shown = disease
-    if rng.random() < LABEL_NOISE:
-        shown = "none" if disease != "none" else diseases[rng.integers(len(diseases))]
+def _opposite(disease: Disease, diseases: Sequence[Disease], rng: np.random.Generator) -> Disease:
+    return "none" if disease != "none" else diseases[int(rng.integers(len(diseases)))]
+
+
+def _draw_case(name: Patient, disease: Disease, shown: Disease, rng: np.random.Generator) -> Case:
     mean, deviation = _AGES[disease]
     first_visit = datetime(int(rng.integers(2012, LATEST_YEAR)), 1, 1) + timedelta(days=int(rng.integers(365)))
     age_years = np.clip(rng.normal(mean, deviation), 18, 97)
@@ -131,7 +131,7 @@ def _draw_case(disease: Disease, diseases: Sequence[Disease], name: Patient, rng
         person=draw_person(rng),
         disease=disease,
         shown=shown,
-        severity=float(rng.beta(*SEVERITY)),
+        severity=float(rng.beta(*(ACUTE_SEVERITY if shown.endswith("stemi") else CHRONIC_SEVERITY))),
         born=born,
         first_visit=first_visit,
     )

@@ -72,7 +72,7 @@ def train_tokenizer(
         optimiser.step()
         progress(step + 1, recipe.steps)
         if step % 20 == 0 or step + 1 == recipe.steps:
-            log_metrics(step, {"loss": float(loss), "reconstruction": float(reconstruction)})
+            log_metrics(step, {"loss": loss.item(), "reconstruction": reconstruction.item()})
     ids = torch.from_numpy(LoadedTokenizer(network.eval(), device).ids(sheets.numpy()))
     is_drawn = avg_pool2d(ink, ink.shape[-1] // int(ids.shape[1] ** 0.5)).flatten(1) > DRAWN
     log_metrics(recipe.steps, used := usage(ids[is_drawn], recipe.vocabulary))

@@ -85,7 +85,7 @@ def finetune(
             loss = cross_entropy(logits.float(), labels)
             descend(network, loss, optimiser, None, step)
             schedule.step()
-            losses.append(float(loss))
+            losses.append(loss.item())
             progress(step + 1, recipe.epochs * steps)
         scored = score(network, held_out, device)
         trace.append({"epoch": float(epoch + 1), "train_loss": float(np.mean(losses)), **_validate(scored)})

@@ -85,7 +85,7 @@ def pretrain(
             for group in optimiser.param_groups:
                 group["lr"] = float(rates[step])
             norm = descend(network, loss, optimiser, recipe.clip, step)
-            point = _metrics(logits, target, background) | {"loss": float(loss), "gradient_norm": norm}
+            point = _metrics(logits, target, background) | {"loss": loss.item(), "gradient_norm": norm}
             trace.append({"step": float(step), "learning_rate": float(rates[step]), **point})
             seen += len(sheets)
             if step % 10 == 0 or step + 1 == len(rates):

@@ -26,12 +26,12 @@ def cohort_asset(study: Study, task: str) -> dg.AssetsDefinition:
         kinds={"parquet"},
         **identified(cohort_module.REVISION, task=recipe, split=study.split),
     )
-    def cohort(
+    def cohort(  # With checks beside the value, Dagster takes a return annotation for that of several outputs.
         context: dg.AssetExecutionContext,
         house: dg.ResourceParam[House],
         waveform_store: dict[str, WaveformStore],
         clinical_labels: dict[str, ClinicalLabels],
-    ) -> dg.MaterializeResult:
+    ):
         """Labelled ECGs with a split by patient (train, validation, test, external) and nested fractions."""
         sites = {
             site: SiteRecords(waveform_store[site].records(), clinical_labels[site].labels())

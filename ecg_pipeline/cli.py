@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.study import Study, StudyError, active_study, drop_folder, load_study, study_file, study_home
 from ecg_pipeline.synthetic.hospital import write_hospital_system
 
@@ -141,19 +142,23 @@ def _open(study: Study) -> "Line":
 
 def _print_results(study: Study) -> None:
     """The result table with internal and external figures, and where everything stands."""
-    from ecg_pipeline.orchestration.runs import results
+    from ecg_pipeline.evaluation.report import Report
 
-    rows = results(study)
-    if not rows:
+    archive = Archive(study_home(study) / "assets")
+    record = archive.newest("benchmark_report", None)
+    if record is None:
         return
-    banner = " (synthetic ECGs)" if study.is_synthetic else ""
-    table = Table("task", "model", "fraction", "site", "n", "positives", "AUROC (95 % CI)", title=study.title + banner)
-    for row in rows:
-        table.add_row(*row)
+    made = Report(archive.folder(record))
+    note = " (synthetic ECGs)" if study.is_synthetic else ""
+    table = Table("task", "model", "fraction", "site", "ECGs", "positive", "AUROC (95 % CI)", title=study.title + note)
+    for row in made.results().iter_rows(named=True):
+        figure = f"{row['auroc']:.2f} ({row['auroc_low']:.2f}-{row['auroc_high']:.2f})" if row["auroc"] else "-"
+        place = f"{row['site']} ({row['role']})"
+        table.add_row(
+            row["task"], row["model"], f"{row['fraction']:g}", place, str(row["ecgs"]), str(row["positives"]), figure
+        )
     console.print(table)
-    page = _benchmark_page(study)
-    if page:
-        console.print(f"Report   {page}", soft_wrap=True)
+    console.print(f"Report   {made.page}", soft_wrap=True)
     _print_commands(study)
 
 
@@ -174,8 +179,6 @@ def _print_commands(study: Study) -> None:
 
 
 def _benchmark_page(study: Study) -> Path | None:
-    from ecg_pipeline.provenance.archive import Archive
-
     archive = Archive(study_home(study) / "assets")
     record = archive.newest("benchmark_report", None)
     return archive.folder(record) / "report.html" if record else None

@@ -112,6 +112,13 @@ class Study(Section):
         return self
 
     @property
+    def pretrained_model(self) -> BeitRecipe:
+        """The network that is pretrained."""
+        recipe = self.models[self.pretraining.model]
+        assert isinstance(recipe, BeitRecipe)  # the study was checked for it
+        return recipe
+
+    @property
     def pretraining_sites(self) -> tuple[str, ...]:
         """Names of the sites that are pretrained on."""
         return tuple(name for name, site in self.sites.items() if site.pretraining)

@@ -24,7 +24,11 @@ LOCAL_SERVER = "http://127.0.0.1:5000"
 
 def tracking_uri(home: Path) -> str:
     """`MLFLOW_TRACKING_URI` where it is set, else a SQLite file below the study's home."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or _local_uri(home)
+
+
+def _local_uri(home: Path) -> str:
+    return f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
 
 
 @dataclass(frozen=True)
@@ -68,14 +72,13 @@ def training_run(home: Path, experiment: str, tags: Mapping[str, str]) -> Iterat
     mlflow.set_system_metrics_sampling_interval(2)
     found = mlflow.get_experiment_by_name(experiment)
     if found is None:
-        local = None if os.environ.get("MLFLOW_TRACKING_URI") else (home / "mlflow" / "artifacts").as_uri()
+        # A tracking server decides for itself where artifacts go.
+        local = (home / "mlflow" / "artifacts").as_uri() if uri == _local_uri(home) else None
         experiment_id = mlflow.create_experiment(experiment, artifact_location=local)
     else:
         experiment_id = found.experiment_id
     name = "/".join(filter(None, (tags["asset"], tags["partition"])))
-    with mlflow.start_run(
-        experiment_id=experiment_id, run_name=name, tags=dict(tags), log_system_metrics=True
-    ) as run:
+    with mlflow.start_run(experiment_id=experiment_id, run_name=name, tags=dict(tags), log_system_metrics=True) as run:
         yield MlflowRun(run.info.run_id, experiment_id, server)
 
 

@@ -30,7 +30,7 @@ class SplitRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (0 < self.test and 0 < self.validation and self.test + self.validation < 1):
+        if not (self.test > 0 and self.validation > 0 and self.test + self.validation < 1):
             raise ValueError("test and validation are shares above 0 that leave patients to train on")
 
 

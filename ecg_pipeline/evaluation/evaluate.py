@@ -47,7 +47,7 @@ def evaluate(
 ) -> Evaluation:
     """Score `examples` (columns record, site, patient, label) and write predictions and metrics to `out`."""
     table = examples.select("record", "site", "patient", "label")
-    site = table["site"].first() if len(table) else ""
+    site = str(table["site"].first())
     scored = score(load_classifier(checkpoint).to(device), Batches({"sheets": {site: images}}, table), device)
     progress(len(scored), len(table))
     predictions = scored.select("record", "patient", "label", pl.col("score").cast(pl.Float64)).sort("record")
@@ -82,4 +82,7 @@ def summarise(predictions: pl.DataFrame, recipe: EvaluationRecipe) -> dict[str, 
 def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a reader of the metrics must know of the model."""
     config = checkpoint.config()
-    return {name: config[name] for name in ("initialisation", "chosen_epoch", "chosen_by", "train_ecgs", "train_patients", "train_positives")}
+    return {
+        name: config[name]
+        for name in ("initialisation", "chosen_epoch", "chosen_by", "train_ecgs", "train_patients", "train_positives")
+    }

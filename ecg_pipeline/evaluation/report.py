@@ -21,8 +21,8 @@ REVISION = 1
 DEVIATIONS = (
     "The epoch is chosen once, on validation patients. The paper reports the best epoch on the test set, which is "
     "optimistic.",
-    "Pretraining and tokenizer see training patients only. The paper pretrained on all five hospitals, the external one "
-    "and the test patients among them (without labels).",
+    "Pretraining and tokenizer see training patients only. The paper pretrained on all five hospitals, the external "
+    "one and the test patients among them (without labels).",
     "Patients of an external hospital who are also seen inside are left out and counted. The paper cuts by site alone.",
     "Fractions are of patients, and nested. The paper draws ECGs.",
     "Intervals are percentiles of a bootstrap over patients. The paper's intervals of width zero cannot come from one.",

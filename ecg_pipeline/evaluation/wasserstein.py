@@ -38,13 +38,13 @@ class ImageDistance:
         return read_json(self.folder / "distances.json")
 
 
-def cumulative_histograms(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+def cumulative_histograms(images: NDArray[np.uint8]) -> NDArray[np.floating]:
     """(N, H, W) uint8 -> (N, 256): share of pixels at or below each grey level."""
     counts = np.stack([np.bincount(image.reshape(-1), minlength=256) for image in images])
     return counts.cumsum(axis=1) / images[0].size
 
 
-def pairwise(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float64]:
+def pairwise(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.floating]:
     """(N, H, W) and (M, H, W) uint8 -> (N, M) Wasserstein-1 distances in grey levels."""
     return cdist(cumulative_histograms(a), cumulative_histograms(b), "cityblock")
 

@@ -7,6 +7,7 @@ official rules, which timm's differ from.
 from collections.abc import Mapping
 from functools import partial
 from math import sqrt
+from typing import Any
 
 import torch
 from timm.models.beit import Beit
@@ -36,6 +37,7 @@ class MaskedImageModel(nn.Module):
         x = beit.patch_embed(images)  # (B, P, D)
         x = torch.where(mask[..., None], self.mask_token.to(x.dtype), x)
         x = torch.cat([beit.cls_token.expand(len(x), -1, -1), x], dim=1)
+        assert beit.rel_pos_bias is not None
         bias = beit.rel_pos_bias()
         for block in beit.blocks:
             x = block(x, shared_rel_pos_bias=bias)
@@ -68,12 +70,8 @@ def masked_image_model(recipe: BeitRecipe, vocabulary: int, seed: int) -> Masked
     _draw_weights(model, generator, bound=INITIAL_STD)
     with torch.no_grad():
         for parameter in (model.mask_token, model.beit.cls_token):
-            nn.init.trunc_normal_(
-                parameter, std=INITIAL_STD, a=-INITIAL_STD, b=INITIAL_STD, generator=generator
-            )
-        for number, block in enumerate(model.beit.blocks, start=1):
-            block.attn.proj.weight.div_(sqrt(2 * number))
-            block.mlp.fc2.weight.div_(sqrt(2 * number))
+            nn.init.trunc_normal_(parameter, std=INITIAL_STD, a=-INITIAL_STD, b=INITIAL_STD, generator=generator)
+        _rescale_by_depth(model.beit)
     return model
 
 
@@ -87,10 +85,9 @@ def beit_classifier(recipe: BeitRecipe, start: Mapping[str, Tensor] | None, clas
     _draw_weights(model, generator, bound=2.0)
     with torch.no_grad():
         nn.init.trunc_normal_(model.cls_token, std=INITIAL_STD, generator=generator)
-        for number, block in enumerate(model.blocks, start=1):
-            block.attn.proj.weight.div_(sqrt(2 * number))
-            block.mlp.fc2.weight.div_(sqrt(2 * number))
-        model.head.weight.mul_(HEAD_SCALE)
+        _rescale_by_depth(model)
+        head: Any = model.head
+        head.weight.mul_(HEAD_SCALE)
     if start is not None:
         load_exactly(model, from_pretraining(recipe, start), fresh=_fresh(model))
     return model
@@ -103,7 +100,9 @@ def from_pretraining(recipe: BeitRecipe, state: Mapping[str, Tensor]) -> dict[st
         for name, tensor in expand_shared_table(state, recipe.depth).items()
         if not name.startswith(("lm_head.", "norm.", "head.")) and name != "mask_token"
     }
-    return {name: resize_table(tensor, recipe.grid) if name.endswith(TABLE) else tensor for name, tensor in kept.items()}
+    return {
+        name: resize_table(tensor, recipe.grid) if name.endswith(TABLE) else tensor for name, tensor in kept.items()
+    }
 
 
 def _fresh(model: nn.Module) -> list[str]:
@@ -120,7 +119,7 @@ def _beit(recipe: BeitRecipe, classes: int, **options: object) -> Beit:
         num_heads=recipe.heads,
         mlp_ratio=recipe.mlp_ratio,
         qkv_bias=True,
-        norm_layer=partial(nn.LayerNorm, eps=LAYER_NORM_EPS),
+        norm_layer=partial(nn.LayerNorm, eps=LAYER_NORM_EPS),  # type: ignore[arg-type]
         init_values=recipe.layer_scale or None,
         drop_path_rate=recipe.drop_path,
         use_abs_pos_emb=False,
@@ -135,3 +134,11 @@ def _draw_weights(model: nn.Module, generator: torch.Generator, bound: float) ->
             nn.init.trunc_normal_(parameter, std=INITIAL_STD, a=-bound, b=bound, generator=generator)
         elif name.endswith("bias") or name.endswith(TABLE):
             nn.init.zeros_(parameter)
+
+
+def _rescale_by_depth(model: Beit) -> None:
+    """Divide the last matrices of block l's branches by sqrt(2 l), l from 1."""
+    blocks: Any = model.blocks
+    for number, block in enumerate(blocks, start=1):
+        block.attn.proj.weight.div_(sqrt(2 * number))
+        block.mlp.fc2.weight.div_(sqrt(2 * number))

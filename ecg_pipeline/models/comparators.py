@@ -1,6 +1,7 @@
 """The networks that HeartBEiT is compared with: any of timm's, with two outputs."""
 
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -27,5 +28,7 @@ def comparator(recipe: TimmRecipe, weights: Path | None, classes: int, seed: int
 
 
 def _head_name(model: nn.Module) -> str:
-    name = model.default_cfg["classifier"]  # type: ignore[index]
+    """The name under which timm keeps a network's last layer."""
+    settings: Any = model.default_cfg
+    name = settings["classifier"]
     return name if isinstance(name, str) else name[0]

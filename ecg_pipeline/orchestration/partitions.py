@@ -41,7 +41,9 @@ def dimensions(definition: dg.PartitionsDefinition | None, partition: str | None
     return {} if partition is None else {"": partition}
 
 
-def upstream_partitions(graph: AssetGraph, key: dg.AssetKey, partition: str | None) -> list[tuple[dg.AssetKey, str | None]]:
+def upstream_partitions(
+    graph: AssetGraph, key: dg.AssetKey, partition: str | None
+) -> list[tuple[dg.AssetKey, str | None]]:
     """Every (asset, partition) that a partition reads, in a fixed order.
 
     Dagster cannot map one dimension onto a part of a static set, so its graph says that an evaluation at one site reads

@@ -21,7 +21,7 @@ class Run:
 
 
 def chapters(graph: AssetGraph, selected: frozenset[AssetKey]) -> list[list[AssetKey]]:
-    """The selected assets in groups that are cut the same way and whose upstream stands in an earlier group or in it."""
+    """The selected assets in groups that are cut the same way, each after or beside what it reads."""
     left = [key for key in graph.toposorted_asset_keys if key in selected and graph.get(key).is_materializable]
     groups: list[list[AssetKey]] = []
     while left:

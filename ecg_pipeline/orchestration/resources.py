@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import dagster as dg
 
@@ -111,7 +111,9 @@ class House:
             made = handle(self.archive.folder(record))
             return self._result(made, record, {**show(made), "unchanged": True}, check(made))
         started = datetime.now(UTC)
-        work = Build(self.archive.place(asset, partition) / build, _logged(context, self.tell), _tags(context, self.study))
+        work = Build(
+            self.archive.place(asset, partition) / build, _logged(context, self.tell), _tags(context, self.study)
+        )
         work.folder.mkdir(parents=True, exist_ok=True)
         make(work)
         made = handle(work.folder)
@@ -157,11 +159,23 @@ class House:
         )
 
 
-def identified(revision: int, **parts: Any) -> dict[str, Any]:
-    """Arguments of `dg.asset` that say what an asset's results depend on: its part of the study and a revision.
+def weights_file(name: str) -> Path:
+    """A local weights file that the study names, below `ECG_WEIGHTS` (by default ./weights)."""
+    path = Path(os.environ.get("ECG_WEIGHTS") or "weights") / name
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: the study names these weights; put them there, or set ECG_WEIGHTS")
+    return path
 
-    The payload stands in the definition's metadata, its digest is the code version.
-    """
+
+class Identified(TypedDict):
+    """Arguments of `dg.asset`: the payload that an asset's results depend on, and its digest."""
+
+    code_version: str
+    metadata: dict[str, Any]
+
+
+def identified(revision: int, **parts: Any) -> Identified:
+    """What an asset's results depend on: its module's revision and its part of the study."""
     payload = {"revision": revision, **{name: identity(part) for name, part in parts.items()}}
     return {"code_version": digest_json(payload)[:16], "metadata": {RECIPE: dg.MetadataValue.json(payload)}}
 
@@ -172,8 +186,7 @@ def make_house(study: Study, source_versions: Mapping[dg.AssetKey, Callable[[str
 
 
 def _payload(spec: dg.AssetSpec) -> dict[str, Any]:
-    value = spec.metadata[RECIPE]
-    return value.data if isinstance(value, dg.JsonMetadataValue) else value
+    return dict(spec.metadata[RECIPE].data)
 
 
 def _tags(context: dg.AssetExecutionContext, study: Study) -> dict[str, str]:
@@ -191,7 +204,9 @@ def _tags(context: dg.AssetExecutionContext, study: Study) -> dict[str, str]:
 def _logged(context: dg.AssetExecutionContext, tell: Callable[[str], None] | None) -> Progress:
     """Progress for a terminal, and for the run's log at most once a tenth of the work."""
     told = -1
-    what = " ".join([context.asset_key.to_user_string(), *([context.partition_key] if context.has_partition_key else [])])
+    what = " ".join(
+        [context.asset_key.to_user_string(), *([context.partition_key] if context.has_partition_key else [])]
+    )
 
     def progress(done: int, total: int) -> None:
         nonlocal told

@@ -68,7 +68,9 @@ class Line:
             )
         if not result.success:
             raise LineFailure(_failure(result))
-        self.status.console.print(f"[green]✓[/] {time.monotonic() - began:6.1f} s  {where:<22} {names}", highlight=False)
+        self.status.console.print(
+            f"[green]✓[/] {time.monotonic() - began:6.1f} s  {where:<22} {names}", highlight=False
+        )
 
 
 def instance_home(home: Path) -> Path:
@@ -86,7 +88,7 @@ def open_instance(home: Path) -> dg.DagsterInstance:
 
 def _sources(graph: AssetGraph) -> tuple[dg.AssetKey, ...]:
     """The source assets, which Dagster observes in a run of their own so that it knows their present versions."""
-    return tuple(sorted(graph.observable_asset_keys, key=lambda key: key.path))
+    return tuple(sorted(graph.observable_asset_keys, key=lambda key: key.to_user_string()))
 
 
 def _failure(result: dg.ExecuteInProcessResult) -> str:

@@ -42,7 +42,8 @@ class Archive:
         if record is None:
             where = f" partition {partition}" if partition else ""
             raise NotMaterialised(
-                f"{asset}{where} is not materialised: run `ecg-pipeline materialize '+{asset}'` or materialise it in the UI"
+                f"{asset}{where} is not materialised: "
+                f"run `ecg-pipeline materialize '+{asset}'`, or materialise it in the UI"
             )
         return record
 

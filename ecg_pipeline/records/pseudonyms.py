@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 OLDEST_STATED_AGE = 89.0
-MASKED_ID = re.compile(r"^(?:[Xx*#?.\-\s]*|0+|9+|MASKED|UNKNOWN|UNIDENTIFIED|ANONYMOUS|ANON|NONE|N/?A|NULL|NO ?ID)$", re.I)
+MASKED_ID = re.compile(
+    r"^(?:[Xx*#?.\-\s]*|0+|9+|MASKED|UNKNOWN|UNIDENTIFIED|ANONYMOUS|ANON|NONE|N/?A|NULL|NO ?ID)$", re.I
+)
 LONG_NUMBER = re.compile(r"\d{5,}")
 
 

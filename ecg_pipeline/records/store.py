@@ -5,7 +5,6 @@ leads and rate, one array for each shape that occurs; what turns them into milli
 """
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -175,7 +174,7 @@ def _check_file(path: Path, drop: DropFolder, recipe: IngestRecipe) -> None:
         raise Rejected(RejectReason.OUTSIDE_FOLDER, "a link that leaves the drop folder")
     if not path.is_file():
         raise Rejected(RejectReason.UNREADABLE, "a link that leads to no file")
-    size = os.stat(path).st_size
+    size = path.stat().st_size
     if size == 0:
         raise Rejected(RejectReason.EMPTY_FILE)
     if size > recipe.largest_file_mb * 2**20:

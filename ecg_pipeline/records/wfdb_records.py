@@ -196,6 +196,8 @@ def _through_wfdb(path: Path) -> NDArray[np.int16]:
         record = wfdb.rdrecord(str(path.with_suffix("")), physical=False)
     except (ValueError, OSError, IndexError, KeyError, TypeError):
         raise Rejected(RejectReason.UNREADABLE, "wfdb cannot read it") from None
+    if not isinstance(record, wfdb.Record) or record.d_signal is None:
+        raise Rejected(RejectReason.UNREADABLE, "not one segment of samples")
     return np.ascontiguousarray(record.d_signal.T).clip(INVALID_SAMPLE, 32767).astype(np.int16)
 
 

@@ -45,8 +45,8 @@ def train_tokenizer(
 ) -> ImageTokenizer:
     """Train on a sample of the sheets of `records`, and on nothing else, and write the tokenizer to `out`.
 
-    The config says how the vocabulary is used on those sheets: perplexity, share of the commonest id, share of ids used,
-    over all patches and over drawn ones. Deterministic on one kind of processor.
+    The config says how the vocabulary is used on those sheets: perplexity, share of the commonest id and of ids
+    used, over all patches and over drawn ones. Deterministic on one kind of processor.
     """
     sheets = _sample(sites, records, recipe.seed)
     ink = 1 - torch.from_numpy(token_view(sheets.numpy()))[:, None]  # (N, 1, S, S)
@@ -115,7 +115,7 @@ def _temperature(recipe: TokenizerRecipe, done: float) -> float:
 
 
 def _unevenness(logits: Tensor, ink: Tensor) -> Tensor:
-    """Divergence of the mean code distribution over drawn patches from the uniform one, in nats: 0 when all are used."""
+    """Divergence of the mean code distribution over drawn patches from the uniform one, in nats."""
     drawn = (avg_pool2d(ink, ink.shape[-1] // logits.shape[-1]) > DRAWN).float()  # (B, 1, H, W)
     mean = (softmax(logits, dim=1) * drawn).sum(dim=(0, 2, 3)) / drawn.sum().clamp_min(1)
     return log(len(mean)) + (mean * mean.clamp_min(1e-20).log()).sum()

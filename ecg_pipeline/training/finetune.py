@@ -44,7 +44,8 @@ def finetune(
     """Fine-tune on `train` and write the chosen epoch's checkpoint with `trace.parquet` (a row an epoch) to `out`.
 
     train, validation: columns record, site, patient, label (0 or 1). The result is a function of the inputs and the
-    seed, on one kind of processor; a killed run goes on after its last epoch. One class alone in `train` is a ValueError.
+    seed, on one kind of processor; a killed run goes on after its last epoch. One class alone in
+    `train` is a ValueError.
     """
     tracker = tracker or NoTracker()
     if train["label"].n_unique() < 2:
@@ -56,9 +57,7 @@ def finetune(
     held_out = Batches({"sheets": images}, validation.select("record", "site", "label"))
     steps = batches.steps(recipe.batch)
     network = build_classifier(model, start, recipe.seed).to(device)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=recipe.max_learning_rate, weight_decay=recipe.weight_decay
-    )
+    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.max_learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, recipe.max_learning_rate, epochs=recipe.epochs, steps_per_epoch=steps
     )

@@ -23,7 +23,7 @@ def seed_step(seed: int, step: int) -> None:
 
 
 def descend(model: nn.Module, loss: Tensor, optimiser: torch.optim.Optimizer, clip: float | None, step: int) -> float:
-    """Take one step down `loss` and return the norm of the gradient before clipping. NotFinite before anything moves."""
+    """Take one step down `loss`; return the gradient's norm before clipping. NotFinite before anything moves."""
     if not torch.isfinite(loss):
         raise NotFinite(f"step {step}: the loss is {loss.item()}; lower the learning rate or look at this batch")
     optimiser.zero_grad(set_to_none=True)

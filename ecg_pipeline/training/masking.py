@@ -1,7 +1,7 @@
 """Which patches a network must guess: BEiT's blockwise masks, or patches drawn one by one.
 
-Blockwise masks prefer the centre: over many draws a corner patch is hidden 4 times in 100, a central one 72 times. On an
-ECG sheet the border is hardly ever a target, so the uniform mask is there to compare with.
+Blockwise masks prefer the centre: over many draws a corner patch is hidden 4 times in 100, a central one 72 times. On
+an ECG sheet the border is hardly ever a target, so the uniform mask is there to compare with.
 """
 
 from math import exp, log, sqrt

@@ -51,9 +51,7 @@ def pretrain(
     table = _table(images, records)
     batches = Batches({"sheets": images, "tokens": tokens}, table)
     steps = batches.steps(recipe.batch)
-    rates = warmup_cosine(
-        recipe.learning_rate, recipe.final_learning_rate, recipe.epochs, steps, recipe.warmup_epochs
-    )
+    rates = warmup_cosine(recipe.learning_rate, recipe.final_learning_rate, recipe.epochs, steps, recipe.warmup_epochs)
     network = masked_image_model(model, vocabulary, recipe.seed).to(device).train()
     optimiser = torch.optim.AdamW(decay_groups(network, recipe.weight_decay), lr=recipe.learning_rate)
     background = _commonest_token(tokens, table)

@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from ecg_pipeline.records.store import WaveformStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import resample_poly
@@ -11,6 +10,7 @@ from scipy.signal import resample_poly
 from ecg_pipeline.ecg import INDEPENDENT_LEADS, LEADS
 from ecg_pipeline.files import write_parquet
 from ecg_pipeline.parts import open_group, part_name, write_array
+from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.signals.filters import FilterRecipe, band_pass, clean, crop, filter_site, median
 
 RECIPE = FilterRecipe()

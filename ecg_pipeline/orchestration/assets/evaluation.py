@@ -93,7 +93,10 @@ def _report_asset(study: Study, tasks: list[str], key: dg.AssetKey, title: str, 
         ins={**inputs, **cohorts, **stores},
         kinds={"html"},
         **identified(
-            reporting.REVISION, title=title, tasks={task: study.tasks[task].title for task in tasks}, roles=_roles(study)
+            reporting.REVISION,
+            title=title,
+            tasks={task: study.tasks[task].title for task in tasks},
+            roles=_roles(study),
         ),
     )
     def report(
@@ -129,7 +132,9 @@ def _report_asset(study: Study, tasks: list[str], key: dg.AssetKey, title: str, 
         return house.materialise(
             context,
             Report,
-            lambda build: write_report(title, [results(task) for task in tasks], study.is_synthetic, facts, build.folder),
+            lambda build: write_report(
+                title, [results(task) for task in tasks], study.is_synthetic, facts, build.folder
+            ),
             show.report,
         )
 

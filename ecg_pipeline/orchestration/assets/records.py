@@ -70,7 +70,7 @@ def record_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
     def clinical_labels(
         context: dg.AssetExecutionContext, house: dg.ResourceParam[House]
     ) -> dg.MaterializeResult[ClinicalLabels]:
-        """Measurements, diagnoses and statements by patient or ECG. Apart from the waveforms: they change on their own."""
+        """Measurements, diagnoses and statements, apart from the waveforms because they change on their own."""
         drop, key = drop_folder(study, context.partition_key), site_key(study, context.partition_key)
         return house.materialise(
             context, ClinicalLabels, lambda build: collect_labels(drop, key, build.folder), show.clinical_labels

@@ -6,13 +6,14 @@ from ecg_pipeline.cohorts.splits import training_records
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.orchestration import show
 from ecg_pipeline.orchestration.partitions import site_partitions
-from ecg_pipeline.orchestration.resources import Build, House, identified
+from ecg_pipeline.orchestration.resources import Build, House, identified, weights_file
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
 from ecg_pipeline.tokens import shards, train
+from ecg_pipeline.tokens.recipes import ImportedTokenizer
 from ecg_pipeline.tokens.shards import TokenShards, tokenise_site
 from ecg_pipeline.tokens.tokenizer import ImageTokenizer
-from ecg_pipeline.tokens.train import train_tokenizer
+from ecg_pipeline.tokens.train import import_tokenizer, train_tokenizer
 
 
 def token_assets(study: Study) -> list[dg.AssetsDefinition]:
@@ -31,16 +32,18 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
         image_shards: dict[str, ImageShards],
         waveform_store: dict[str, WaveformStore],
     ) -> dg.MaterializeResult[ImageTokenizer]:
-        """A discrete VAE, trained on the pretraining sites' training patients alone."""
+        """DALL-E's encoder from a local file, or a discrete VAE trained on the pretraining sites' training patients."""
 
         def make(build: Build) -> None:
             records = frozenset[str]().union(
                 *(training_records(store.records(), study.split) for store in waveform_store.values())
             )
+            recipe = study.tokenizer
+            if isinstance(recipe, ImportedTokenizer):
+                import_tokenizer(weights_file(recipe.weights), build.folder)
+                return
             with house.training(build) as run:
-                train_tokenizer(
-                    image_shards, records, study.tokenizer, build.folder, house.device, build.progress, run.metrics
-                )
+                train_tokenizer(image_shards, records, recipe, build.folder, house.device, build.progress, run.metrics)
 
         return house.materialise(context, ImageTokenizer, make, show.image_tokenizer)
 

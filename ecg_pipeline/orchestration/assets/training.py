@@ -1,6 +1,5 @@
 """Pretraining, the published starting points, and fine-tuning."""
 
-import os
 from pathlib import Path
 
 import dagster as dg
@@ -14,7 +13,7 @@ from ecg_pipeline.models.family import ModelRecipe
 from ecg_pipeline.models.recipes import TimmRecipe
 from ecg_pipeline.orchestration import show
 from ecg_pipeline.orchestration.partitions import fraction_partitions
-from ecg_pipeline.orchestration.resources import Build, House, identified
+from ecg_pipeline.orchestration.resources import Build, House, identified, weights_file
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
 from ecg_pipeline.tokens.shards import TokenShards
@@ -36,13 +35,8 @@ def published_version(recipe: TimmRecipe) -> str:
 
 
 def published_weights(recipe: ModelRecipe) -> Path | None:
-    """The weights file that a comparator starts from, below `ECG_WEIGHTS` (by default ./weights)."""
-    if not isinstance(recipe, TimmRecipe) or recipe.weights is None:
-        return None
-    path = Path(os.environ.get("ECG_WEIGHTS") or "weights") / recipe.weights
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: the study names these weights; put them there, or set ECG_WEIGHTS")
-    return path
+    """The weights file that a comparator starts from, if any."""
+    return weights_file(recipe.weights) if isinstance(recipe, TimmRecipe) and recipe.weights else None
 
 
 def published_assets(study: Study) -> list[dg.SourceAsset]:
@@ -73,7 +67,7 @@ def pretraining_asset(study: Study) -> dg.AssetsDefinition:
         },
         kinds={"torch", "mlflow"},
         **identified(
-            pretraining.REVISION, model=study.models[model], recipe=study.pretraining.recipe, split=study.split
+            pretraining.REVISION, model=study.pretrained_model, recipe=study.pretraining.recipe, split=study.split
         ),
     )
     def pretrained_checkpoint(
@@ -92,7 +86,7 @@ def pretraining_asset(study: Study) -> dg.AssetsDefinition:
             )
             with house.training(build) as run:
                 pretraining.pretrain(
-                    study.models[model],
+                    study.pretrained_model,
                     study.pretraining.recipe,
                     image_shards,
                     patch_tokens,

@@ -91,7 +91,8 @@ def _rhythm(root: etree._Element) -> etree._Element:
 
 def _rate(waveform: etree._Element) -> int:
     """Samples a second: SampleBase * 10 ** SampleExponent of this waveform."""
-    rate = _number(waveform, "SampleBase") * 10 ** _number(waveform, "SampleExponent", 0.0)
+    exponent = _number(waveform, "SampleExponent", 0.0)
+    rate = _number(waveform, "SampleBase") * 10**exponent if abs(exponent) <= 9 else 0.0
     if rate != round(rate) or not 50 <= rate <= 20_000:
         raise Rejected(RejectReason.BAD_CALIBRATION, "sampling rate")
     return int(rate)

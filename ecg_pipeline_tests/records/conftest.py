@@ -1,0 +1,42 @@
+"""Exports that a test can bend to its will."""
+
+import base64
+import zlib
+
+import numpy as np
+import pytest
+
+from ecg_pipeline.ecg import INDEPENDENT_LEADS
+
+
+def lead_xml(lead, samples, scale="4.88", count=None, crc=None, encoded=None):
+    content = np.asarray(samples).astype("<i2").tobytes()
+    encoded = base64.b64encode(content).decode() if encoded is None else encoded
+    return (
+        f"<LeadData><LeadSampleCountTotal>{len(samples) if count is None else count}</LeadSampleCountTotal>"
+        f"<LeadAmplitudeUnitsPerBit>{scale}</LeadAmplitudeUnitsPerBit>"
+        f"<LeadAmplitudeUnits>MICROVOLTS</LeadAmplitudeUnits><LeadID>{lead}</LeadID>"
+        f"<LeadDataCRC32>{zlib.crc32(content) if crc is None else crc}</LeadDataCRC32>"
+        f"<WaveFormData>\n{encoded}\n</WaveFormData></LeadData>"
+    )
+
+
+def waveform_xml(kind, counts, leads=INDEPENDENT_LEADS, base="500", exponent="0", **options):
+    data = "".join(lead_xml(lead, row, **options) for lead, row in zip(leads, counts, strict=True))
+    return (
+        f"<Waveform><WaveformType>{kind}</WaveformType><SampleBase>{base}</SampleBase>"
+        f"<SampleExponent>{exponent}</SampleExponent>{data}</Waveform>"
+    )
+
+
+def export_xml(waveforms, patient="<PatientID>77123456</PatientID>", text="Sinus rhythm", head=""):
+    return (
+        f'<?xml version="1.0" encoding="ISO-8859-1"?>\n{head}<RestingECG><PatientDemographics>{patient}'
+        f"</PatientDemographics><Diagnosis><StmtText>{text}</StmtText></Diagnosis>{waveforms}</RestingECG>"
+    )
+
+
+@pytest.fixture
+def counts():
+    """Eight leads of ten seconds, each of its own."""
+    return np.random.default_rng(0).integers(-900, 900, (8, 5000)).astype(np.int16)

@@ -4,8 +4,9 @@ import os
 import sys
 import time
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -38,7 +39,7 @@ def demo() -> None:
     study = active_study()
     line = _open(study)
     began = time.monotonic()
-    made = line.bring_up_to_date()
+    made = _bring_up_to_date(line)
     console.print(f"{made} runs in {time.monotonic() - began:.0f} s" if made else "Everything is up to date.")
     _print_results(study)
 
@@ -56,7 +57,7 @@ def materialize(
     """Bring assets up to date: all of them, or those named. What is up to date already is left alone."""
     _choose(study)
     active = active_study()
-    made = _open(active).bring_up_to_date(" or ".join(assets or ["*"]), partition or [])
+    made = _bring_up_to_date(_open(active), " or ".join(assets or ["*"]), partition or [])
     console.print(f"{made} runs" if made else "Everything is up to date.")
     _print_results(active)
 
@@ -140,6 +141,18 @@ def _open(study: Study) -> "Line":
         return Line(build_definitions(house), house, status)
 
 
+def _bring_up_to_date(line: "Line", selection: str = "*", partitions: Sequence[str] = ()) -> int:
+    """Run what is due; a failure is told in words and ends the command, and what was done before it stands."""
+    from ecg_pipeline.orchestration.runs import LineFailure
+
+    try:
+        return line.bring_up_to_date(selection, partitions)
+    except LineFailure as failure:
+        raise typer.Exit(
+            _fail(f"{failure}\nWhat was done before stands; the same command goes on from here.")
+        ) from None
+
+
 def _print_results(study: Study) -> None:
     """The result table with internal and external figures, and where everything stands."""
     from ecg_pipeline.evaluation.report import Report
@@ -150,16 +163,22 @@ def _print_results(study: Study) -> None:
         return
     made = Report(archive.folder(record))
     note = " (synthetic ECGs)" if study.is_synthetic else ""
-    table = Table("task", "model", "fraction", "site", "ECGs", "positive", "AUROC (95 % CI)", title=study.title + note)
-    for row in made.results().iter_rows(named=True):
-        figure = f"{row['auroc']:.2f} ({row['auroc_low']:.2f}-{row['auroc_high']:.2f})" if row["auroc"] else "-"
-        place = f"{row['site']} ({row['role']})"
-        table.add_row(
-            row["task"], row["model"], f"{row['fraction']:g}", place, str(row["ecgs"]), str(row["positives"]), figure
-        )
+    table = Table("task", "model", "fraction", "internal AUROC (95 % CI)", "external AUROC", title=study.title + note)
+    for (task, model, fraction), rows in made.results().group_by("task", "model", "fraction", maintain_order=True):
+        inside, outside = [], []
+        for row in rows.iter_rows(named=True):
+            (outside if row["role"] == "external" else inside).append(_figure(row))
+        table.add_row(str(task), str(model), f"{fraction:g}", "\n".join(inside), "\n".join(outside) or "-")
     console.print(table)
     console.print(f"Report   {made.page}", soft_wrap=True)
     _print_commands(study)
+
+
+def _figure(row: dict[str, Any]) -> str:
+    """One site's figure in words: where, how good, how sure."""
+    if row["auroc"] is None:
+        return f"{row['site']} -"
+    return f"{row['site']} {row['auroc']:.2f} ({row['auroc_low']:.2f}-{row['auroc_high']:.2f})"
 
 
 def _print_commands(study: Study) -> None:

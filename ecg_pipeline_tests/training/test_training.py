@@ -1,0 +1,231 @@
+"""Training: what it sees, what it learns, and that neither a kill nor a bad number spoils it."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from ecg_pipeline.files import sha256_file
+from ecg_pipeline.models.family import build_classifier, load_classifier
+from ecg_pipeline.models.recipes import BeitRecipe, TimmRecipe
+from ecg_pipeline.training.batches import Batches
+from ecg_pipeline.training.finetune import finetune
+from ecg_pipeline.training.loop import NotFinite, descend
+from ecg_pipeline.training.masking import blockwise, uniform
+from ecg_pipeline.training.pretrain import pretrain
+from ecg_pipeline.training.recipes import FinetuneRecipe, MaskRecipe, PretrainRecipe
+from ecg_pipeline.training.schedules import decay_groups, warmup_cosine
+
+TINY = BeitRecipe(image_px=64, patch_px=16, width=32, depth=2, heads=2)
+SHORT = PretrainRecipe(
+    epochs=6, batch=8, learning_rate=3e-3, warmup_epochs=1, mask=MaskRecipe(patches=6, smallest_block=2)
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def records_seen(batches, batch, seed, epoch):
+    return [record for _, rows in batches.epoch(batch, seed, epoch) for record in rows["record"]]
+
+
+@pytest.mark.parametrize("batch", [1, 5, 16, 48, 100])
+def test_an_epoch_sees_every_record_once_but_for_the_last_incomplete_batch(sheets, batch):
+    images, _, table = sheets
+    batches = Batches({"sheets": {"s": images}}, table)
+    seen = records_seen(batches, batch, 0, 0)
+    assert len(seen) == len(set(seen)) == batches.steps(batch) * min(batch, 48)
+    assert {record for _, rows in batches.in_order(7) for record in rows["record"]} == set(table["record"])
+
+
+def test_the_order_is_a_function_of_seed_and_epoch(sheets):
+    images, _, table = sheets
+    batches = Batches({"sheets": {"s": images}}, table)
+    assert records_seen(batches, 8, 3, 1) == records_seen(batches, 8, 3, 1)
+    assert records_seen(batches, 8, 3, 1) != records_seen(batches, 8, 3, 2)
+
+
+def test_sheets_tokens_and_rows_stay_together(sheets):
+    images, tokens, table = sheets
+    batches = Batches({"sheets": {"s": images}, "tokens": {"s": tokens}}, table)
+    for arrays, rows in batches.epoch(8, 0, 0):
+        assert (arrays["sheets"] == images.read_records(rows["record"])).all()
+        assert (arrays["tokens"] == tokens.read_records(rows["record"])).all()
+
+
+def test_a_record_without_a_sheet_is_named(sheets):
+    images, _, table = sheets
+    lost = table.head(1).with_columns(record=pl.lit("lost"))
+    with pytest.raises(KeyError, match="lost"):
+        list(Batches({"sheets": {"s": images}}, lost).in_order(4))
+
+
+def test_masks_as_the_reference_draws_them(shared):
+    facts = json.loads((shared / "golden" / "heartbeit" / "masking.json").read_text())
+    case = facts["cases"][0] if "cases" in facts else facts
+    rng = random.Random(0)
+    recipe = MaskRecipe()
+    counts = [blockwise(rng, 14, 14, recipe).sum() for _ in range(3000)]
+    assert case
+    assert np.mean(counts) == pytest.approx(74.47, abs=0.1)
+    assert max(counts) == 75
+    assert min(counts) >= 60
+
+
+def test_uniform_masks_hide_exactly_as_many():
+    masks = [uniform(random.Random(seed), 14, 14, MaskRecipe(kind="uniform")) for seed in range(200)]
+    assert {int(mask.sum()) for mask in masks} == {75}
+    assert np.mean(masks, axis=0).std() < 0.06
+
+
+def test_the_schedule_warms_up_and_falls():
+    rates = warmup_cosine(5e-4, 1e-5, epochs=10, steps_an_epoch=20, warmup_epochs=2)
+    assert len(rates) == 200
+    assert rates[0] == 0
+    assert rates[39] == rates[40] == 5e-4
+    assert (np.diff(rates[40:]) < 0).all()
+    assert rates[-1] > 1e-5
+
+
+def test_what_decays(shared):
+    from ecg_pipeline.models.beit import MaskedImageModel
+
+    facts = json.loads((shared / "golden" / "heartbeit" / "param_groups.json").read_text())
+    assert facts
+    model = MaskedImageModel(TINY, 8)
+    decayed, kept = decay_groups(model, 0.05)
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert {"mask_token", "beit.rel_pos_bias.relative_position_bias_table"} <= {names[id(p)] for p in decayed["params"]}
+    assert {"beit.cls_token", "beit.norm.weight"} <= {names[id(p)] for p in kept["params"]}
+    assert kept["weight_decay"] == 0
+
+
+def pretrained(sheets, out, recipe=SHORT, records=None):
+    images, tokens, table = sheets
+    chosen = frozenset(table["record"]) if records is None else records
+    return pretrain(TINY, recipe, {"s": images}, {"s": tokens}, chosen, 8, out)
+
+
+def test_pretraining_learns_and_is_reproducible(sheets, tmp_path):
+    first, second = pretrained(sheets, tmp_path / "a"), pretrained(sheets, tmp_path / "b")
+    trace = pl.read_parquet(first.folder / "trace.parquet")
+    assert trace["loss"][0] == pytest.approx(np.log(8), abs=0.3)
+    assert trace["loss"][-5:].mean() < 0.6 * trace["loss"][0]
+    assert sha256_file(first.folder / "weights.safetensors") == sha256_file(second.folder / "weights.safetensors")
+    assert not list(tmp_path.rglob(".run_state*"))
+
+
+def test_pretraining_on_nobody_is_an_error(sheets, tmp_path):
+    with pytest.raises(ValueError, match="none of the pretraining sites"):
+        pretrained(sheets, tmp_path, records=frozenset({"somebody else"}))
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from ecg_pipeline.training import loop
+loop.SAVE_SECONDS = 0.0
+from ecg_pipeline.images.shards import ImageShards
+from ecg_pipeline.tokens.shards import TokenShards
+from ecg_pipeline.training.pretrain import pretrain
+from ecg_pipeline_tests.training.test_training import SHORT, TINY
+images, tokens = ImageShards(Path(sys.argv[1])), TokenShards(Path(sys.argv[2]))
+out = Path(sys.argv[3])
+def progress(done, total):
+    (out / "alive").write_text(str(done))
+pretrain(TINY, SHORT, {"s": images}, {"s": tokens}, frozenset(images.index()["record"]), 8, out, progress=progress)
+"""
+
+
+def test_a_killed_pretraining_goes_on_bit_for_bit(sheets, tmp_path):
+    images, tokens, _ = sheets
+    whole = pretrained(sheets, tmp_path / "whole")
+    out = tmp_path / "cut"
+    out.mkdir()
+    command = [sys.executable, "-c", KILLED, str(images.folder), str(tokens.folder), str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen(command, env=environment)
+    alive, deadline = out / "alive", time.monotonic() + 120
+    while not (alive.exists() and int(alive.read_text() or 0) >= 9) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (out / ".run_state.pt").exists()
+    assert not (out / "config.json").exists()
+    subprocess.run(command, env=environment, check=True)
+    assert sha256_file(out / "weights.safetensors") == sha256_file(whole.folder / "weights.safetensors")
+    trace = pl.read_parquet(out / "trace.parquet")
+    assert trace.equals(pl.read_parquet(whole.folder / "trace.parquet"))
+
+
+def test_a_number_that_is_not_finite_stops_before_the_weights_move():
+    model = torch.nn.Linear(2, 1)
+    before = model.weight.detach().clone()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1.0)
+    with pytest.raises(NotFinite, match="step 7: the loss is nan"):
+        descend(model, model(torch.full((1, 2), float("nan"))).sum(), optimiser, 3.0, 7)
+    with pytest.raises(NotFinite, match="step 8: the gradient"):
+        descend(model, (model(torch.zeros(1, 2)) * 0).sqrt().sum(), optimiser, 3.0, 8)
+    assert torch.equal(model.weight, before)
+
+
+def tuned(sheets, out, model=TINY, start=None, labels=None, epochs=12):
+    images, _, table = sheets
+    if labels is not None:
+        table = table.with_columns(label=pl.Series(labels, dtype=pl.Int8))
+    recipe = FinetuneRecipe(epochs=epochs, batch=8, max_learning_rate=3e-3)
+    return finetune(model, recipe, start, {"s": images}, table[:32], table[32:], out)
+
+
+def test_fine_tuning_from_a_pretrained_checkpoint_learns(sheets, tmp_path):
+    start = pretrained(sheets, tmp_path / "start")
+    config = tuned(sheets, tmp_path / "tuned", start=start).config()
+    assert config["validation_auroc"] > 0.95
+    assert config["initialisation"] == "masked image modelling"
+    assert config["chosen_by"] == "highest AUROC on validation patients"
+    assert (config["train_ecgs"], config["validation_ecgs"]) == (32, 16)
+
+
+def test_fine_tuning_is_a_function_of_its_inputs(sheets, tmp_path):
+    one, two = tuned(sheets, tmp_path / "a", epochs=2), tuned(sheets, tmp_path / "b", epochs=2)
+    assert sha256_file(one.folder / "weights.safetensors") == sha256_file(two.folder / "weights.safetensors")
+
+
+def test_one_label_alone_cannot_be_learned(sheets, tmp_path):
+    with pytest.raises(ValueError, match="take a larger fraction"):
+        tuned(sheets, tmp_path, labels=[1] * 48)
+
+
+@pytest.mark.parametrize("model", [TINY, TimmRecipe(name="test_resnet"), TimmRecipe(name="test_efficientnet")])
+def test_a_saved_classifier_gives_the_same_logits(sheets, tmp_path, model):
+    images, _, table = sheets
+    checkpoint = tuned(sheets, tmp_path, model=model, epochs=1)
+    batch = torch.from_numpy(images.read_records(table["record"].head(4)))
+    loaded = load_classifier(checkpoint)
+    again = load_classifier(checkpoint)
+    with torch.inference_mode():
+        assert torch.equal(loaded(batch), again(batch))
+    assert checkpoint.config()["initialisation"] == "random initialisation"
+
+
+def test_normalisation_is_part_of_the_model():
+    classifier = build_classifier(TINY, None, seed=0)
+    seen = []
+    classifier.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    classifier(torch.tensor([0, 255], dtype=torch.uint8).repeat_interleave(64 * 64).reshape(2, 64, 64))
+    assert seen[0].shape == (2, 3, 64, 64)
+    assert (seen[0][0] == -1).all()
+    assert (seen[0][1] == 1).all()

@@ -39,12 +39,12 @@ class SheetRecipe:
     stroke_px: thickness of the trace.
     """
 
-    rows: int = 4
-    columns: int = 2
+    rows: int = 8
+    columns: int = 1
     height_px: int = 224
     width_px: int = 224
     margin_px: int = 16
-    span_mv: float = 3.0
+    span_mv: float = 2.0
     stroke_px: float = 1.5
 
     def __post_init__(self) -> None:

@@ -1,0 +1,54 @@
+"""A small study, run from hospital files to reports once for all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+SMALL = """\
+extends: demo
+name: small
+synthetic: {patients: 130, ecgs: 200, seed: 3}
+tokenizer: {vocabulary: 32, hidden: 8, steps: 10, batch: 8}
+models:
+  heartbeit: {family: beit, width: 32, depth: 2, heads: 2}
+  mobilenet: {family: timm, name: test_resnet}
+pretraining: {model: heartbeit, recipe: {epochs: 1, batch: 16, warmup_epochs: 0}}
+fractions: [0.5, 1.0]
+finetuning: {epochs: 1, batch: 8}
+evaluation: {bootstrap_draws: 20}
+image_distance: {images: 20}
+"""
+
+
+@pytest.fixture(scope="session")
+def small_study(tmp_path_factory) -> Path:
+    """The study file, with ECG_HOME and ECG_STUDY set to it."""
+    folder = tmp_path_factory.mktemp("study")
+    path = folder / "small.yaml"
+    path.write_text(SMALL)
+    os.environ["ECG_HOME"] = str(folder / "home")
+    os.environ["ECG_STUDY"] = str(path)
+    return path
+
+
+def open_line(study_file):
+    """A line over a study file, its hospital system written."""
+    from ecg_pipeline.definitions import build_definitions, build_house
+    from ecg_pipeline.orchestration.runs import Line
+    from ecg_pipeline.study import load_study, study_home
+    from ecg_pipeline.synthetic.hospital import write_hospital_system
+
+    study = load_study(study_file)
+    write_hospital_system(study.synthetic, study_home(study) / "hospital_system")
+    house = build_house(study)
+    return Line(build_definitions(house), house, Console(quiet=True).status(""))
+
+
+@pytest.fixture(scope="session")
+def line(small_study):
+    """The small study after everything in it was materialised."""
+    opened = open_line(small_study)
+    assert opened.bring_up_to_date() > 0
+    return opened

@@ -1,0 +1,232 @@
+"""The whole line on a small synthetic study: everything is made, recorded, shown, and made once."""
+
+import shutil
+import sqlite3
+
+import dagster as dg
+import mlflow
+import numpy as np
+import polars as pl
+import pytest
+
+from ecg_pipeline.cohorts.cohort import Cohort
+from ecg_pipeline.evaluation.evaluate import Evaluation
+from ecg_pipeline.evaluation.report import Report
+from ecg_pipeline.files import folder_digests, write_parquet
+from ecg_pipeline.images.shards import ImageShards
+from ecg_pipeline.orchestration.plan import chapters, due_runs, is_due
+from ecg_pipeline.orchestration.runs import open_instance
+from ecg_pipeline.records.store import WaveformStore
+from ecg_pipeline.synthetic.hospital import read_planted
+from ecg_pipeline.tracking import tracking_uri
+from ecg_pipeline_tests.orchestration.conftest import open_line
+
+
+def every_partition(line):
+    graph = line.definitions.resolve_asset_graph()
+    for key in graph.toposorted_asset_keys:
+        node = graph.get(key)
+        if node.is_materializable:
+            for partition in node.partitions_def.get_partition_keys() if node.partitions_def else [None]:
+                yield key, partition
+
+
+def record_of(line, asset, partition=None):
+    return line.house.archive.require(asset, partition)
+
+
+def test_every_partition_that_the_study_names_is_materialised(line):
+    names = {key.to_user_string() for key, _ in every_partition(line)}
+    assert {
+        "waveform_store",
+        "clinical_labels",
+        "filtered_waveforms",
+        "image_shards",
+        "image_tokenizer",
+        "patch_tokens",
+        "heartbeit/pretrained_checkpoint",
+        "low_lvef/cohort",
+        "hcm/mobilenet/finetuned_model",
+        "stemi/heartbeit/evaluation",
+        "low_lvef/report",
+        "benchmark_report",
+        "image_distance",
+    } <= names
+    for key, partition in every_partition(line):
+        record_of(line, key.to_user_string(), partition)
+
+
+def test_the_same_again_is_no_work(line):
+    assert line.bring_up_to_date() == 0
+
+
+def test_the_external_hospital_is_its_own_partition(line):
+    partitions = [p for key, p in every_partition(line) if key.to_user_string() == "hcm/heartbeit/evaluation"]
+    assert "1|morningside" in partitions
+    record = record_of(line, "hcm/heartbeit/evaluation", "1|morningside")
+    images = [entry.partition for entry in record.upstream if entry.asset == "image_shards"]
+    assert images == ["morningside"]
+
+
+def test_records_state_the_versions_that_went_in_and_the_files_that_came_out(line):
+    sources = {key.to_user_string() for key in line.house.source_versions}
+    for key, partition in every_partition(line):
+        record = record_of(line, key.to_user_string(), partition)
+        assert record.files == folder_digests(line.house.archive.folder(record))
+        assert record.upstream
+        for entry in record.upstream:
+            if entry.asset not in sources:
+                assert entry.data_version == record_of(line, entry.asset, entry.partition).data_version
+        trained = key.path[-1] in ("finetuned_model", "pretrained_checkpoint", "image_tokenizer")
+        assert (record.mlflow_run_id is not None) == trained
+        assert record.dagster_run_id
+
+
+def test_dagster_knows_what_the_command_line_made(line):
+    with open_instance(line.house.home) as instance:
+        sites = instance.get_materialized_partitions(dg.AssetKey("image_shards"))
+        assert sites == set(line.house.study.sites)
+        event = instance.get_latest_materialization_event(dg.AssetKey(["low_lvef", "cohort"]))
+        metadata = event.asset_materialization.metadata
+        assert metadata["dagster/row_count"].value > 50
+        assert {"flow", "record", "dagster/uri"} <= set(metadata)
+        sheets = instance.get_latest_materialization_event(dg.AssetKey("image_shards")).asset_materialization.metadata
+        assert "data:image/png;base64" in sheets["sheets"].md_str
+
+
+def test_rejects_equal_what_was_planted(line):
+    planted = read_planted(line.house.home / "hospital_system")
+    for site, truth in planted.sites.items():
+        store = WaveformStore(line.house.archive.folder(record_of(line, "waveform_store", site)))
+        assert dict(store.rejects().group_by("reason").len().iter_rows()) == truth.rejects
+        assert len(store.records()) == truth.usable
+
+
+def test_pretraining_and_test_patients_do_not_meet(line):
+    archive, study = line.house.archive, line.house.study
+    from ecg_pipeline.cohorts.splits import training_records
+
+    pool = frozenset()
+    for site in study.pretraining_sites:
+        store = WaveformStore(archive.folder(record_of(line, "waveform_store", site)))
+        pool |= training_records(store.records(), study.split)
+    for task in study.tasks:
+        table = Cohort(archive.folder(record_of(line, f"{task}/cohort"))).table()
+        assert not pool & set(table.filter(pl.col("part") != "train")["record"])
+
+
+def test_mlflow_has_a_run_a_training_and_serves_what_was_evaluated(line):
+    home = line.house.home
+    client = mlflow.MlflowClient(tracking_uri(home))
+    record = record_of(line, "stemi/mobilenet/finetuned_model", "1")
+    run = client.get_run(record.mlflow_run_id)
+    assert run.data.tags["asset"] == "stemi/mobilenet/finetuned_model"
+    assert run.data.tags["partition"] == "1"
+    assert run.data.tags["dagster_run_id"] == record.dagster_run_id
+    assert run.data.tags["study_fingerprint"] == line.house.study.fingerprint()
+    assert run.data.params["finetuning.epochs"] == "1"
+    assert "train_loss" in run.data.metrics
+    mlflow.set_tracking_uri(tracking_uri(home))
+    model = mlflow.pyfunc.load_model(f"models:/{run.outputs.model_outputs[0].model_id}")
+    evaluation = record_of(line, "stemi/mobilenet/evaluation", "1|ptb_xl_like")
+    predictions = Evaluation(line.house.archive.folder(evaluation)).predictions()
+    images = ImageShards(line.house.archive.folder(record_of(line, "image_shards", "ptb_xl_like")))
+    served = model.predict({"sheets": images.read_records(predictions["record"])})
+    np.testing.assert_allclose(served, predictions["score"], atol=1e-5)
+
+
+def test_no_identity_is_in_anything_that_was_written(line):
+    home = line.house.home
+    words = [word.encode() for word in read_planted(home / "hospital_system").identities]
+    parquet = [str(pl.read_parquet(path).rows()).encode() for path in (home / "assets").rglob("*.parquet")]
+    others = [
+        path.read_bytes()
+        for path in home.rglob("*")
+        if path.is_file() and "hospital_system" not in path.parts and path.suffix != ".parquet"
+    ]
+    dumps = [
+        "\n".join(sqlite3.connect(path).iterdump()).encode() for path in home.rglob("*.db") if "dagster" in path.parts
+    ]
+    assert len(words) > 100
+    assert len(parquet) > 30
+    for content in (*parquet, *others, *dumps):
+        assert not [word for word in words if word in content]
+
+
+def test_reports_stand_alone(line):
+    for asset in ("benchmark_report", "hcm/report"):
+        made = Report(line.house.archive.folder(record_of(line, asset)))
+        page = made.page.read_text()
+        assert "Synthetic ECGs." in page
+        assert 'src="http' not in page
+        assert 'href="http' not in page.replace('href="http://www.w3.org', "")
+        assert "morningside" in page
+        assert len(made.results()) > 0
+
+
+def test_runs_are_in_the_order_of_the_graph(line):
+    graph = line.definitions.resolve_asset_graph()
+    seen = set()
+    for group in chapters(graph, frozenset(graph.get_all_asset_keys())):
+        for key in group:
+            parents = {parent for parent in graph.get(key).parent_keys if graph.get(parent).is_materializable}
+            assert parents <= seen | set(group)
+        seen |= set(group)
+
+
+def test_a_changed_constant_makes_due_what_hangs_on_it(line, small_study, tmp_path):
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(small_study.read_text() + "sheet: {stroke_px: 1.0}\n")
+    other = open_line(changed)
+    graph = other.definitions.resolve_asset_graph()
+    due = {key.to_user_string() for key, p in every_partition(other) if is_due(other.house, graph, key, p)}
+    assert "image_shards" in due
+    assert not due & {"waveform_store", "clinical_labels", "filtered_waveforms", "low_lvef/cohort"}
+
+
+def test_a_new_file_makes_its_own_site_due(line):
+    folder = line.house.home / "hospital_system" / "beth_israel"
+    note = folder / "ecg-new.xml"
+    shutil.copy(folder / "ecg-0001.xml", note)
+    try:
+        graph = line.definitions.resolve_asset_graph()
+        selected = frozenset({dg.AssetKey("waveform_store"), dg.AssetKey("image_shards")})
+        runs = list(due_runs(line.house, graph, selected))
+        assert {run.partition for run in runs} == {"beth_israel"}
+        assert line.bring_up_to_date("waveform_store") == 1
+        store = record_of(line, "waveform_store", "beth_israel")
+        rejects = WaveformStore(line.house.archive.folder(store)).rejects()
+        assert rejects.filter(pl.col("source") == "ecg-new.xml")["reason"].to_list() == ["duplicate_waveform"]
+    finally:
+        note.unlink()
+        assert line.bring_up_to_date() > 0
+
+
+def test_a_cohort_that_leaks_is_held_back(line, monkeypatch):
+    from ecg_pipeline.orchestration.assets import cohorts
+    from ecg_pipeline.orchestration.runs import LineFailure
+
+    before = record_of(line, "hcm/cohort")
+    honest = cohorts.assemble_cohort
+
+    def leaking(task, split, sites, out):
+        made = honest(task, split, sites, out)
+        table = made.table()
+        moved = table.filter(pl.col("part") == "train").head(1).with_columns(part=pl.lit("test"), rank=None)
+        write_parquet(out / "cohort.parquet", pl.concat([table, moved]))
+        return made
+
+    monkeypatch.setattr(cohorts, "assemble_cohort", leaking)
+    place = line.house.archive.place("hcm/cohort", None)
+    (place / "record.json").rename(place / "aside.json")
+    try:
+        with pytest.raises(LineFailure, match="no_leakage"):
+            line.bring_up_to_date("hcm/cohort")
+        assert line.house.archive.newest("hcm/cohort", None) is None
+    finally:
+        shutil.rmtree(place / before.build)
+        (place / "aside.json").rename(place / "record.json")
+        monkeypatch.undo()
+        (place / "record.json").unlink()
+        assert line.bring_up_to_date("hcm/cohort") == 1
+    assert record_of(line, "hcm/cohort").data_version == before.data_version

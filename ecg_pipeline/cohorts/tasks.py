@@ -47,16 +47,22 @@ class StatementRule:
 
 @dataclass(frozen=True)
 class TaskRecipe:
-    """A task: the sites that train and test it, the hospitals that only validate it, and how ECGs get their label."""
+    """A task: the sites that train and test it, the hospitals that only validate it, and how ECGs get their label.
+
+    fractions: of the training patients; none means those of the study.
+    """
 
     title: str
     sites: tuple[str, ...]
     rule: MeasurementRule | DiagnosisRule | StatementRule
     external: tuple[str, ...] = ()
+    fractions: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.sites or set(self.sites) & set(self.external):
             raise ValueError("a task has at least one site, and none that is both inside and external")
+        if not all(0 < fraction <= 1 for fraction in self.fractions):
+            raise ValueError("fractions lie above 0 and are at most 1")
 
 
 def label(

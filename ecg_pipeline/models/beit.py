@@ -5,17 +5,19 @@ official rules, which timm's differ from.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from math import sqrt
-from typing import Any
+from pathlib import Path
 
 import torch
 from timm.models.beit import Beit
 from torch import Tensor, nn
 
-from ecg_pipeline.models.checkpoints import load_exactly
+from ecg_pipeline.files import write_atomically
+from ecg_pipeline.models.checkpoints import Checkpoint, check_fit, load_exactly, read_weights, save_checkpoint
 from ecg_pipeline.models.recipes import BeitRecipe
-from ecg_pipeline.models.relative_position import TABLE, expand_shared_table, resize_table
+from ecg_pipeline.models.relative_position import INDEX, TABLE, expand_shared_table, resize_table
 
 LAYER_NORM_EPS = 1e-6
 INITIAL_STD = 0.02
@@ -37,8 +39,7 @@ class MaskedImageModel(nn.Module):
         x = beit.patch_embed(images)  # (B, P, D)
         x = torch.where(mask[..., None], self.mask_token.to(x.dtype), x)
         x = torch.cat([beit.cls_token.expand(len(x), -1, -1), x], dim=1)
-        assert beit.rel_pos_bias is not None
-        bias = beit.rel_pos_bias()
+        bias = beit.rel_pos_bias()  # type: ignore[misc]
         for block in beit.blocks:
             x = block(x, shared_rel_pos_bias=bias)
         return beit.norm(x)
@@ -54,12 +55,31 @@ class MaskedImageModel(nn.Module):
 
     def load_official_state(self, state: Mapping[str, Tensor]) -> None:
         """Load weights under their official names; keys that are missing, unexpected or of another shape raise."""
-        own = {name: tensor for name, tensor in state.items() if "relative_position_index" not in name}
-        renamed = {
-            name if name == "mask_token" else f"beit.{name.replace('lm_head.', 'head.')}": tensor
-            for name, tensor in own.items()
-        }
-        load_exactly(self, renamed)
+        given = {name: tensor for name, tensor in state.items() if INDEX not in name}
+        check_fit(self.official_state(), given)
+        mask_token = given.pop("mask_token")
+        self.beit.load_state_dict({name.replace("lm_head.", "head."): tensor for name, tensor in given.items()})
+        self.mask_token.data.copy_(mask_token)
+
+
+def import_pretraining(weights: Path, recipe: BeitRecipe, out: Path) -> Checkpoint:
+    """Take over a pretraining checkpoint of BEiT's or HeartBEiT's own scripts, to fine-tune from.
+
+    Keys that are missing, unexpected or of another shape than the recipe's are a ValueError that lists them.
+    """
+    state = read_weights(weights)
+    if "lm_head.weight" not in state:
+        raise ValueError(f"{weights.name} has no `lm_head.weight`: it is not a checkpoint of masked image modelling")
+    vocabulary = len(state["lm_head.weight"])
+    model = MaskedImageModel(recipe, vocabulary)
+    model.load_official_state(state)
+    config = {"model": asdict(recipe), "vocabulary": vocabulary, "imported": weights.name}
+    return save_checkpoint(out, model.official_state(), config)
+
+
+def export_pretraining(checkpoint: Checkpoint, path: Path) -> Path:
+    """Write a pretrained checkpoint as the file that BEiT's and HeartBEiT's own fine-tuning scripts load."""
+    return write_atomically(path, lambda temporary: torch.save({"model": checkpoint.state()}, temporary))
 
 
 def masked_image_model(recipe: BeitRecipe, vocabulary: int, seed: int) -> MaskedImageModel:
@@ -71,7 +91,7 @@ def masked_image_model(recipe: BeitRecipe, vocabulary: int, seed: int) -> Masked
     with torch.no_grad():
         for parameter in (model.mask_token, model.beit.cls_token):
             nn.init.trunc_normal_(parameter, std=INITIAL_STD, a=-INITIAL_STD, b=INITIAL_STD, generator=generator)
-        _rescale_by_depth(model.beit)
+    _rescale_by_depth(model.beit, recipe.depth)
     return model
 
 
@@ -83,11 +103,11 @@ def beit_classifier(recipe: BeitRecipe, start: Mapping[str, Tensor] | None, clas
     model = _beit(recipe, classes=classes, global_pool="avg", use_rel_pos_bias=True)
     generator = torch.Generator().manual_seed(seed)
     _draw_weights(model, generator, bound=2.0)
+    _draw_patch_kernels(model, generator)
+    _rescale_by_depth(model, recipe.depth)
     with torch.no_grad():
         nn.init.trunc_normal_(model.cls_token, std=INITIAL_STD, generator=generator)
-        _rescale_by_depth(model)
-        head: Any = model.head
-        head.weight.mul_(HEAD_SCALE)
+        model.get_parameter("head.weight").mul_(HEAD_SCALE)
     if start is not None:
         load_exactly(model, from_pretraining(recipe, start), fresh=_fresh(model))
     return model
@@ -136,9 +156,17 @@ def _draw_weights(model: nn.Module, generator: torch.Generator, bound: float) ->
             nn.init.zeros_(parameter)
 
 
-def _rescale_by_depth(model: Beit) -> None:
-    """Divide the last matrices of block l's branches by sqrt(2 l), l from 1."""
-    blocks: Any = model.blocks
-    for number, block in enumerate(blocks, start=1):
-        block.attn.proj.weight.div_(sqrt(2 * number))
-        block.mlp.fc2.weight.div_(sqrt(2 * number))
+def _draw_patch_kernels(model: nn.Module, generator: torch.Generator) -> None:
+    """PyTorch's own draw for a convolution, which the authors' classifier keeps for its patch embedding."""
+    weight, bias = model.get_parameter("patch_embed.proj.weight"), model.get_parameter("patch_embed.proj.bias")
+    bound = 1 / sqrt(weight[0].numel())
+    for parameter in (weight, bias):
+        nn.init.uniform_(parameter, -bound, bound, generator=generator)
+
+
+def _rescale_by_depth(model: nn.Module, depth: int) -> None:
+    """Divide the second matrices of block l by sqrt(2 l)."""
+    with torch.no_grad():
+        for block in range(depth):
+            for name in ("attn.proj.weight", "mlp.fc2.weight"):
+                model.get_parameter(f"blocks.{block}.{name}").div_(sqrt(2 * (block + 1)))

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -39,21 +40,29 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors of a local file: safetensors, or a torch file of tensors, from which no code is run.
 
     Training wrappers are taken off: a `model` or `state_dict` level, and the `module.` that data parallel prefixes.
+    A file that would run code, or holds no mapping of names to tensors, is a ValueError.
     """
-    if path.suffix == ".safetensors":
-        content: Any = load_file(path)
-    else:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+    content: Any = load_file(path) if path.suffix == ".safetensors" else _read_torch_file(path)
     for level in ("model", "state_dict"):
-        content = content.get(level, content)
+        if isinstance(content, dict):
+            content = content.get(level, content)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} does not hold tensors by name")
     return {name.removeprefix("module."): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
 
 
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], fresh: Collection[str] = ()) -> None:
-    """Load a state into a module. A missing key that is not expected to be fresh, an unexpected key or a wrong shape is
-    an error that lists them all: nothing is half loaded.
+    """Load a state into a module whole; only `fresh` names may be missing. Anything else that does not fit is a
+    ValueError, see `check_fit`.
     """
-    own = module.state_dict()
+    check_fit(module.state_dict(), state, fresh)
+    module.load_state_dict(dict(state), strict=False)
+
+
+def check_fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], fresh: Collection[str] = ()) -> None:
+    """Compare a state with a module's own. A missing key that is not expected to be fresh, an unexpected key or a wrong
+    shape is a ValueError that lists them all: nothing is half loaded.
+    """
     problems = [f"missing {name}" for name in own if name not in state and name not in fresh]
     problems += [f"unexpected {name}" for name in state if name not in own]
     problems += [
@@ -63,4 +72,11 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], fresh: Collecti
     ]
     if problems:
         raise ValueError(f"the checkpoint does not fit the model: {'; '.join(problems)}")
-    module.load_state_dict(dict(state), strict=False)
+
+
+def _read_torch_file(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        # torch's own text, left out here, advises to let the file run code.
+        raise ValueError(f"{path.name} holds more than tensors, so it is not read") from None

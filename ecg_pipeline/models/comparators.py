@@ -5,7 +5,7 @@ from typing import Any
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ecg_pipeline.models.checkpoints import load_exactly, read_weights
 from ecg_pipeline.models.recipes import TimmRecipe
@@ -14,21 +14,33 @@ from ecg_pipeline.models.recipes import TimmRecipe
 def comparator(recipe: TimmRecipe, weights: Path | None, classes: int, seed: int) -> nn.Module:
     """A timm network, from a local weights file or randomly initialised by `seed`.
 
-    The file's last layer is dropped where it names other classes; anything else that does not fit is an error.
+    The file's last layer is dropped where it names other classes; anything else that does not fit is an error, as is
+    a name that timm's registry does not hold.
     """
+    if not timm.is_model(recipe.name):
+        raise ValueError(f"timm has no model `{recipe.name}`; `timm.list_models()` says which there are")
+    config = timm.get_pretrained_cfg(recipe.name)
+    size: dict[str, Any] = {"img_size": recipe.image_px} if config and config.fixed_input_size else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = timm.create_model(recipe.name, pretrained=False, num_classes=classes)
+        model = timm.create_model(recipe.name, pretrained=False, num_classes=classes, **size)
     if weights is not None:
-        state, own = read_weights(weights), model.state_dict()
-        head = [name for name in own if name.startswith(f"{_head_name(model)}.")]
-        kept = {name: t for name, t in state.items() if name not in head or t.shape == own[name].shape}
-        load_exactly(model, kept, fresh=head)
+        load_exactly(model, *_without_other_classes(model, read_weights(weights)))
     return model
 
 
-def _head_name(model: nn.Module) -> str:
-    """The name under which timm keeps a network's last layer."""
-    settings: Any = model.default_cfg
-    name = settings["classifier"]
-    return name if isinstance(name, str) else name[0]
+def _without_other_classes(model: nn.Module, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """What of a weights file the model takes, and the names of its last layer, which may stay as drawn.
+
+    Buffers that the model computes by itself, and some files hold, are left out.
+    """
+    own = model.state_dict()
+    computed = {name for name, _ in model.named_buffers()} - own.keys()
+    layers = model.default_cfg["classifier"]  # type: ignore[index]
+    layers = (layers,) if isinstance(layers, str) else tuple(layers)
+    head = [name for name in own if name.startswith(tuple(f"{layer}." for layer in layers))]
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if name not in computed and (name not in head or tensor.shape == own[name].shape)
+    }, head

@@ -16,6 +16,7 @@ from ecg_pipeline.models.comparators import comparator
 from ecg_pipeline.models.recipes import BeitRecipe, ModelRecipe, TimmRecipe
 
 CLASSES = 2
+FAMILIES = {"beit": BeitRecipe, "timm": TimmRecipe}
 
 
 class Classifier(nn.Module):
@@ -49,7 +50,7 @@ def build_classifier(recipe: ModelRecipe, start: Checkpoint | Path | None, seed:
     match recipe:
         case BeitRecipe():
             if isinstance(start, Path):
-                raise TypeError("a BEiT starts from a Checkpoint; import a foreign file as one first")
+                raise TypeError("a BEiT starts from a Checkpoint: make one of the file with `beit.import_pretraining`")
             state = start.state() if start else None
             return Classifier(beit_classifier(recipe, state, CLASSES, seed), beit.MEAN, beit.STD)
         case TimmRecipe():
@@ -66,7 +67,9 @@ def classifier_config(recipe: ModelRecipe, start: Checkpoint | Path | None) -> d
 def load_classifier(checkpoint: Checkpoint) -> Classifier:
     """The classifier of a checkpoint, ready to score; its logits equal those of the module that was saved."""
     values = dict(checkpoint.config()["model"])
-    kind = {"beit": BeitRecipe, "timm": TimmRecipe}[values["family"]]
+    kind = FAMILIES.get(values["family"])
+    if kind is None:
+        raise ValueError(f"{checkpoint.folder}: no family `{values['family']}`; there are {', '.join(FAMILIES)}")
     recipe = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
     classifier = build_classifier(recipe, None, seed=0)
     load_exactly(classifier, checkpoint.state())

@@ -1,6 +1,7 @@
 """What a network is, as a study says it."""
 
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Literal
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -25,6 +26,10 @@ class BeitRecipe:
     layer_scale: float = 0.1
 
     def __post_init__(self) -> None:
+        if min(self.image_px, self.patch_px, self.width, self.depth, self.heads, self.mlp_ratio) <= 0:
+            raise ValueError("image_px, patch_px, width, depth, heads and mlp_ratio are positive")
+        if not 0 <= self.drop_path < 1 or self.layer_scale < 0:
+            raise ValueError("drop_path lies in [0, 1), and layer_scale is not negative")
         if self.image_px % self.patch_px:
             raise ValueError(f"patches of {self.patch_px} px do not tile an image of {self.image_px} px")
         if self.width % self.heads:
@@ -41,6 +46,7 @@ class TimmRecipe:
     """A comparator: any timm name, and the normalisation that its checkpoint was trained with.
 
     weights: name of a local weights file; None is random initialisation, and every table says so.
+    image_px: side of the sheets, for networks that are built for one size of image.
     """
 
     family: Literal["timm"] = "timm"
@@ -48,8 +54,15 @@ class TimmRecipe:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     weights: str | None = None
+    image_px: int = 224
 
     def __post_init__(self) -> None:
+        if ":" in self.name or "/" in self.name:
+            raise ValueError(f"`{self.name}` is not a name of timm's own; models of other places are not fetched")
+        if self.weights is not None and PurePath(self.weights).name != self.weights:
+            raise ValueError(f"weights is the name of a file, without a folder, not `{self.weights}`")
+        if self.image_px < 1:
+            raise ValueError("image_px is at least 1")
         if min(self.std) <= 0:
             raise ValueError("the standard deviations of a normalisation are positive")
 

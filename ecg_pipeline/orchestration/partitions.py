@@ -18,15 +18,16 @@ def site_partitions(study: Study) -> dg.StaticPartitionsDefinition:
     return dg.StaticPartitionsDefinition(list(study.sites))
 
 
-def fraction_partitions(study: Study) -> dg.StaticPartitionsDefinition:
+def fraction_partitions(study: Study, task: str) -> dg.StaticPartitionsDefinition:
     """One partition a fraction of the training patients."""
-    return dg.StaticPartitionsDefinition([fraction_key(fraction) for fraction in study.fractions])
+    fractions = study.tasks[task].fractions or study.fractions
+    return dg.StaticPartitionsDefinition([fraction_key(fraction) for fraction in fractions])
 
 
 def evaluation_partitions(study: Study, task: str) -> dg.MultiPartitionsDefinition:
     """Where the test patients come from, and the fraction that the model was trained on."""
     sites = dg.StaticPartitionsDefinition([*study.tasks[task].sites, *study.tasks[task].external])
-    return dg.MultiPartitionsDefinition({SITE: sites, FRACTION: fraction_partitions(study)})
+    return dg.MultiPartitionsDefinition({SITE: sites, FRACTION: fraction_partitions(study, task)})
 
 
 def fraction_key(fraction: float) -> str:

@@ -14,8 +14,10 @@ from ecg_pipeline.orchestration.plan import Run, due_runs
 from ecg_pipeline.orchestration.resources import House
 
 INSTANCE = """\
-# Dagster sends usage statistics unless told not to.
+# Dagster sends usage statistics, and asks for a mail address, unless told not to.
 telemetry:
+  enabled: false
+nux:
   enabled: false
 """
 

@@ -1,5 +1,7 @@
 """A small discrete VAE for ECG sheets: 112 x 112 grey pixels to 14 x 14 tokens and back."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softmax
@@ -7,21 +9,36 @@ from torch.nn.functional import softmax
 STAGES = 3
 """Halvings of the image: a token stands for 8 x 8 pixels of the token view, so for one 16 x 16 patch of the sheet."""
 
+LOGIT_SCALE = 3.0
+"""Standard deviation of the first logits. It exceeds that of the Gumbel noise, so cells that differ have different
+codes from the first step on."""
+
+FIRST_INK = 0.08
+"""Ink that an untrained decoder draws everywhere: about the mean of a sheet."""
+
 
 class DiscreteVae(nn.Module):
-    """Ink (B, 1, S, S) in [0, 1] -> logits (B, V, S/8, S/8); codes of that shape -> ink."""
+    """Ink (B, 1, S, S) in [0, 1] -> logits (B, V, S/8, S/8); codes of that shape -> ink.
+
+    hidden: width after the first halving, doubled by each further one. The decoder works at the tokens' resolution and
+    draws the 8 x 8 pixels of a cell at once, which is most of what training on a processor without accelerator saves.
+    """
 
     def __init__(self, vocabulary: int, hidden: int):
         super().__init__()
+        widths = [1, *(hidden * 2**stage for stage in range(STAGES))]
+        width = widths[-1]
         down: list[nn.Module] = []
-        for stage in range(STAGES):
-            down += [nn.Conv2d(1 if stage == 0 else hidden, hidden, 4, stride=2, padding=1), nn.ReLU()]
-        self.encoder = nn.Sequential(*down, Residual(hidden), nn.Conv2d(hidden, vocabulary, 1))
-        self.codebook = nn.Parameter(torch.randn(vocabulary, hidden) / hidden**0.5)
-        up: list[nn.Module] = [Residual(hidden)]
-        for _ in range(STAGES):
-            up += [nn.ConvTranspose2d(hidden, hidden, 4, stride=2, padding=1), nn.ReLU()]
-        self.decoder = nn.Sequential(*up, nn.Conv2d(hidden, 1, 1), nn.Sigmoid())
+        for before, after in pairwise(widths):
+            down += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
+        logits = nn.Conv2d(width, vocabulary, 1)
+        nn.init.normal_(logits.weight, std=LOGIT_SCALE / width**0.5)
+        # Mostly blank cells give nearly equal features: without the norm all codes begin alike and stay so for long.
+        self.encoder = nn.Sequential(*down, Residual(width), nn.BatchNorm2d(width), logits)
+        self.codebook = nn.Parameter(torch.randn(vocabulary, width) / width**0.5)
+        pixels = nn.Conv2d(width, 4**STAGES, 3, padding=1)
+        nn.init.constant_(pixels.bias, torch.logit(torch.tensor(FIRST_INK)).item())  # type: ignore[arg-type]
+        self.decoder = nn.Sequential(Residual(width), pixels, nn.PixelShuffle(2**STAGES), nn.Sigmoid())
 
     def encode(self, ink: Tensor) -> Tensor:
         """Logits of the tokens."""
@@ -50,7 +67,12 @@ class Residual(nn.Module):
         return x + self.f(x)
 
 
-def relaxed_codes(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+def gumbel_noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard Gumbel noise of the shape and on the device of `like`, drawn on the CPU whatever that device is."""
+    uniform = torch.rand(like.shape, generator=generator).to(like.device).clamp_min(1e-20)
+    return -torch.log(-torch.log(uniform))
+
+
+def relaxed_codes(logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
     """Soft one-hot codes (Gumbel-softmax), (B, V, H, W): the sample that gradients pass through."""
-    uniform = torch.rand(logits.shape, generator=generator).to(logits.device).clamp_min(1e-20)
-    return softmax((logits - torch.log(-torch.log(uniform))) / temperature, dim=1)
+    return softmax((logits + noise) / temperature, dim=1)

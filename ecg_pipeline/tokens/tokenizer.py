@@ -1,5 +1,6 @@
 """The image tokenizer: sheets to one id a patch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ecg_pipeline.files import read_json
+from ecg_pipeline.files import read_json, write_atomically, write_json
 from ecg_pipeline.images.views import token_view
-from ecg_pipeline.tokens.dalle import DalleEncoder, encoder_shape
+from ecg_pipeline.tokens.dalle_networks import DalleEncoder, encoder_shape
 from ecg_pipeline.tokens.discrete_vae import DiscreteVae
 from ecg_pipeline.tokens.pixels import map_pixels
+
+BATCH = 32
+"""Sheets that are named at once: a part's worth of a base-size encoder's activations would not fit in memory."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,14 @@ class ImageTokenizer:
         return LoadedTokenizer(network.to(device).eval(), device)
 
 
+def save_tokenizer(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> ImageTokenizer:
+    """Write a tokenizer, the config last: a folder with a config is whole."""
+    tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in state.items()}
+    write_atomically(folder / "weights.safetensors", lambda path: save_file(tensors, path))
+    write_json(folder / "config.json", dict(config))
+    return ImageTokenizer(folder)
+
+
 @dataclass(frozen=True)
 class LoadedTokenizer:
     """A tokenizer on its device."""
@@ -52,13 +64,17 @@ class LoadedTokenizer:
 
     def ids(self, sheets: NDArray[np.uint8]) -> NDArray[np.int16]:
         """(N, H, W) uint8 -> (N, P) int16, row-major: the likeliest token of each patch. Nothing is sampled."""
-        grey = torch.from_numpy(token_view(sheets))[:, None].to(self.device)
+        batches = [sheets[start : start + BATCH] for start in range(0, len(sheets), BATCH)]
         with torch.inference_mode():
-            if isinstance(self.network, DiscreteVae):
-                logits = self.network.encode(1 - grey)
-            else:
-                logits = self.network(map_pixels(grey.expand(-1, 3, -1, -1)))
-            return logits.argmax(dim=1).flatten(1).to(torch.int16).cpu().numpy()
+            named = [self._logits(batch).argmax(dim=1).flatten(1).to(torch.int16).cpu() for batch in batches]
+        return torch.cat(named).numpy()
+
+    def _logits(self, sheets: NDArray[np.uint8]) -> Tensor:
+        """(B, V, H / 16, W / 16)."""
+        grey = torch.from_numpy(token_view(sheets))[:, None].to(self.device)
+        if isinstance(self.network, DiscreteVae):
+            return self.network.encode(1 - grey)
+        return self.network(map_pixels(grey.expand(-1, 3, -1, -1)))
 
 
 def usage(ids: Tensor, vocabulary: int) -> dict[str, float]:

@@ -11,20 +11,17 @@ from math import cos, log, pi
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, softmax
 
 from ecg_pipeline.ecg import Progress, silent
-from ecg_pipeline.files import write_atomically, write_json
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.images.views import token_view
-from ecg_pipeline.tokens.dalle import DalleEncoder, encoder_shape
-from ecg_pipeline.tokens.discrete_vae import DiscreteVae, relaxed_codes
+from ecg_pipeline.tokens.discrete_vae import DiscreteVae, gumbel_noise, relaxed_codes
 from ecg_pipeline.tokens.recipes import TokenizerRecipe
-from ecg_pipeline.tokens.tokenizer import ImageTokenizer, LoadedTokenizer, usage
+from ecg_pipeline.tokens.tokenizer import ImageTokenizer, LoadedTokenizer, save_tokenizer, usage
 
-REVISION = 1
+REVISION = 2
 """Bumped by hand when this module's results change."""
 
 DRAWN = 0.02
@@ -62,7 +59,8 @@ def train_tokenizer(
         chosen = torch.randint(len(ink), (min(recipe.batch, len(ink)),), generator=generator)
         target = ink[chosen].to(device)
         logits = network.encode(target)
-        drawn = network.decode(relaxed_codes(logits, _temperature(recipe, done), generator))
+        codes = relaxed_codes(logits, gumbel_noise(logits, generator), _temperature(recipe, done))
+        drawn = network.decode(codes)
         reconstruction = ((1 + recipe.ink_weight * target) * (drawn - target) ** 2).mean()
         loss = reconstruction + recipe.usage_weight * _unevenness(logits, target)
         if not torch.isfinite(loss):
@@ -76,25 +74,8 @@ def train_tokenizer(
     ids = torch.from_numpy(LoadedTokenizer(network.eval(), device).ids(sheets.numpy()))
     is_drawn = avg_pool2d(ink, ink.shape[-1] // int(ids.shape[1] ** 0.5)).flatten(1) > DRAWN
     log_metrics(recipe.steps, used := usage(ids[is_drawn], recipe.vocabulary))
-    state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     config = {**asdict(recipe), "sheets": len(sheets), "usage": usage(ids, recipe.vocabulary), "usage_drawn": used}
-    return _write(out, state, config)
-
-
-def import_tokenizer(weights: Path, out: Path) -> ImageTokenizer:
-    """Take over DALL-E's encoder from a safetensors file, under its official names."""
-    if not weights.is_file():
-        raise FileNotFoundError(f"{weights}: the study's tokenizer is DALL-E's; put its encoder's weights there")
-    state = load_file(weights)
-    shape = encoder_shape(state)
-    DalleEncoder(shape).load_state_dict(state)
-    return _write(out, state, {"kind": "dalle", "vocabulary": shape.vocabulary})
-
-
-def _write(out: Path, state: dict[str, Tensor], config: dict[str, object]) -> ImageTokenizer:
-    write_atomically(out / "weights.safetensors", lambda path: save_file(state, path))
-    write_json(out / "config.json", config)
-    return ImageTokenizer(out)
+    return save_tokenizer(out, network.state_dict(), config)
 
 
 def _sample(sites: Mapping[str, ImageShards], records: frozenset[str], seed: int) -> Tensor:

@@ -7,7 +7,14 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
-from ecg_pipeline.models.beit import MaskedImageModel, beit_classifier, from_pretraining, masked_image_model
+from ecg_pipeline.models.beit import (
+    MaskedImageModel,
+    beit_classifier,
+    export_pretraining,
+    from_pretraining,
+    import_pretraining,
+    masked_image_model,
+)
 from ecg_pipeline.models.recipes import BeitRecipe
 from ecg_pipeline.models.relative_position import resize_table
 
@@ -66,7 +73,14 @@ def test_classifier_forward(golden, kind):
     model.load_state_dict(state, strict=True)
     features = model.forward_head(model.forward_features(tensors["input.images"]), pre_logits=True)
     torch.testing.assert_close(features, tensors["output.pooled"], atol=1e-5, rtol=0)
-    torch.testing.assert_close(model(tensors["input.images"]), tensors["output.logits"], atol=1e-5, rtol=0)
+    logits = model(tensors["input.images"])
+    torch.testing.assert_close(logits, tensors["output.logits"], atol=1e-5, rtol=0)
+    loss = cross_entropy(logits, tensors["input.labels"].long())
+    assert loss.item() == pytest.approx(facts["loss"], abs=1e-5)
+    loss.backward()
+    for name, expected in named(tensors, "grad.").items():
+        found = model.get_parameter(name).grad
+        torch.testing.assert_close(found, expected, atol=1e-4 * float(expected.abs().max()), rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["beit_finetune_same", "beit_finetune_interp"])
@@ -102,10 +116,33 @@ def test_official_names_round_trip():
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
 
 
+def test_an_official_checkpoint_is_imported_and_exported(golden, tmp_path):
+    facts, tensors = golden("beit_pretrain")
+    recipe, official = recipe_of(facts["config"], "img"), named(tensors, "state.")
+    wrapped = {f"module.{name}": tensor for name, tensor in official.items()}
+    torch.save({"model": wrapped, "epoch": 299, "optimizer": {}}, tmp_path / "checkpoint-299.pth")
+    checkpoint = import_pretraining(tmp_path / "checkpoint-299.pth", recipe, tmp_path / "imported")
+    assert checkpoint.config()["vocabulary"] == facts["config"]["vocab"]
+    exported = export_pretraining(checkpoint, tmp_path / "exported.pth")
+    state = torch.load(exported, weights_only=True)["model"]
+    assert state.keys() == {name for name in official if "relative_position_index" not in name}
+    assert all(torch.equal(tensor, official[name]) for name, tensor in state.items())
+
+
+def test_what_is_not_a_pretraining_checkpoint_is_not_imported(tmp_path):
+    torch.save({"model": {"head.weight": torch.zeros(2, 2)}}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"other\.pth has no `lm_head\.weight`"):
+        import_pretraining(tmp_path / "other.pth", TINY, tmp_path / "out")
+    state = masked_image_model(TINY, 7, seed=0).official_state()
+    torch.save({"model": state | {"cls_token": torch.zeros(1, 1, 3)}}, tmp_path / "wide.pth")
+    with pytest.raises(ValueError, match=r"cls_token is \(1, 1, 3\), not \(1, 1, 32\)"):
+        import_pretraining(tmp_path / "wide.pth", TINY, tmp_path / "out")
+
+
 def test_a_half_loaded_model_is_an_error_that_names_the_keys():
     state = masked_image_model(TINY, 7, seed=0).official_state()
     state["nonsense"] = state.pop("norm.bias")
-    with pytest.raises(ValueError, match=r"missing beit\.norm\.bias.*unexpected beit\.nonsense"):
+    with pytest.raises(ValueError, match=r"missing norm\.bias.*unexpected nonsense"):
         MaskedImageModel(TINY, 7).load_official_state(state)
     state = masked_image_model(TINY, 7, seed=0).official_state()
     del state["blocks.1.mlp.fc1.weight"]
@@ -113,11 +150,35 @@ def test_a_half_loaded_model_is_an_error_that_names_the_keys():
         beit_classifier(TINY, state, 2, seed=0)
 
 
-def test_initialisation_is_the_authors():
-    model = masked_image_model(BeitRecipe(depth=2), 512, seed=0).official_state()
-    weight = model["blocks.0.mlp.fc1.weight"]
-    assert weight.abs().max() <= 0.02 + 1e-6
-    assert weight.std().item() == pytest.approx(0.0108, rel=0.02)
-    assert model["blocks.1.attn.proj.weight"].std().item() == pytest.approx(0.0108 / 2, rel=0.03)
-    assert float(model["norm.weight"].min()) == 1.0
-    assert float(model["blocks.0.gamma_1"].min()) == pytest.approx(0.1)
+def test_initialisation_has_the_references_statistics(shared):
+    facts = json.loads((shared / "golden" / "heartbeit" / "init_stats.json").read_text())
+    state = masked_image_model(BeitRecipe(), 8192, seed=0).official_state()
+    assert facts["stats"].keys() <= state.keys()
+    for name, expected in facts["stats"].items():
+        tensor = state[name].double()
+        if expected["std"] < 1e-6:
+            torch.testing.assert_close(tensor, torch.full_like(tensor, expected["mean"]), atol=1e-6, rtol=0)
+            continue
+        # A draw of n values has a standard error of about std / sqrt(2 n); 2 % for large tensors.
+        tolerance = max(0.02, 4 / (2 * tensor.numel()) ** 0.5)
+        assert tensor.std().item() == pytest.approx(expected["std"], rel=tolerance), name
+        assert abs(tensor.mean()) < 5 * expected["std"] / tensor.numel() ** 0.5, name
+        assert tensor.abs().max().item() == pytest.approx(expected["absmax"], rel=0.02), name
+
+
+def test_a_classifier_from_nothing_is_drawn_by_its_seed():
+    recipe = BeitRecipe(width=192, depth=2, heads=3)
+    one, again, other = (beit_classifier(recipe, None, 2, seed) for seed in (0, 0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), again.parameters(), strict=True))
+    assert not torch.equal(one.get_parameter("head.weight"), other.get_parameter("head.weight"))
+    assert one.get_parameter("head.weight").abs().max() < 1e-4
+    assert one.get_parameter("blocks.0.mlp.fc1.weight").std().item() == pytest.approx(0.02, rel=0.02)
+    assert one.get_parameter("blocks.1.mlp.fc2.weight").std().item() == pytest.approx(0.01, rel=0.02)
+    kernels = one.get_parameter("patch_embed.proj.weight")
+    assert kernels.abs().max().item() == pytest.approx(1 / (3 * 16 * 16) ** 0.5, rel=0.01)
+
+
+@pytest.mark.parametrize("values", [{"patch_px": 15}, {"heads": 7}, {"depth": 0}, {"drop_path": 1.0}, {"patch_px": 0}])
+def test_impossible_recipes_are_refused(values):
+    with pytest.raises(ValueError, match=r"tile|divide|positive|drop_path"):
+        BeitRecipe(**values)

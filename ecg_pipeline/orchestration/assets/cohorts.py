@@ -1,6 +1,7 @@
 """Who is in a task, with which label, and on which side of the split."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import dagster as dg
 
@@ -24,7 +25,7 @@ def cohort_asset(study: Study, task: str) -> dg.AssetsDefinition:
         ins={name: dg.AssetIn(partition_mapping=of_task) for name in ("waveform_store", "clinical_labels")},
         check_specs=[dg.AssetCheckSpec("no_leakage", asset=dg.AssetKey([task, "cohort"]), blocking=True)],
         kinds={"parquet"},
-        **identified(cohort_module.REVISION, task=recipe, split=study.split),
+        **identified(cohort_module.REVISION, task=replace(recipe, fractions=()), split=study.split),
     )
     def cohort(  # With checks beside the value, Dagster takes a return annotation for that of several outputs.
         context: dg.AssetExecutionContext,

@@ -10,10 +10,11 @@ from ecg_pipeline.orchestration.resources import Build, House, identified, weigh
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
 from ecg_pipeline.tokens import shards, train
+from ecg_pipeline.tokens.dalle import import_tokenizer
 from ecg_pipeline.tokens.recipes import ImportedTokenizer
 from ecg_pipeline.tokens.shards import TokenShards, tokenise_site
 from ecg_pipeline.tokens.tokenizer import ImageTokenizer
-from ecg_pipeline.tokens.train import import_tokenizer, train_tokenizer
+from ecg_pipeline.tokens.train import train_tokenizer
 
 
 def token_assets(study: Study) -> list[dg.AssetsDefinition]:

@@ -114,7 +114,7 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
     @dg.asset(
         key=[task, model, "finetuned_model"],
         group_name=task,
-        partitions_def=fraction_partitions(study),
+        partitions_def=fraction_partitions(study, task),
         ins=ins,
         deps=[published_key(model)] if isinstance(recipe, TimmRecipe) else [],
         kinds={"torch", "mlflow"},

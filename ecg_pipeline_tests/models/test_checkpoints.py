@@ -1,0 +1,65 @@
+"""Checkpoints come back as they were saved, and foreign files are read as tensors or not at all."""
+
+import os
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from ecg_pipeline.models.checkpoints import load_exactly, read_weights, save_checkpoint
+
+
+def test_what_is_saved_comes_back(tmp_path):
+    state = {"a": torch.randn(3, 4).T, "b": torch.arange(5)}
+    checkpoint = save_checkpoint(tmp_path / "made", state, {"model": {"family": "beit"}})
+    assert checkpoint.config() == {"model": {"family": "beit"}}
+    read = checkpoint.state()
+    assert read.keys() == state.keys()
+    assert all(torch.equal(read[name], tensor) for name, tensor in state.items())
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"model": s, "epoch": 3}, lambda s: {"state_dict": s}])
+def test_training_wrappers_are_taken_off(tmp_path, wrap):
+    torch.save(wrap({"module.w": torch.ones(2)}), tmp_path / "weights.pth")
+    assert torch.equal(read_weights(tmp_path / "weights.pth")["w"], torch.ones(2))
+
+
+def test_safetensors_are_read(tmp_path):
+    save_file({"w": torch.ones(2)}, tmp_path / "weights.safetensors")
+    assert read_weights(tmp_path / "weights.safetensors").keys() == {"w"}
+
+
+class Malicious:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_pickle_with_code_in_it_is_refused(tmp_path, legacy):
+    content = {"model": {"w": torch.ones(2), "x": Malicious(tmp_path / "ran")}}
+    torch.save(content, tmp_path / "weights.pth", _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(ValueError, match=r"weights\.pth holds more than tensors"):
+        read_weights(tmp_path / "weights.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_file_without_names_is_refused(tmp_path):
+    torch.save([torch.ones(2)], tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match="does not hold tensors by name"):
+        read_weights(tmp_path / "weights.pth")
+
+
+def test_every_problem_is_listed_and_nothing_is_loaded():
+    module = nn.Linear(2, 3)
+    before = module.weight.clone()
+    with pytest.raises(ValueError, match=r"missing bias; unexpected extra; weight is \(4, 2\), not \(3, 2\)"):
+        load_exactly(module, {"weight": torch.zeros(4, 2), "extra": torch.zeros(1)})
+    with pytest.raises(ValueError, match="missing bias"):
+        load_exactly(module, {"weight": torch.zeros(3, 2)})
+    assert torch.equal(module.weight, before)
+    load_exactly(module, {"weight": torch.zeros(3, 2)}, fresh=["bias"])
+    assert not module.weight.any()

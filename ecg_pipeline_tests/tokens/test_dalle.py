@@ -1,0 +1,144 @@
+"""DALL-E's networks give the reference implementation's numbers; its published pickle is read without being run."""
+
+import os
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn.functional import one_hot
+
+from ecg_pipeline.tokens.dalle import import_tokenizer
+from ecg_pipeline.tokens.dalle_networks import DalleDecoder, DalleEncoder, DalleShape, encoder_shape
+from ecg_pipeline.tokens.pixels import map_pixels, unmap_pixels
+from ecg_pipeline_tests.tokens.conftest import drawn_sheets, state_of
+
+TINY = DalleShape(hidden=8, blocks_a_group=2, vocabulary=32)
+
+
+def test_encoder_logits_and_tokens(golden):
+    facts, tensors = golden("dalle_encoder")
+    state, config = state_of(tensors), facts["config"]
+    shape = encoder_shape(state)
+    assert (shape.hidden, shape.blocks_a_group, shape.vocabulary) == (
+        config["n_hid"],
+        config["n_blk_per_group"],
+        config["vocab_size"],
+    )
+    encoder = DalleEncoder(shape)
+    encoder.load_state_dict(state)
+    mapped = map_pixels(tensors["input.images_01"])
+    torch.testing.assert_close(mapped, tensors["input.mapped"], atol=1e-6, rtol=0)
+    logits = encoder(mapped)
+    torch.testing.assert_close(logits, tensors["output.logits"], atol=1e-4, rtol=0)
+    assert torch.equal(logits.argmax(dim=1), tensors["output.tokens"].long())
+
+
+def test_decoder_statistics_and_reconstruction(golden):
+    facts, tensors = golden("dalle_decoder")
+    config = facts["config"]
+    shape = DalleShape(
+        hidden=config["n_hid"],
+        blocks_a_group=config["n_blk_per_group"],
+        vocabulary=config["vocab_size"],
+        code_width=config["n_init"],
+    )
+    decoder = DalleDecoder(shape)
+    decoder.load_state_dict(state_of(tensors))
+    hard = one_hot(tensors["input.tokens"].long(), config["vocab_size"]).permute(0, 3, 1, 2).float()
+    statistics = decoder(hard)
+    torch.testing.assert_close(statistics, tensors["output.stats_hard"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(decoder(tensors["input.soft_codes"]), tensors["output.stats_soft"], atol=1e-4, rtol=0)
+    drawn = unmap_pixels(torch.sigmoid(statistics[:, :3]))
+    torch.testing.assert_close(drawn, tensors["output.reconstruction_hard"], atol=1e-4, rtol=0)
+
+
+def test_pixels_are_mapped_and_unmapped(golden):
+    _, tensors = golden("dalle_pixels")
+    torch.testing.assert_close(map_pixels(tensors["map.in"]), tensors["map.out"], atol=1e-6, rtol=0)
+    torch.testing.assert_close(unmap_pixels(tensors["unmap.in"]), tensors["unmap.out"], atol=1e-6, rtol=0)
+
+
+def test_released_sizes():
+    with torch.device("meta"):
+        encoder, decoder = DalleEncoder(DalleShape()), DalleDecoder(DalleShape())
+    assert sum(p.numel() for p in encoder.parameters()) == 53_786_240
+    assert sum(p.numel() for p in decoder.parameters()) == 43_829_766
+
+
+def test_an_imported_encoder_names_tokens(tmp_path):
+    encoder = DalleEncoder(TINY)
+    save_file(encoder.state_dict(), tmp_path / "encoder.safetensors")
+    tokenizer = import_tokenizer(tmp_path / "encoder.safetensors", tmp_path / "out")
+    assert tokenizer.vocabulary == 32
+    ids = tokenizer.load().ids(drawn_sheets(3, seed=0))
+    assert ids.shape == (3, 196)
+    assert ids.min() >= 0
+    assert ids.max() < 32
+
+
+def test_weights_that_do_not_fit_are_listed(tmp_path):
+    state = DalleEncoder(TINY).state_dict()
+    state["nonsense"] = state.pop("blocks.group_2.block_1.id_path.w")
+    save_file(state, tmp_path / "encoder.safetensors")
+    with pytest.raises(RuntimeError, match=r"(?s)blocks\.group_2\.block_1\.id_path\.w.*nonsense"):
+        import_tokenizer(tmp_path / "encoder.safetensors", tmp_path / "out")
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match=r"missing blocks\.input\.w"):
+        import_tokenizer(tmp_path / "other.safetensors", tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match="put its encoder's weights there"):
+        import_tokenizer(tmp_path / "absent.pkl", tmp_path / "out")
+
+
+@pytest.fixture
+def published_pickle(tmp_path, monkeypatch):
+    """A pickle of whole modules, of classes named as in DALL-E's package, which is gone when it is read."""
+    modules = {name: ModuleType(name) for name in ("dall_e", "dall_e.encoder", "dall_e.utils")}
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+
+    def named(name, where):
+        made = type(name, (nn.Module,), {"__module__": where, "__qualname__": name})
+        setattr(modules[where], name, made)
+        return made
+
+    classes = {
+        "Conv": named("Conv2d", "dall_e.utils"),
+        "Block": named("EncoderBlock", "dall_e.encoder"),
+        "DalleEncoder": named("Encoder", "dall_e.encoder"),
+        "_Halve": nn.MaxPool2d,
+    }
+    encoder = DalleEncoder(TINY)
+    state = encoder.state_dict()
+    for module in encoder.modules():
+        module.__class__ = classes.get(type(module).__name__, type(module))
+    torch.save(encoder, tmp_path / "encoder.pkl")
+    monkeypatch.undo()
+    return tmp_path / "encoder.pkl", state
+
+
+def test_the_published_pickle_is_read_without_its_classes(published_pickle, tmp_path):
+    path, state = published_pickle
+    assert "dall_e" not in sys.modules
+    tokenizer = import_tokenizer(path, tmp_path / "out")
+    read = tokenizer.load().network.state_dict()
+    assert read.keys() == state.keys()
+    assert all(torch.equal(read[name], tensor) for name, tensor in state.items())
+
+
+class Malicious:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_pickle_with_code_in_it_is_refused(tmp_path):
+    torch.save({"blocks.input.w": Malicious(tmp_path / "ran")}, tmp_path / "encoder.pkl")
+    with pytest.raises(ValueError, match=r"encoder\.pkl holds more than weights"):
+        import_tokenizer(tmp_path / "encoder.pkl", tmp_path / "out")
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "out").exists()

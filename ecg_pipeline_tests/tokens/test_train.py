@@ -1,0 +1,78 @@
+"""A tokenizer is trained on the records that it is given alone, gives the same again, and does not collapse."""
+
+import pytest
+import torch
+from torch.nn.functional import avg_pool2d
+
+from ecg_pipeline.images.shards import ImageShards
+from ecg_pipeline.images.views import token_view
+from ecg_pipeline.parts import PartsWriter
+from ecg_pipeline.tokens.recipes import ImportedTokenizer, TokenizerRecipe
+from ecg_pipeline.tokens.tokenizer import usage
+from ecg_pipeline.tokens.train import train_tokenizer
+
+QUICK = TokenizerRecipe(vocabulary=32, hidden=4, steps=3, batch=4)
+
+
+def weights(tokenizer):
+    return (tokenizer.folder / "weights.safetensors").read_bytes()
+
+
+def test_training_again_gives_the_same_tokenizer(site, tmp_path):
+    records = frozenset(site.index()["record"])
+    made = [train_tokenizer({"a": site}, records, QUICK, tmp_path / name) for name in ("one", "two")]
+    assert weights(made[0]) == weights(made[1])
+    assert made[0].config() == made[1].config()
+
+
+def test_only_the_given_records_matter(site, tmp_path):
+    """Sheets of other records are blackened: the tokenizer is the same."""
+    records = frozenset(site.index().filter(part=0)["record"])
+    expected = train_tokenizer({"a": site}, records, QUICK, tmp_path / "expected")
+    writer = PartsWriter(tmp_path / "blackened")
+    for rows, sheets in site:
+        writer.write(rows["part"][0], sheets if rows["part"][0] == 0 else sheets * 0)
+    writer.finish(site.index())
+    made = train_tokenizer({"a": ImageShards(writer.folder)}, records, QUICK, tmp_path / "made")
+    assert weights(made) == weights(expected)
+    assert made.config()["sheets"] == len(records)
+
+
+def test_codes_do_not_collapse_onto_blank_paper(site, tmp_path):
+    steps = []
+    recipe = TokenizerRecipe(vocabulary=128, hidden=8, steps=60, batch=8)
+    tokenizer = train_tokenizer(
+        {"a": site},
+        frozenset(site.index()["record"]),
+        recipe,
+        tmp_path / "out",
+        progress=lambda done, total: steps.append((done, total)),
+    )
+    assert steps[-1] == (60, 60)
+    config = tokenizer.config()
+    assert config["usage_drawn"]["perplexity"] > 30
+    assert config["usage_drawn"]["commonest"] < 0.2
+
+    sheets = site.read(0)
+    ids = torch.from_numpy(tokenizer.load().ids(sheets))
+    ink = 1 - torch.from_numpy(token_view(sheets))[:, None]
+    blank = avg_pool2d(ink, 24, stride=8, padding=8).flatten(1) == 0
+    assert usage(ids[blank], recipe.vocabulary)["perplexity"] < usage(ids[~blank], recipe.vocabulary)["perplexity"] / 2
+
+
+def test_no_record_at_all_is_an_error(site, tmp_path):
+    with pytest.raises(ValueError, match="training patient"):
+        train_tokenizer({"a": site}, frozenset({"unknown"}), QUICK, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "values", [{"vocabulary": 1}, {"vocabulary": 40_000}, {"hidden": 0}, {"steps": 0}, {"temperature": (1.0, 0.0)}]
+)
+def test_impossible_recipes_are_refused(values):
+    with pytest.raises(ValueError, match=r"at least|positive|vocabulary"):
+        TokenizerRecipe(**values)
+
+
+def test_weights_stay_in_their_folder():
+    with pytest.raises(ValueError, match="without a folder"):
+        ImportedTokenizer(weights="../elsewhere.safetensors")

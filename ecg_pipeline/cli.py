@@ -47,7 +47,7 @@ def demo() -> None:
 @app.command()
 def materialize(
     assets: Annotated[
-        list[str] | None, typer.Argument(help="Assets in Dagster's selection syntax, such as '+low_lvef/report'.")
+        list[str] | None, typer.Argument(help="Assets: a name, +name with everything upstream, or a Dagster selection.")
     ] = None,
     partition: Annotated[
         list[str] | None, typer.Option("--partition", help="A site, a fraction or a whole key; several may be given.")
@@ -57,7 +57,7 @@ def materialize(
     """Bring assets up to date: all of them, or those named. What is up to date already is left alone."""
     _choose(study)
     active = active_study()
-    made = _bring_up_to_date(_open(active), " or ".join(assets or ["*"]), partition or [])
+    made = _bring_up_to_date(_open(active), assets or ["*"], partition or [])
     console.print(f"{made} runs" if made else "Everything is up to date.")
     _print_results(active)
 
@@ -141,16 +141,14 @@ def _open(study: Study) -> "Line":
         return Line(build_definitions(house), house, status)
 
 
-def _bring_up_to_date(line: "Line", selection: str = "*", partitions: Sequence[str] = ()) -> int:
+def _bring_up_to_date(line: "Line", assets: Sequence[str] = ("*",), partitions: Sequence[str] = ()) -> int:
     """Run what is due; a failure is told in words and ends the command, and what was done before it stands."""
     from ecg_pipeline.orchestration.runs import LineFailure
 
     try:
-        return line.bring_up_to_date(selection, partitions)
+        return line.bring_up_to_date(assets, partitions)
     except LineFailure as failure:
-        raise typer.Exit(
-            _fail(f"{failure}\nWhat was done before stands; the same command goes on from here.")
-        ) from None
+        raise typer.Exit(_fail(str(failure))) from None
 
 
 def _print_results(study: Study) -> None:

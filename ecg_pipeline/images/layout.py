@@ -5,11 +5,8 @@ Image Modeling). So the sheet is square, which makes every later resize keep its
 a millivolt and a second have the same size on every sheet, or else voltages and intervals could not be compared. A
 trace that is taller than its cell runs into the neighbouring cell, as it does on paper; the sheet's edge alone clips.
 
-The defaults were weighed on 299 PTB-XL records. At 16 px/mV an ST elevation of 0.1 mV is 1.6 px, 1 % of the traces
-reach their neighbour's baseline and 9 % of the sheets cut a wave at their edge (31 % without the margin, mostly deep S
-waves of V2, which voltage criteria count). A pixel column is 45 ms. With eight rows in one column it is 22 ms, so QRS
-width and ST shape come out better, but deep complexes cross the neighbouring traces; `span_mv=2.0`, 12 px/mV, suits it:
-8 % of the traces reach their neighbour's baseline, 1 % of the sheets cut a wave.
+The default, eight rows in one column, was chosen on validation patients (docs/decisions/005-sheet-layout.md): a pixel
+column is 22 ms, so that QRS width and ST shape come out better than on two columns, at 12 px/mV.
 """
 
 from dataclasses import dataclass

@@ -133,7 +133,7 @@ class House:
             git_dirty=dirty,
             packages=package_versions(),
             hardware={**hardware(), "device": self.device},
-            dagster_run_id=context.run_id,
+            dagster_run_id=context.run.run_id,
             mlflow_run_id=work.mlflow_run_id,
             started_at=started.isoformat(timespec="milliseconds"),
             ended_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -194,7 +194,7 @@ def _tags(context: dg.AssetExecutionContext, study: Study) -> dict[str, str]:
     return {
         "asset": context.asset_key.to_user_string(),
         "partition": context.partition_key if context.has_partition_key else "",
-        "dagster_run_id": context.run_id,
+        "dagster_run_id": context.run.run_id,
         "git_commit": f"{commit or 'unknown'}{' (changed)' if dirty else ''}",
         "study": study.name,
         "study_fingerprint": study.fingerprint(),

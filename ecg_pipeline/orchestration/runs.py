@@ -1,5 +1,6 @@
 """A study's line run from a terminal: Dagster runs in this process, in the Dagster instance of the study's home."""
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,14 +38,15 @@ class Line:
     house: House
     status: Status
 
-    def bring_up_to_date(self, selection: str = "*", partitions: Sequence[str] = ()) -> int:
-        """Run whatever of a selection is due, in the order of the graph, and return the number of runs.
+    def bring_up_to_date(self, assets: Sequence[str] = ("*",), partitions: Sequence[str] = ()) -> int:
+        """Run whatever of these assets is due, in the order of the graph, and return the number of runs.
 
-        selection: Dagster's asset selection syntax. partitions: keys, or keys of one dimension; none means all.
-        A failed run ends the line with LineFailure, because what comes after would be made of something old.
+        assets: names, `+name` with everything upstream, `name+` downstream, or any of Dagster's asset selections.
+        partitions: keys, or keys of one dimension; none means all. What no asset answers to is a LineFailure, and
+        so is a failed run, because what comes after it would be made of something old.
         """
         graph = self.definitions.resolve_asset_graph()
-        selected = frozenset(dg.AssetSelection.from_string(selection).resolve(graph))
+        selected = frozenset(key for terms in assets for key in select(graph, terms))
         with open_instance(self.house.home) as instance:
             done = 0
             for run in due_runs(self.house, graph, selected, partitions):
@@ -69,7 +71,7 @@ class Line:
                 raise_on_error=False,
             )
         if not result.success:
-            raise LineFailure(_failure(result))
+            raise LineFailure(f"{_failure(result)}\nWhat was done before stands; the same command goes on from here.")
         self.status.console.print(
             f"[green]✓[/] {time.monotonic() - began:6.1f} s  {where:<22} {names}", highlight=False
         )
@@ -86,6 +88,20 @@ def instance_home(home: Path) -> Path:
 def open_instance(home: Path) -> dg.DagsterInstance:
     """The Dagster instance that the command line and the UI share."""
     return dg.DagsterInstance.from_config(str(instance_home(home)))
+
+
+def select(graph: AssetGraph, terms: str) -> set[dg.AssetKey]:
+    """The assets that a selection names; a bare name stands for the asset's whole key."""
+    named = re.fullmatch(r"(\d*\+)?([\w/]+)(\+\d*)?", terms)
+    before, name, after = (part or "" for part in named.groups()) if named else ("", "", "")
+    try:
+        found = dg.AssetSelection.from_string(f'{before}key:"{name}"{after}' if named else terms).resolve(graph)
+    except dg.DagsterError:
+        raise LineFailure(f"{terms} is not an asset selection: write a name, +name, or group:name") from None
+    if not found:
+        keys = ", ".join(sorted(key.to_user_string() for key in graph.materializable_asset_keys))
+        raise LineFailure(f"no asset of this study is {terms}; there are {keys}")
+    return found
 
 
 def _sources(graph: AssetGraph) -> tuple[dg.AssetKey, ...]:

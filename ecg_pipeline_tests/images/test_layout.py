@@ -5,15 +5,15 @@ from ecg_pipeline.images.layout import SheetRecipe
 
 
 def test_leads_fill_the_sheet_column_by_column():
-    cells = SheetRecipe().cells()
+    cells = SheetRecipe(rows=4, columns=2).cells()
     assert tuple(cell.lead for cell in cells) == INDEPENDENT_LEADS
     assert [cell.left_px for cell in cells] == [0, 0, 0, 0, 112, 112, 112, 112]
     assert [cell.baseline_px for cell in cells] == [40, 88, 136, 184] * 2
     assert {cell.width_px for cell in cells} == {112}
 
 
-def test_one_column_has_the_whole_width_for_time():
-    cells = SheetRecipe(rows=8, columns=1).cells()
+def test_by_default_every_lead_has_the_whole_width_for_time():
+    cells = SheetRecipe().cells()
     assert {(cell.left_px, cell.width_px) for cell in cells} == {(0, 224)}
     assert [cell.baseline_px for cell in cells] == [28 + 24 * row for row in range(8)]
 

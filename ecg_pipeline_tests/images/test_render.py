@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,9 +9,9 @@ from hypothesis.extra.numpy import arrays
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.images.render import render, render_many
 
-RECIPE = SheetRecipe()
+RECIPE = SheetRecipe(rows=4, columns=2, span_mv=3.0)
 CELL_PX = RECIPE.cell_px[0]
-ONE_COLUMN = SheetRecipe(rows=8, columns=1, span_mv=2.0)
+ONE_COLUMN = SheetRecipe()
 LAYOUTS = pytest.mark.parametrize("recipe", [RECIPE, ONE_COLUMN, SheetRecipe(2, 4, 64, 64, 8, 2.0, 1.0)])
 
 
@@ -124,7 +126,7 @@ def test_a_trace_beyond_the_sheet_leaves_no_ink(far_mv):
 @given(st.floats(0.1, 0.9))
 def test_twice_the_scale_of_half_the_signal_is_the_same_sheet(height_mv):
     x_mv = in_lead(2, pulse(height_mv, 300, 500))
-    finer = SheetRecipe(span_mv=RECIPE.span_mv / 2)
+    finer = replace(RECIPE, span_mv=RECIPE.span_mv / 2)
     assert np.abs(render(x_mv / 2, finer).astype(int) - render(x_mv, RECIPE)).max() <= 1
 
 

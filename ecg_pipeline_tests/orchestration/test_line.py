@@ -15,7 +15,7 @@ from ecg_pipeline.evaluation.report import Report
 from ecg_pipeline.files import folder_digests, write_parquet
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.orchestration.plan import chapters, due_runs, is_due
-from ecg_pipeline.orchestration.runs import open_instance
+from ecg_pipeline.orchestration.runs import LineFailure, open_instance, select
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.synthetic.hospital import read_planted
 from ecg_pipeline.tracking import tracking_uri
@@ -184,6 +184,25 @@ def test_a_changed_constant_makes_due_what_hangs_on_it(line, small_study, tmp_pa
     assert not due & {"waveform_store", "clinical_labels", "filtered_waveforms", "low_lvef/cohort"}
 
 
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("low_lvef/report", {"low_lvef/report"}),
+        ("+filtered_waveforms", {"waveform_store", "filtered_waveforms"}),
+        ("hcm/heartbeit/evaluation+", {"hcm/heartbeit/evaluation", "hcm/report", "benchmark_report"}),
+    ],
+)
+def test_assets_are_asked_for_by_name(line, asked, found):
+    graph = line.definitions.resolve_asset_graph()
+    assert {key.to_user_string() for key in select(graph, asked)} == found
+
+
+@pytest.mark.parametrize(("asked", "answer"), [("low_lvf/report", "no asset"), ("a b(", "selection")])
+def test_what_no_asset_answers_to_is_said(line, asked, answer):
+    with pytest.raises(LineFailure, match=answer):
+        line.bring_up_to_date([asked])
+
+
 def test_a_new_file_makes_its_own_site_due(line):
     folder = line.house.home / "hospital_system" / "beth_israel"
     note = folder / "ecg-new.xml"
@@ -193,7 +212,7 @@ def test_a_new_file_makes_its_own_site_due(line):
         selected = frozenset({dg.AssetKey("waveform_store"), dg.AssetKey("image_shards")})
         runs = list(due_runs(line.house, graph, selected))
         assert {run.partition for run in runs} == {"beth_israel"}
-        assert line.bring_up_to_date("waveform_store") == 1
+        assert line.bring_up_to_date(["waveform_store"]) == 1
         store = record_of(line, "waveform_store", "beth_israel")
         rejects = WaveformStore(line.house.archive.folder(store)).rejects()
         assert rejects.filter(pl.col("source") == "ecg-new.xml")["reason"].to_list() == ["duplicate_waveform"]
@@ -204,7 +223,6 @@ def test_a_new_file_makes_its_own_site_due(line):
 
 def test_a_cohort_that_leaks_is_held_back(line, monkeypatch):
     from ecg_pipeline.orchestration.assets import cohorts
-    from ecg_pipeline.orchestration.runs import LineFailure
 
     before = record_of(line, "hcm/cohort")
     honest = cohorts.assemble_cohort
@@ -221,12 +239,12 @@ def test_a_cohort_that_leaks_is_held_back(line, monkeypatch):
     (place / "record.json").rename(place / "aside.json")
     try:
         with pytest.raises(LineFailure, match="no_leakage"):
-            line.bring_up_to_date("hcm/cohort")
+            line.bring_up_to_date(["hcm/cohort"])
         assert line.house.archive.newest("hcm/cohort", None) is None
     finally:
         shutil.rmtree(place / before.build)
         (place / "aside.json").rename(place / "record.json")
         monkeypatch.undo()
         (place / "record.json").unlink()
-        assert line.bring_up_to_date("hcm/cohort") == 1
+        assert line.bring_up_to_date(["hcm/cohort"]) == 1
     assert record_of(line, "hcm/cohort").data_version == before.data_version

@@ -16,7 +16,8 @@ from ecg_pipeline.synthetic.heart import draw_heart, draw_person, record
 from ecg_pipeline.training.finetune import finetune
 from ecg_pipeline.training.recipes import FinetuneRecipe
 
-TRAIN, VALIDATION, TEST = 240, 120, 600
+TRAIN, VALIDATION, TEST = 200, 60, 400
+SHEET = SheetRecipe(height_px=112, width_px=112, margin_px=8)
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +27,11 @@ def hearts(tmp_path_factory):
     labels = rng.permutation(np.arange(TRAIN + VALIDATION + TEST) % 2)
     x_mv = np.stack(
         [
-            record(draw_heart(draw_person(rng), "low_ef" if label else "none", 0.8, rng), 10, 250, rng)[0]
+            record(draw_heart(draw_person(rng), "low_ef" if label else "none", 0.8, rng), 5, 250, rng)[0]
             for label in labels
         ]
     )
-    sheets = render_many(clean(x_mv, FilterRecipe()), SheetRecipe())
+    sheets = render_many(clean(x_mv, FilterRecipe(sampling_hz=250, samples=1250)), SHEET)
     names = [f"r{number:04d}" for number in range(len(labels))]
     folder = tmp_path_factory.mktemp("hearts")
     writer = PartsWriter(folder)
@@ -51,12 +52,12 @@ def auroc_on_test_people(images, examples, out):
     model = TimmRecipe(name="mobilenetv3_small_050")
     tuned = finetune(model, recipe, None, {"s": images}, train, rest.head(VALIDATION), out / "model")
     made = evaluate(tuned, images, rest.tail(-VALIDATION), EvaluationRecipe(bootstrap_draws=20), out / "evaluation")
-    return made.metrics()["auroc"]
+    return made.metrics()["auroc"]["value"]
 
 
 def test_planted_disease_is_found_and_shuffled_labels_are_not(hearts, tmp_path):
     images, examples = hearts
     shuffled = examples.with_columns(pl.col("label").shuffle(seed=1))
     assert auroc_on_test_people(images, examples, tmp_path / "planted") > 0.9
-    # The AUROC of chance on 300 and 300 people has a standard deviation of 0.024.
-    assert auroc_on_test_people(images, shuffled, tmp_path / "shuffled") == pytest.approx(0.5, abs=0.09)
+    # The AUROC of chance on 200 and 200 people has a standard deviation of 0.029.
+    assert auroc_on_test_people(images, shuffled, tmp_path / "shuffled") == pytest.approx(0.5, abs=0.1)

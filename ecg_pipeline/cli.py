@@ -154,6 +154,7 @@ def _bring_up_to_date(line: "Line", assets: Sequence[str] = ("*",), partitions: 
 def _print_results(study: Study) -> None:
     """The result table with internal and external figures, and where everything stands."""
     from ecg_pipeline.evaluation.report import Report
+    from ecg_pipeline.training.recipes import OPTIMISTIC
 
     archive = Archive(study_home(study) / "assets")
     record = archive.newest("benchmark_report", None)
@@ -161,8 +162,11 @@ def _print_results(study: Study) -> None:
         return
     made = Report(archive.folder(record))
     note = " (synthetic ECGs)" if study.is_synthetic else ""
+    results = made.results()
+    if results["optimistic"].any():
+        note += f"\n{OPTIMISTIC}"
     table = Table("task", "model", "fraction", "internal AUROC (95 % CI)", "external AUROC", title=study.title + note)
-    for (task, model, fraction), rows in made.results().group_by("task", "model", "fraction", maintain_order=True):
+    for (task, model, fraction), rows in results.group_by("task", "model", "fraction", maintain_order=True):
         inside, outside = [], []
         for row in rows.iter_rows(named=True):
             (outside if row["role"] == "external" else inside).append(_figure(row))
@@ -176,7 +180,8 @@ def _figure(row: dict[str, Any]) -> str:
     """One site's figure in words: where, how good, how sure."""
     if row["auroc"] is None:
         return f"{row['site']} -"
-    return f"{row['site']} {row['auroc']:.2f} ({row['auroc_low']:.2f}-{row['auroc_high']:.2f})"
+    figure = f"{row['site']} {row['auroc']:.2f} ({row['auroc_low']:.2f}-{row['auroc_high']:.2f})"
+    return figure if row["auroc_sd"] is None else f"{figure} ± {row['auroc_sd']:.3f} over {row['seeds']} seeds"
 
 
 def _print_commands(study: Study) -> None:

@@ -48,6 +48,17 @@ class Cohort:
         """The ECGs on which an epoch is chosen."""
         return self.table().filter(pl.col("part") == VALIDATION)
 
+    def train_and_validation(self, fraction: float, split: SplitRecipe) -> pl.DataFrame:
+        """The ECGs of the first ceil(f n) of n training and validation patients: who trains where nobody validates."""
+        rows = self.table().filter(pl.col("part").is_in([TRAIN, VALIDATION]))
+        rank = ranks(rows["patient"], split)
+        last = up_to(fraction, len(rank)) + 1e-12
+        return rows.filter(pl.col("patient").is_in([patient for patient, place in rank.items() if place <= last]))
+
+    def test_inside(self) -> pl.DataFrame:
+        """The ECGs of the test patients of all sites that train: of no external hospital."""
+        return self.table().filter(pl.col("part") == TEST)
+
     def test(self, site: str) -> pl.DataFrame:
         """The ECGs that are tested at one site: its test patients, or all of an external hospital."""
         return self.table().filter((pl.col("site") == site) & pl.col("part").is_in([TEST, EXTERNAL]))

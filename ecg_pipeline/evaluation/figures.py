@@ -28,7 +28,7 @@ STYLE: Any = {
 
 
 def roc_figure(predictions: Mapping[str, pl.DataFrame], title: str) -> str:
-    """ROC curves. predictions: by name, columns label and score, both labels present."""
+    """ROC curves. predictions: by name, columns label, seed and score, both labels present; one curve a seed."""
     return _curves(predictions, title, "False positive rate", "True positive rate", roc_curve, diagonal=True)
 
 
@@ -73,8 +73,11 @@ def _curves(predictions, title, xlabel, ylabel, curve, diagonal) -> str:
     if diagonal:
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle=":")
     for colour, (name, table) in zip(PALETTE, predictions.items(), strict=False):
-        x, y = curve(table["label"].to_numpy(), table["score"].to_numpy())
-        axes.plot(x, y, color=colour, linewidth=1.6, label=name)
+        width = 1.6 if table["seed"].n_unique() == 1 else 0.9
+        for (seed,), scored in table.group_by("seed", maintain_order=True):
+            x, y = curve(scored["label"].to_numpy(), scored["score"].to_numpy())
+            label = name if seed == table["seed"].first() else None
+            axes.plot(x, y, color=colour, linewidth=width, label=label)
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(-0.01, 1.03)
     axes.set_aspect("equal")

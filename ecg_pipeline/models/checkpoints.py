@@ -28,6 +28,26 @@ class Checkpoint:
         return read_json(self.folder / "config.json")
 
 
+@dataclass(frozen=True)
+class FinetunedModel:
+    """A classifier that was fine-tuned once a seed. Files: `config.json`, and a checkpoint in each `seed_<n>`."""
+
+    folder: Path
+
+    def config(self) -> dict[str, Any]:
+        """What all seeds have in common, and the epoch that was chosen for each."""
+        return read_json(self.folder / "config.json")
+
+    def checkpoints(self) -> dict[int, Checkpoint]:
+        """The checkpoint of each seed, in the recipe's order."""
+        return {seed: Checkpoint(seed_folder(self.folder, seed)) for seed in self.config()["finetuning"]["seeds"]}
+
+
+def seed_folder(folder: Path, seed: int) -> Path:
+    """Where the checkpoint of one seed stands in a fine-tuned model's folder."""
+    return folder / f"seed_{seed}"
+
+
 def save_checkpoint(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> Checkpoint:
     """Write a checkpoint, the config last: a folder with a config is whole."""
     tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in state.items()}

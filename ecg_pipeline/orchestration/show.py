@@ -15,12 +15,13 @@ from ecg_pipeline.evaluation.report import Report
 from ecg_pipeline.evaluation.wasserstein import ImageDistance
 from ecg_pipeline.images.preview import contact_sheet
 from ecg_pipeline.images.shards import ImageShards
-from ecg_pipeline.models.checkpoints import Checkpoint
+from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
 from ecg_pipeline.records.labels import ClinicalLabels
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.signals.filters import FilteredWaveforms
 from ecg_pipeline.tokens.shards import TokenShards
 from ecg_pipeline.tokens.tokenizer import ImageTokenizer
+from ecg_pipeline.training.recipes import OPTIMISTIC
 
 PREVIEWS = 4
 
@@ -92,12 +93,17 @@ def pretrained_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def finetuned_model(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Where the weights came from, on whom they were trained, which epoch was chosen and why."""
-    config = checkpoint.config()
+def finetuned_model(model: FinetunedModel) -> dict[str, Any]:
+    """Where the weights came from, on whom they were trained, which epochs were chosen and why; curves by seed."""
+    config = model.config()
     plain = {name: value for name, value in config.items() if isinstance(value, (str, int, float))}
-    trace = pl.read_parquet(checkpoint.folder / "trace.parquet")
-    return {**plain, "curve": _svg(training_figure(trace, ["train_loss", "validation_loss"], "Fine-tuning"))}
+    curves = {}
+    for seed, checkpoint in model.checkpoints().items():
+        trace = pl.read_parquet(checkpoint.folder / "trace.parquet")
+        losses = [name for name in trace.columns if name.endswith("_loss")]
+        curves[f"curve_seed_{seed}"] = _svg(training_figure(trace, losses, f"Fine-tuning, seed {seed}"))
+    epochs = ", ".join(str(epoch) for epoch in config["chosen_epochs"])
+    return {**plain, "protocol": config["finetuning"]["protocol"], "chosen_epochs": epochs, **curves}
 
 
 def cohort(made: Cohort) -> dict[str, Any]:
@@ -116,16 +122,20 @@ def evaluation(made: Evaluation) -> dict[str, Any]:
     """Metrics with intervals, and both curves."""
     metrics = made.metrics()
     shown: dict[str, Any] = {name: metrics[name] for name in ("ecgs", "patients", "positives")}
+    shown |= {name: metrics["model"][name] for name in ("chosen_by", "optimistic")}
     if metrics["auroc"] is None:
         return shown | {"no_metrics_because": metrics["reason"]}
     predictions = {"model": made.predictions()}
     for name in ("auroc", "average_precision"):
-        interval = metrics[name]
-        shown |= {name: interval["value"], f"{name}_95": f"{interval['low']:.3f} to {interval['high']:.3f}"}
+        mean = metrics[name]
+        shown |= {name: mean["value"], f"{name}_95": f"{mean['low']:.3f} to {mean['high']:.3f}"}
+        if mean["sd"] is not None:
+            shown[f"{name}_seeds"] = f"± {mean['sd']:.3f} over {len(mean['by_seed'])} seeds"
+    note = f"\n{OPTIMISTIC}" if metrics["model"]["optimistic"] else ""
     return shown | {
         "brier": metrics["brier"],
-        "roc": _svg(roc_figure(predictions, "ROC")),
-        "precision_recall": _svg(precision_recall_figure(predictions, "Precision and recall")),
+        "roc": _svg(roc_figure(predictions, f"ROC{note}")),
+        "precision_recall": _svg(precision_recall_figure(predictions, f"Precision and recall{note}")),
     }
 
 
@@ -136,7 +146,8 @@ def image_distance(distance: ImageDistance) -> dict[str, Any]:
 
 def report(made: Report) -> dict[str, Any]:
     """Where the page is, and its numbers."""
-    columns = ["task", "model", "fraction", "site", "ecgs", "positives", "auroc", "average_precision"]
+    counts = ["task", "model", "fraction", "site", "ecgs", "positives", "seeds", "optimistic"]
+    columns = [*counts, "auroc", "auroc_sd", "average_precision", "average_precision_sd"]
     return {
         "page": dg.MetadataValue.url(made.page.as_uri()),
         "results": _table(made.results().select(columns).with_columns(pl.col(pl.Float64).round(3))),

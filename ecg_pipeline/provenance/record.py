@@ -77,13 +77,18 @@ def content_version(files: dict[str, str]) -> str:
 
 
 def seeds_in(identity: Any, path: str = "") -> dict[str, int]:
-    """Every value named `seed` in an identity, by its dotted path."""
+    """Every value named `seed`, and each of those named `seeds`, in an identity, by its dotted path."""
     if not isinstance(identity, dict):
         return {}
     found: dict[str, int] = {}
     for name, value in identity.items():
         place = f"{path}.{name}" if path else name
-        found |= {place: value} if name == "seed" else seeds_in(value, place)
+        if name == "seed":
+            found[place] = value
+        elif name == "seeds":
+            found |= {f"{place}.{number}": seed for number, seed in enumerate(value)}
+        else:
+            found |= seeds_in(value, place)
     return found
 
 

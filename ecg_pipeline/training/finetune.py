@@ -1,6 +1,7 @@
-"""Fine-tuning for one task, with the epoch chosen once on validation patients (paper: Fine-tuning)."""
+"""Fine-tuning for one task, one network a seed, by an honest protocol or by that of the released code (paper:
+Fine-tuning)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,21 +10,21 @@ import numpy as np
 import polars as pl
 import torch
 from sklearn.metrics import roc_auc_score
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ecg_pipeline.ecg import Progress, silent
-from ecg_pipeline.files import write_parquet
+from ecg_pipeline.files import write_json, write_parquet
 from ecg_pipeline.images.shards import ImageShards
-from ecg_pipeline.models.checkpoints import Checkpoint, save_checkpoint
+from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel, save_checkpoint, seed_folder
 from ecg_pipeline.models.family import build_classifier, classifier_config
-from ecg_pipeline.models.recipes import ModelRecipe
+from ecg_pipeline.models.recipes import BeitRecipe, ModelRecipe
 from ecg_pipeline.training.batches import Batches
 from ecg_pipeline.training.loop import RunState, descend, seed_step
 from ecg_pipeline.training.recipes import FinetuneRecipe
 from ecg_pipeline.training.tracker import NoTracker, Tracker
 
-REVISION = 1
+REVISION = 2
 """Bumped by hand when this module's results change."""
 
 SCORING_BATCH = 64
@@ -35,17 +36,18 @@ def finetune(
     start: Checkpoint | Path | None,
     images: Mapping[str, ImageShards],
     train: pl.DataFrame,
-    validation: pl.DataFrame,
+    selection: pl.DataFrame,
     out: Path,
     tracker: Tracker | None = None,
     device: str = "cpu",
     progress: Progress = silent,
-) -> Checkpoint:
-    """Fine-tune on `train` and write the chosen epoch's checkpoint with `trace.parquet` (a row an epoch) to `out`.
+) -> FinetunedModel:
+    """Fine-tune on `train` once a seed, each time keeping the epoch that does best on `selection`, into `out`.
 
-    train, validation: columns record, site, patient, label (0 or 1). The result is a function of the inputs and the
-    seed, on one kind of processor; a killed run goes on after its last epoch. One class alone in
-    `train` is a ValueError.
+    train, selection: columns record, site, patient, label (0 or 1). selection holds the patients of the recipe's
+    `chosen_on`; nobody else may be among them. Beside each checkpoint stands `trace.parquet`, a row an epoch. The
+    result is a function of the inputs and the seeds, on one kind of processor; a killed run goes on after its last
+    epoch, and a seed that stands whole is not trained again. One class alone in `train` is a ValueError.
     """
     tracker = tracker or NoTracker()
     if train["label"].n_unique() < 2:
@@ -53,16 +55,59 @@ def finetune(
             f"{len(train)} training ECGs of {train['patient'].n_unique()} patients have one label: "
             "take a larger fraction, or look at the task's rule"
         )
+    facts = {
+        **classifier_config(model, start),
+        "finetuning": asdict(recipe),
+        "chosen_by": _reason(recipe, selection),
+        "optimistic": recipe.is_optimistic,
+        **_counts("train", train),
+        **_counts(recipe.chosen_on, selection),
+    }
+    tracker.parameters(facts)
     batches = Batches({"sheets": images}, train.select("record", "site", "label"))
-    held_out = Batches({"sheets": images}, validation.select("record", "site", "label"))
+    held_out = Batches({"sheets": images}, selection.select("record", "site", "label"))
+    for place, seed in enumerate(recipe.seeds):
+        folder = seed_folder(out, seed)
+        if not (folder / "config.json").exists():
+            weights, chosen = _finetune_seed(
+                model,
+                recipe,
+                start,
+                seed,
+                batches,
+                held_out,
+                folder,
+                lambda epoch, point, name=folder.name: tracker.metrics(epoch, {f"{name}/{k}": point[k] for k in point}),
+                device,
+                lambda done, total, place=place: progress(place * total + done, len(recipe.seeds) * total),
+            )
+            save_checkpoint(folder, weights, {**facts, **chosen})
+        RunState(folder, device).discard()
+    epochs = [Checkpoint(seed_folder(out, seed)).config()["chosen_epoch"] for seed in recipe.seeds]
+    write_json(out / "config.json", {**facts, "chosen_epochs": epochs})
+    return FinetunedModel(out)
+
+
+def _finetune_seed(
+    model: ModelRecipe,
+    recipe: FinetuneRecipe,
+    start: Checkpoint | Path | None,
+    seed: int,
+    batches: Batches,
+    held_out: Batches,
+    out: Path,
+    log: Callable[[int, Mapping[str, float]], None],
+    device: str,
+    progress: Progress,
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Train one network with its trace in `out`: the weights of its best epoch on `held_out`, and which that was."""
     steps = batches.steps(recipe.batch)
-    network = build_classifier(model, start, recipe.seed).to(device)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.max_learning_rate, weight_decay=recipe.weight_decay)
+    network = build_classifier(model, start, seed).to(device)
+    optimiser = _optimiser(model, recipe, network)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, recipe.max_learning_rate, epochs=recipe.epochs, steps_per_epoch=steps
     )
-    tracker.parameters({"model": asdict(model), "finetuning": asdict(recipe), **_counts(train, validation)})
-
+    chosen_auroc = f"{recipe.chosen_on}_auroc"
     trace: list[dict[str, float | None]] = []
     best: dict[str, Any] = {}
     state = RunState(out, device)
@@ -75,9 +120,9 @@ def finetune(
     for epoch in range(len(trace), recipe.epochs):
         network.train()
         losses = []
-        for within, (arrays, rows) in enumerate(batches.epoch(recipe.batch, recipe.seed, epoch)):
+        for within, (arrays, rows) in enumerate(batches.epoch(recipe.batch, seed, epoch)):
             step = epoch * steps + within
-            seed_step(recipe.seed, step)
+            seed_step(seed, step)
             sheets, labels = torch.from_numpy(arrays["sheets"]).to(device), rows["label"].to_torch().long().to(device)
             with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
                 logits = network(sheets)
@@ -86,10 +131,17 @@ def finetune(
             schedule.step()
             losses.append(loss.item())
             progress(step + 1, recipe.epochs * steps)
-        scored = score(network, held_out, device)
-        trace.append({"epoch": float(epoch + 1), "train_loss": float(np.mean(losses)), **_validate(scored)})
-        tracker.metrics(epoch + 1, {name: value for name, value in trace[-1].items() if value is not None})
-        if not best or _is_better(trace[-1], best["point"]):
+        loss, auroc = _loss_and_auroc(score(network, held_out, device))
+        trace.append(
+            {
+                "epoch": float(epoch + 1),
+                "train_loss": float(np.mean(losses)),
+                f"{recipe.chosen_on}_loss": loss,
+                chosen_auroc: auroc,
+            }
+        )
+        log(epoch + 1, {name: value for name, value in trace[-1].items() if value is not None})
+        if not best or _is_better(auroc, best["point"][chosen_auroc]):
             best = {"point": trace[-1], "network": {k: v.detach().clone() for k, v in network.state_dict().items()}}
         if state.is_time():
             state.save(
@@ -103,17 +155,8 @@ def finetune(
             )
 
     write_parquet(out / "trace.parquet", pl.DataFrame(trace, infer_schema_length=None))
-    config = {
-        **classifier_config(model, start),
-        "finetuning": asdict(recipe),
-        "chosen_epoch": int(best["point"]["epoch"]),
-        "chosen_by": _reason(best["point"]),
-        "validation_auroc": best["point"]["validation_auroc"],
-        **_counts(train, validation),
-    }
-    checkpoint = save_checkpoint(out, best["network"], config)
-    state.discard()
-    return checkpoint
+    point = best["point"]
+    return best["network"], {"seed": seed, "chosen_epoch": int(point["epoch"]), chosen_auroc: point[chosen_auroc]}
 
 
 def score(network: nn.Module, batches: Batches, device: str) -> pl.DataFrame:
@@ -127,35 +170,37 @@ def score(network: nn.Module, batches: Batches, device: str) -> pl.DataFrame:
     return pl.concat(scored) if scored else batches.table.with_columns(score=pl.lit(None, pl.Float32)).clear()
 
 
-def _validate(scored: pl.DataFrame) -> dict[str, float | None]:
-    """Loss and AUROC on validation patients; an AUROC needs both classes."""
+def _optimiser(model: ModelRecipe, recipe: FinetuneRecipe, network: nn.Module) -> torch.optim.Optimizer:
+    """AdamW; under the official protocol plain Adam for whatever is no BEiT. The schedule sets the learning rate."""
+    if recipe.protocol == "official" and not isinstance(model, BeitRecipe):
+        return torch.optim.Adam(network.parameters(), lr=recipe.max_learning_rate)
+    return torch.optim.AdamW(network.parameters(), lr=recipe.max_learning_rate, weight_decay=recipe.weight_decay)
+
+
+def _loss_and_auroc(scored: pl.DataFrame) -> tuple[float | None, float | None]:
+    """Mean cross entropy and AUROC of scored ECGs; an AUROC needs both classes, and a loss at least one ECG."""
     if scored.is_empty():
-        return {"validation_loss": None, "validation_auroc": None}
+        return None, None
     labels, scores = scored["label"].to_numpy(), scored["score"].to_numpy().astype(np.float64).clip(1e-7, 1 - 1e-7)
     loss = -np.mean(np.where(labels == 1, np.log(scores), np.log1p(-scores)))
-    auroc = float(roc_auc_score(labels, scores)) if 0 < labels.sum() < len(labels) else None
-    return {"validation_loss": float(loss), "validation_auroc": auroc}
+    return float(loss), float(roc_auc_score(labels, scores)) if 0 < labels.sum() < len(labels) else None
 
 
-def _is_better(point: dict[str, float | None], best: dict[str, float | None]) -> bool:
-    """By validation AUROC, the earlier of two equals; without validation labels of both kinds the last epoch counts."""
-    new, old = point["validation_auroc"], best["validation_auroc"]
-    return True if new is None or old is None else new > old
+def _is_better(auroc: float | None, best: float | None) -> bool:
+    """The earlier of two equals wins; without labels of both kinds there is nothing to compare, and the last counts."""
+    return auroc is None or best is None or auroc > best
 
 
-def _reason(point: dict[str, float | None]) -> str:
-    if point["validation_auroc"] is None:
-        return "the last epoch: the validation patients do not have both labels"
-    return "highest AUROC on validation patients"
+def _reason(recipe: FinetuneRecipe, selection: pl.DataFrame) -> str:
+    """Why an epoch is chosen, in words for a table."""
+    if selection["label"].n_unique() < 2:
+        return f"the last epoch: the {recipe.chosen_on} patients do not have both labels"
+    return f"highest AUROC on {recipe.chosen_on} patients{': optimistic' if recipe.is_optimistic else ''}"
 
 
-def _counts(train: pl.DataFrame, validation: pl.DataFrame) -> dict[str, int]:
+def _counts(part: str, table: pl.DataFrame) -> dict[str, int]:
     return {
-        f"{part}_{what}": int(number)
-        for part, table in (("train", train), ("validation", validation))
-        for what, number in (
-            ("ecgs", len(table)),
-            ("patients", table["patient"].n_unique()),
-            ("positives", table["label"].sum()),
-        )
+        f"{part}_ecgs": len(table),
+        f"{part}_patients": table["patient"].n_unique(),
+        f"{part}_positives": int(table["label"].sum()),
     }

@@ -1,6 +1,7 @@
 """Cohorts: rules label what they say they label, everybody left out is counted, planted leaks are named."""
 
 from datetime import datetime, timedelta
+from math import ceil
 
 import polars as pl
 import pytest
@@ -124,6 +125,23 @@ def test_a_cohort_does_not_leak(two_hospitals):
     assert set(large["part"]) == {"train"}
     assert not set(large["patient"]) & set(two_hospitals.validation()["patient"])
     assert set(two_hospitals.test("out")["part"]) == {"external"}
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 1.0])
+def test_where_nobody_validates_the_validation_patients_train(two_hospitals, fraction):
+    parts = two_hospitals.table().filter(pl.col("part").is_in(["train", "validation"]))
+    rows = two_hospitals.train_and_validation(fraction, SPLIT)
+    assert rows["patient"].n_unique() == ceil(fraction * parts["patient"].n_unique())
+    assert set(rows["record"]) == set(parts.filter(pl.col("patient").is_in(rows["patient"].to_list()))["record"])
+    order = two_hospitals.train(1.0).select("patient", "rank").unique().sort("rank")["patient"].to_list()
+    taken = order[: len(set(order) & set(rows["patient"]))]
+    assert set(taken) == set(order) & set(rows["patient"])
+
+
+def test_the_test_patients_inside_are_of_no_external_hospital(two_hospitals):
+    rows = two_hospitals.test_inside()
+    assert set(rows["site"]) == {"in"}
+    assert rows.equals(two_hospitals.test("in"))
 
 
 def test_planted_leaks_are_named(two_hospitals):

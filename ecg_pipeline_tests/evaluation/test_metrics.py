@@ -1,51 +1,52 @@
-"""Metrics equal scikit-learn's, with ties and weights; intervals respect patients."""
+"""Metrics equal scikit-learn's, with ties and with repeated ECGs."""
 
 import numpy as np
-import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import wasserstein_distance
-from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
+from sklearn.metrics import auc, average_precision_score, brier_score_loss, precision_recall_curve, roc_auc_score
 
 from ecg_pipeline.evaluation import metrics
-from ecg_pipeline.evaluation.bootstrap import intervals, paired_difference, patient_weights
-from ecg_pipeline.evaluation.evaluate import summarise
-from ecg_pipeline.evaluation.recipes import EvaluationRecipe
-from ecg_pipeline.evaluation.wasserstein import natural_images, pairwise
-
-
-@st.composite
-def scored(draw):
-    n = draw(st.integers(2, 60))
-    labels = draw(st.lists(st.integers(0, 1), min_size=n, max_size=n).filter(lambda x: 0 < sum(x) < len(x)))
-    scores = draw(st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.50001, 0.9, 1.0]), min_size=n, max_size=n))
-    weights = draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))
-    return np.array(labels), np.array(scores), np.array(weights)
+from ecg_pipeline_tests.evaluation.cases import scored
 
 
 @given(scored())
 def test_metrics_equal_scikit_learns(case):
-    labels, scores, _ = case
+    labels, (scores,), _ = case
     precision, recall, _ = precision_recall_curve(labels, scores)
+    for ours, theirs in (
+        (metrics.auroc(labels, scores), roc_auc_score(labels, scores)),
+        (metrics.average_precision(labels, scores), average_precision_score(labels, scores)),
+        (metrics.trapezoid_auprc(labels, scores), auc(recall, precision)),
+        (metrics.brier(labels, scores), brier_score_loss(labels, scores)),
+    ):
+        assert ours == pytest.approx(theirs, abs=1e-12)
+
+
+def test_metrics_equal_scikit_learns_on_many_ecgs():
+    rng = np.random.default_rng(0)
+    labels, scores = rng.random(50_000) < 0.1, rng.random(50_000).round(4)
     assert metrics.auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
     assert metrics.average_precision(labels, scores) == pytest.approx(
         average_precision_score(labels, scores), abs=1e-12
     )
-    assert metrics.trapezoid_auprc(labels, scores) == pytest.approx(auc(recall, precision), abs=1e-12)
 
 
-@given(scored())
-def test_weights_count_ecgs_as_repeating_them_would(case):
-    labels, scores, weights = case
-    repeated = np.repeat(labels, weights), np.repeat(scores, weights)
-    ranking = metrics.rank(labels, scores)
-    auroc, average = metrics.auroc_and_average_precision(ranking, weights[None])
-    if 0 < repeated[0].sum() < len(repeated[0]):
-        assert auroc[0] == pytest.approx(roc_auc_score(*repeated), abs=1e-12)
-        assert average[0] == pytest.approx(average_precision_score(*repeated), abs=1e-12)
+@given(scored(seeds=2), st.data())
+def test_a_unit_counts_as_repeating_its_ecgs_would(case, data):
+    labels, scores, patients = case
+    places = metrics.patient_places(patients)
+    units = places.max() + 1
+    times = np.array(data.draw(st.lists(st.integers(0, 3), min_size=units, max_size=units)))
+    auroc, precision = metrics.auroc_and_average_precision(metrics.rank(labels, scores, places), times)
+    repeated = np.repeat(labels, times[places])
+    if 0 < repeated.sum() < len(repeated):
+        by_seed = [np.repeat(row, times[places]) for row in scores]
+        assert auroc == pytest.approx(np.mean([roc_auc_score(repeated, row) for row in by_seed]), abs=1e-12)
+        expected = np.mean([average_precision_score(repeated, row) for row in by_seed])
+        assert precision == pytest.approx(expected, abs=1e-12)
     else:
-        assert np.isnan(auroc[0])
+        assert np.isnan([auroc, precision]).all()
 
 
 @given(scored())
@@ -54,52 +55,38 @@ def test_turning_scores_round_turns_auroc_round(case):
     assert metrics.auroc(labels, -scores) == pytest.approx(1 - metrics.auroc(labels, scores), abs=1e-12)
 
 
-def test_all_ecgs_of_a_drawn_patient_come_along():
-    patients = np.array(["a", "b", "a", "c", "b"])
-    for weights in patient_weights(patients, 40, seed=0):
-        assert (weights[:, 0] == weights[:, 2]).all()
-        assert (weights[:, 1] == weights[:, 4]).all()
-        assert (weights[:, [0, 1, 3]].sum(axis=1) == 3).all()
+@given(scored(), st.randoms(use_true_random=False))
+def test_the_order_of_the_table_changes_no_bit(case, random):
+    labels, (scores,), _ = case
+    order = list(range(len(labels)))
+    random.shuffle(order)
+    assert metrics.auroc(labels, scores) == metrics.auroc(labels[order], scores[order])
+    assert metrics.average_precision(labels, scores) == metrics.average_precision(labels[order], scores[order])
 
 
-def test_repeated_patients_widen_the_interval():
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, 60)
-    scores = labels * 0.5 + rng.normal(0, 0.6, 60)
-    each, many = np.arange(60), np.repeat(np.arange(60), 5)
-    alone, _ = intervals(labels, scores, each, 400, 0)
-    wrongly, _ = intervals(np.repeat(labels, 5), np.repeat(scores, 5), np.arange(300), 400, 0)
-    rightly, _ = intervals(np.repeat(labels, 5), np.repeat(scores, 5), many, 400, 0)
-    assert rightly.value == pytest.approx(alone.value)
-    assert rightly.high - rightly.low > 1.5 * (wrongly.high - wrongly.low)
+@pytest.mark.parametrize(
+    ("labels", "scores", "says"),
+    [
+        ([1, 1], [0.1, 0.2], "both labels"),
+        ([0, 0], [0.1, 0.2], "both labels"),
+        ([0, 1], [0.1, np.nan], "not finite"),
+        ([0, 1], [0.1, 0.2, 0.3], "do not fit"),
+    ],
+)
+def test_what_has_no_auroc_is_refused(labels, scores, says):
+    with pytest.raises(ValueError, match=says):
+        metrics.auroc(np.array(labels), np.array(scores))
 
 
-def test_a_model_does_not_differ_from_itself():
-    rng = np.random.default_rng(1)
-    labels, scores = rng.integers(0, 2, 50), rng.random(50)
-    difference, _ = paired_difference(labels, scores, scores, np.arange(50), 100, 0)
-    assert (difference.value, difference.low, difference.high) == (0, 0, 0)
+def test_a_patient_counts_once():
+    labels, patients = np.array([0, 1, 0, 0]), np.array(["b", "a", "a", "c"], dtype=object)
+    scores = np.array([[0.2, 0.9, 0.5, 0.1], [0.4, 0.8, 0.0, 0.3]])
+    any_positive, means, names = metrics.patient_level(labels, scores, patients)
+    assert (any_positive.tolist(), names.tolist()) == ([1, 0, 0], ["a", "b", "c"])
+    np.testing.assert_allclose(means, [[0.7, 0.2, 0.1], [0.4, 0.4, 0.3]])
+    np.testing.assert_allclose(metrics.patient_level(labels, scores[0], patients)[1], means[0])
 
 
-def test_one_class_alone_has_no_auroc_and_says_so():
-    table = pl.DataFrame({"patient": ["a", "b"], "label": [1, 1], "score": [0.2, 0.3]})
-    summary = summarise(table, EvaluationRecipe())
-    assert summary["auroc"] is None
-    assert "one label" in summary["reason"]
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_image_distance_is_scipys(seed):
-    rng = np.random.default_rng(seed)
-    images = rng.integers(0, 256, (3, 8, 8)).astype(np.uint8)
-    distances = pairwise(images[:1], images[1:])
-    for place in (0, 1):
-        expected = wasserstein_distance(images[0].reshape(-1), images[1 + place].reshape(-1))
-        assert distances[0, place] == pytest.approx(expected, abs=1e-9)
-
-
-def test_natural_images_are_whole_crops():
-    images = natural_images(10, seed=0)
-    assert images.shape == (10, 224, 224)
-    assert images.std() > 20
+def test_an_ecg_without_a_patient_is_refused():
+    with pytest.raises(ValueError, match="1 ECGs have no patient"):
+        metrics.patient_places(np.array(["a", None], dtype=object))

@@ -125,7 +125,8 @@ def test_mlflow_has_a_run_a_training_and_serves_what_was_evaluated(line):
     assert run.data.tags["dagster_run_id"] == record.dagster_run_id
     assert run.data.tags["study_fingerprint"] == line.house.study.fingerprint()
     assert run.data.params["finetuning.epochs"] == "1"
-    assert "train_loss" in run.data.metrics
+    assert (run.data.tags["protocol"], run.data.tags["optimistic"]) == ("honest", "False")
+    assert "seed_0/train_loss" in run.data.metrics
     mlflow.set_tracking_uri(tracking_uri(home))
     model = mlflow.pyfunc.load_model(f"models:/{run.outputs.model_outputs[0].model_id}")
     evaluation = record_of(line, "stemi/mobilenet/evaluation", "1|ptb_xl_like")

@@ -71,5 +71,6 @@ def test_another_version_is_another_build(upstream, one, other):
 
 
 def test_seeds_are_found_wherever_they_stand():
-    payload = {"seed": 1, "recipe": {"mask": {"seed": 2}, "epochs": 3}}
-    assert seeds_in(payload) == {"seed": 1, "recipe.mask.seed": 2}
+    payload = {"seed": 1, "recipe": {"mask": {"seed": 2}, "epochs": 3}, "finetuning": {"seeds": [0, 7]}}
+    found = {"seed": 1, "recipe.mask.seed": 2, "finetuning.seeds.0": 0, "finetuning.seeds.1": 7}
+    assert seeds_in(payload) == found

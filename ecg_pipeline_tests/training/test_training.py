@@ -15,14 +15,12 @@ import pytest
 import torch
 
 from ecg_pipeline.files import sha256_file
-from ecg_pipeline.models.family import build_classifier, load_classifier
-from ecg_pipeline.models.recipes import BeitRecipe, TimmRecipe
+from ecg_pipeline.models.recipes import BeitRecipe
 from ecg_pipeline.training.batches import Batches
-from ecg_pipeline.training.finetune import finetune
 from ecg_pipeline.training.loop import NotFinite, descend
 from ecg_pipeline.training.masking import blockwise, uniform
 from ecg_pipeline.training.pretrain import pretrain
-from ecg_pipeline.training.recipes import FinetuneRecipe, MaskRecipe, PretrainRecipe
+from ecg_pipeline.training.recipes import MaskRecipe, PretrainRecipe
 from ecg_pipeline.training.schedules import decay_groups, warmup_cosine
 
 TINY = BeitRecipe(image_px=64, patch_px=16, width=32, depth=2, heads=2)
@@ -180,52 +178,3 @@ def test_a_number_that_is_not_finite_stops_before_the_weights_move():
     with pytest.raises(NotFinite, match="step 8: the gradient"):
         descend(model, (model(torch.zeros(1, 2)) * 0).sqrt().sum(), optimiser, 3.0, 8)
     assert torch.equal(model.weight, before)
-
-
-def tuned(sheets, out, model=TINY, start=None, labels=None, epochs=12):
-    images, _, table = sheets
-    if labels is not None:
-        table = table.with_columns(label=pl.Series(labels, dtype=pl.Int8))
-    recipe = FinetuneRecipe(epochs=epochs, batch=8, max_learning_rate=3e-3)
-    return finetune(model, recipe, start, {"s": images}, table[:32], table[32:], out)
-
-
-def test_fine_tuning_from_a_pretrained_checkpoint_learns(sheets, tmp_path):
-    start = pretrained(sheets, tmp_path / "start")
-    config = tuned(sheets, tmp_path / "tuned", start=start).config()
-    assert config["validation_auroc"] > 0.95
-    assert config["initialisation"] == "masked image modelling"
-    assert config["chosen_by"] == "highest AUROC on validation patients"
-    assert (config["train_ecgs"], config["validation_ecgs"]) == (32, 16)
-
-
-def test_fine_tuning_is_a_function_of_its_inputs(sheets, tmp_path):
-    one, two = tuned(sheets, tmp_path / "a", epochs=2), tuned(sheets, tmp_path / "b", epochs=2)
-    assert sha256_file(one.folder / "weights.safetensors") == sha256_file(two.folder / "weights.safetensors")
-
-
-def test_one_label_alone_cannot_be_learned(sheets, tmp_path):
-    with pytest.raises(ValueError, match="take a larger fraction"):
-        tuned(sheets, tmp_path, labels=[1] * 48)
-
-
-@pytest.mark.parametrize("model", [TINY, TimmRecipe(name="test_resnet"), TimmRecipe(name="test_efficientnet")])
-def test_a_saved_classifier_gives_the_same_logits(sheets, tmp_path, model):
-    images, _, table = sheets
-    checkpoint = tuned(sheets, tmp_path, model=model, epochs=1)
-    batch = torch.from_numpy(images.read_records(table["record"].head(4)))
-    loaded = load_classifier(checkpoint)
-    again = load_classifier(checkpoint)
-    with torch.inference_mode():
-        assert torch.equal(loaded(batch), again(batch))
-    assert checkpoint.config()["initialisation"] == "random initialisation"
-
-
-def test_normalisation_is_part_of_the_model():
-    classifier = build_classifier(TINY, None, seed=0)
-    seen = []
-    classifier.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    classifier(torch.tensor([0, 255], dtype=torch.uint8).repeat_interleave(64 * 64).reshape(2, 64, 64))
-    assert seen[0].shape == (2, 3, 64, 64)
-    assert (seen[0][0] == -1).all()
-    assert (seen[0][1] == 1).all()

@@ -10,7 +10,7 @@ from ecg_pipeline.evaluation import report as reporting
 from ecg_pipeline.evaluation.evaluate import Evaluation, evaluate
 from ecg_pipeline.evaluation.report import Report, TaskResults, write_report
 from ecg_pipeline.images.shards import ImageShards
-from ecg_pipeline.models.checkpoints import Checkpoint
+from ecg_pipeline.models.checkpoints import FinetunedModel
 from ecg_pipeline.orchestration import show
 from ecg_pipeline.orchestration.partitions import FRACTION, SITE, dimensions, evaluation_partitions
 from ecg_pipeline.orchestration.resources import House, identified
@@ -42,7 +42,7 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
     def evaluation(
         context: dg.AssetExecutionContext,
         house: dg.ResourceParam[House],
-        finetuned_model: Checkpoint,
+        finetuned_model: FinetunedModel,
         cohort: Cohort,
         image_shards: dict[str, ImageShards],
     ) -> dg.MaterializeResult[Evaluation]:

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import dagster as dg
+import polars as pl
 
 from ecg_pipeline.cohorts.cohort import Cohort
 from ecg_pipeline.cohorts.splits import training_records
 from ecg_pipeline.files import sha256_file
 from ecg_pipeline.images.shards import ImageShards
-from ecg_pipeline.models.checkpoints import Checkpoint
+from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
 from ecg_pipeline.models.family import ModelRecipe
 from ecg_pipeline.models.recipes import TimmRecipe
 from ecg_pipeline.orchestration import show
@@ -118,7 +119,7 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
         ins=ins,
         deps=[published_key(model)] if isinstance(recipe, TimmRecipe) else [],
         kinds={"torch", "mlflow"},
-        **identified(finetuning.REVISION, model=recipe, recipe=study.finetuning),
+        **identified(finetuning.REVISION, model=recipe, recipe=study.finetuning, split=study.split),
     )
     def finetuned_model(
         context: dg.AssetExecutionContext,
@@ -126,12 +127,13 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
         cohort: Cohort,
         image_shards: dict[str, ImageShards],
         **pretrained: Checkpoint,
-    ) -> dg.MaterializeResult[Checkpoint]:
+    ) -> dg.MaterializeResult[FinetunedModel]:
         """One model for one task, fine-tuned on one fraction of the training patients (paper: Fine-tuning)."""
-        train, validation = cohort.train(float(context.partition_key)), cohort.validation()
+        train, selection = _examples(cohort, study, float(context.partition_key))
         start = pretrained.get("start") or published_weights(recipe)
 
         def make(build: Build) -> None:
+            build.tags |= {"protocol": study.finetuning.protocol, "optimistic": str(study.finetuning.is_optimistic)}
             with house.training(build) as run:
                 tuned = finetuning.finetune(
                     recipe,
@@ -139,15 +141,23 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
                     start,
                     image_shards,
                     train,
-                    validation,
+                    selection,
                     build.folder,
                     run,
                     house.device,
                     build.progress,
                 )
-                first = train.row(0, named=True)
-                log_classifier(f"{task}-{model}", tuned, image_shards[first["site"]].read_records([first["record"]]))
+                first, example = next(iter(tuned.checkpoints().values())), train.row(0, named=True)
+                sheets = image_shards[example["site"]].read_records([example["record"]])
+                log_classifier(f"{task}-{model}", first, sheets)
 
-        return house.materialise(context, Checkpoint, make, show.finetuned_model)
+        return house.materialise(context, FinetunedModel, make, show.finetuned_model)
 
     return finetuned_model
+
+
+def _examples(cohort: Cohort, study: Study, fraction: float) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Who is trained on, and on whom the epoch is chosen. Only the official protocol is handed test patients."""
+    if study.finetuning.chosen_on == "test":
+        return cohort.train_and_validation(fraction, study.split), cohort.test_inside()
+    return cohort.train(fraction), cohort.validation()

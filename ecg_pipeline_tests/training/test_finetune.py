@@ -1,0 +1,160 @@
+"""Fine-tuning: what it learns, by which protocol, once a seed; and that a saved model is the trained one."""
+
+import polars as pl
+import pytest
+import torch
+
+from ecg_pipeline.ecg import silent
+from ecg_pipeline.files import sha256_file
+from ecg_pipeline.models.family import build_classifier, load_classifier
+from ecg_pipeline.models.recipes import BeitRecipe, TimmRecipe
+from ecg_pipeline.training import finetune as finetuning
+from ecg_pipeline.training.finetune import finetune
+from ecg_pipeline.training.pretrain import pretrain
+from ecg_pipeline.training.recipes import FinetuneRecipe, MaskRecipe, PretrainRecipe
+
+TINY = BeitRecipe(image_px=64, patch_px=16, width=32, depth=2, heads=2)
+MASKS = MaskRecipe(patches=6, smallest_block=2)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+class Curves:
+    """A tracker that remembers what it was told."""
+
+    def __init__(self):
+        self.told, self.names = {}, set()
+
+    def parameters(self, values):
+        self.told |= values
+
+    def metrics(self, step, values):
+        self.names |= values.keys()
+
+
+def tuned(sheets, out, model=TINY, start=None, labels=None, tracker=None, progress=silent, **recipe):
+    images, _, table = sheets
+    if labels is not None:
+        table = table.with_columns(label=pl.Series(labels, dtype=pl.Int8))
+    recipe = FinetuneRecipe(**({"epochs": 2, "batch": 8, "max_learning_rate": 3e-3} | recipe))
+    return finetune(model, recipe, start, {"s": images}, table[:32], table[32:], out, tracker, progress=progress)
+
+
+def weights(model):
+    return {seed: sha256_file(made.folder / "weights.safetensors") for seed, made in model.checkpoints().items()}
+
+
+def test_fine_tuning_from_a_pretrained_checkpoint_learns(sheets, tmp_path):
+    images, tokens, table = sheets
+    recipe = PretrainRecipe(epochs=6, batch=8, learning_rate=3e-3, warmup_epochs=1, mask=MASKS)
+    records = frozenset(table["record"])
+    start = pretrain(TINY, recipe, {"s": images}, {"s": tokens}, records, 8, tmp_path / "start")
+    model = tuned(sheets, tmp_path / "tuned", start=start, epochs=12)
+    config = model.config()
+    assert model.checkpoints()[0].config()["validation_auroc"] > 0.95
+    assert config["initialisation"] == "masked image modelling"
+    assert config["chosen_by"] == "highest AUROC on validation patients"
+    assert not config["optimistic"]
+    assert (config["train_ecgs"], config["validation_ecgs"]) == (32, 16)
+
+
+def test_fine_tuning_is_a_function_of_its_inputs_and_of_each_seed(sheets, tmp_path):
+    both = tuned(sheets, tmp_path / "both", seeds=(3, 1))
+    assert list(both.checkpoints()) == [3, 1]
+    assert [made.config()["seed"] for made in both.checkpoints().values()] == [3, 1]
+    alone = weights(tuned(sheets, tmp_path / "alone", seeds=(1,)))
+    assert weights(both)[1] == alone[1] != weights(both)[3]
+
+
+def test_a_seed_that_stands_whole_is_not_trained_again(sheets, tmp_path):
+    steps = []
+
+    def until_the_second_seed(done, total):
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tuned(sheets, tmp_path / "cut", seeds=(0, 1), progress=until_the_second_seed)
+    assert not (tmp_path / "cut" / "config.json").exists()
+    cut = tuned(sheets, tmp_path / "cut", seeds=(0, 1), progress=lambda done, total: steps.append((done, total)))
+    assert steps == [(done, 16) for done in range(9, 17)]
+    assert weights(cut) == weights(tuned(sheets, tmp_path / "whole", seeds=(0, 1)))
+
+
+def test_curves_are_named_after_their_seed(sheets, tmp_path):
+    tracker = Curves()
+    tuned(sheets, tmp_path, seeds=(0, 5), tracker=tracker)
+    curves = ("train_loss", "validation_loss", "validation_auroc", "epoch")
+    assert tracker.names == {f"seed_{seed}/{curve}" for seed in (0, 5) for curve in curves}
+    assert tracker.told["chosen_by"] == "highest AUROC on validation patients"
+
+
+def test_the_official_protocol_says_that_it_is_optimistic(sheets, tmp_path):
+    model = tuned(sheets, tmp_path, protocol="official")
+    config = model.config()
+    assert config["chosen_by"] == "highest AUROC on test patients: optimistic"
+    assert config["optimistic"] is True
+    assert config["test_ecgs"] == 16
+    assert "validation_ecgs" not in config
+    trace = pl.read_parquet(model.checkpoints()[0].folder / "trace.parquet")
+    assert trace.columns == ["epoch", "train_loss", "test_loss", "test_auroc"]
+    assert model.checkpoints()[0].config()["test_auroc"] == trace["test_auroc"].max()
+
+
+@pytest.mark.parametrize(
+    ("model", "protocol", "optimiser", "decay"),
+    [
+        (TINY, "honest", torch.optim.AdamW, 0.01),
+        (TimmRecipe(), "honest", torch.optim.AdamW, 0.01),
+        (TINY, "official", torch.optim.AdamW, 0.01),
+        (TimmRecipe(), "official", torch.optim.Adam, 0),
+    ],
+)
+def test_which_optimiser_a_protocol_takes_for_which_model(model, protocol, optimiser, decay):
+    recipe = FinetuneRecipe(protocol=protocol)
+    made = finetuning._optimiser(model, recipe, torch.nn.Linear(2, 2))
+    assert type(made) is optimiser
+    assert made.param_groups[0]["weight_decay"] == decay
+    schedule = torch.optim.lr_scheduler.OneCycleLR(made, recipe.max_learning_rate, epochs=20, steps_per_epoch=5)
+    assert schedule.get_last_lr() == [pytest.approx(4e-5)]
+
+
+def test_one_label_alone_cannot_be_learned(sheets, tmp_path):
+    with pytest.raises(ValueError, match="take a larger fraction"):
+        tuned(sheets, tmp_path, labels=[1] * 48)
+
+
+def test_where_nothing_can_be_compared_the_last_epoch_counts(sheets, tmp_path):
+    model = tuned(sheets, tmp_path, labels=[0, 1] * 16 + [0] * 16)
+    assert model.config()["chosen_by"] == "the last epoch: the validation patients do not have both labels"
+    assert model.config()["chosen_epochs"] == [2]
+
+
+@pytest.mark.parametrize("model", [TINY, TimmRecipe(name="test_resnet"), TimmRecipe(name="test_efficientnet")])
+def test_a_saved_classifier_gives_the_same_logits(sheets, tmp_path, model):
+    images, _, table = sheets
+    checkpoint = tuned(sheets, tmp_path, model=model, epochs=1).checkpoints()[0]
+    batch = torch.from_numpy(images.read_records(table["record"].head(4)))
+    loaded, again = load_classifier(checkpoint), load_classifier(checkpoint)
+    with torch.inference_mode():
+        assert torch.equal(loaded(batch), again(batch))
+    assert checkpoint.config()["initialisation"] == "random initialisation"
+
+
+def test_normalisation_is_part_of_the_model():
+    classifier = build_classifier(TINY, None, seed=0)
+    seen = []
+    classifier.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    classifier(torch.tensor([0, 255], dtype=torch.uint8).repeat_interleave(64 * 64).reshape(2, 64, 64))
+    assert seen[0].shape == (2, 3, 64, 64)
+    assert (seen[0][0] == -1).all()
+    assert (seen[0][1] == 1).all()
+
+
+@pytest.mark.parametrize("values", [{"epochs": 0}, {"batch": 1}, {"seeds": ()}, {"seeds": (1, 1)}, {"seeds": (-1,)}])
+def test_impossible_recipes_are_refused(values):
+    with pytest.raises(ValueError, match="at least one"):
+        FinetuneRecipe(**values)

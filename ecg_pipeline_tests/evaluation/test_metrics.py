@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import auc, average_precision_score, brier_score_loss, precision_recall_curve, roc_auc_score
 
@@ -10,6 +10,7 @@ from ecg_pipeline.evaluation import metrics
 from ecg_pipeline_tests.evaluation.cases import scored
 
 
+@settings(deadline=None)
 @given(scored())
 def test_metrics_equal_scikit_learns(case):
     labels, (scores,), _ = case
@@ -32,11 +33,12 @@ def test_metrics_equal_scikit_learns_on_many_ecgs():
     )
 
 
+@settings(deadline=None)
 @given(scored(seeds=2), st.data())
 def test_a_unit_counts_as_repeating_its_ecgs_would(case, data):
     labels, scores, patients = case
     places = metrics.patient_places(patients)
-    units = places.max() + 1
+    units = int(places.max()) + 1
     times = np.array(data.draw(st.lists(st.integers(0, 3), min_size=units, max_size=units)))
     auroc, precision = metrics.auroc_and_average_precision(metrics.rank(labels, scores, places), times)
     repeated = np.repeat(labels, times[places])
@@ -49,12 +51,14 @@ def test_a_unit_counts_as_repeating_its_ecgs_would(case, data):
         assert np.isnan([auroc, precision]).all()
 
 
+@settings(deadline=None)
 @given(scored())
 def test_turning_scores_round_turns_auroc_round(case):
     labels, scores, _ = case
     assert metrics.auroc(labels, -scores) == pytest.approx(1 - metrics.auroc(labels, scores), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(scored(), st.randoms(use_true_random=False))
 def test_the_order_of_the_table_changes_no_bit(case, random):
     labels, (scores,), _ = case

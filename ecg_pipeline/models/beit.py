@@ -5,20 +5,21 @@ official rules, which timm's differ from.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from math import sqrt
 from pathlib import Path
 
 import torch
-from timm.models.beit import Beit
+from timm.models.beit import Beit, gen_relative_position_index
 from torch import Tensor, nn
 
 from ecg_pipeline.files import write_atomically
 from ecg_pipeline.models.checkpoints import Checkpoint, check_fit, load_exactly, read_weights, save_checkpoint
 from ecg_pipeline.models.recipes import BeitRecipe
-from ecg_pipeline.models.relative_position import INDEX, TABLE, expand_shared_table, resize_table
+from ecg_pipeline.models.relative_position import INDEX, TABLE, expand_shared_table, grid_of, resize_table
 
+SHARED_TABLE = f"rel_pos_bias.{TABLE}"
 LAYER_NORM_EPS = 1e-6
 INITIAL_STD = 0.02
 HEAD_SCALE = 0.001
@@ -54,9 +55,16 @@ class MaskedImageModel(nn.Module):
         return {"mask_token": self.mask_token.data, **state}
 
     def load_official_state(self, state: Mapping[str, Tensor]) -> None:
-        """Load weights under their official names; keys that are missing, unexpected or of another shape raise."""
-        given = {name: tensor for name, tensor in state.items() if INDEX not in name}
-        check_fit(self.official_state(), given)
+        """Load weights under their official names; keys that are missing, unexpected or of another shape raise.
+
+        The index of relative positions may be among them; it must then be this model's.
+        """
+        name = f"rel_pos_bias.{INDEX}"
+        index = self.beit.get_buffer(name)
+        check_fit({**self.official_state(), name: index}, state, fresh=[name])
+        if name in state and not torch.equal(state[name].to(index), index):
+            raise ValueError(f"the checkpoint does not fit the model: {name} numbers positions in another order")
+        given = {key: tensor for key, tensor in state.items() if key != name}
         mask_token = given.pop("mask_token")
         self.beit.load_state_dict({name.replace("lm_head.", "head."): tensor for name, tensor in given.items()})
         self.mask_token.data.copy_(mask_token)
@@ -65,11 +73,14 @@ class MaskedImageModel(nn.Module):
 def import_pretraining(weights: Path, recipe: BeitRecipe, out: Path) -> Checkpoint:
     """Take over a pretraining checkpoint of BEiT's or HeartBEiT's own scripts, to fine-tune from.
 
-    Keys that are missing, unexpected or of another shape than the recipe's are a ValueError that lists them.
+    The file's images may have another size than the recipe's: its config says which, and fine-tuning resizes the table.
+    Any other key that is missing, unexpected or of another shape than the recipe's is a ValueError that lists it.
     """
     state = read_weights(weights)
     if "lm_head.weight" not in state:
         raise ValueError(f"{weights.name} has no `lm_head.weight`: it is not a checkpoint of masked image modelling")
+    if SHARED_TABLE in state:
+        recipe = replace(recipe, image_px=grid_of(state[SHARED_TABLE]) * recipe.patch_px)
     vocabulary = len(state["lm_head.weight"])
     model = MaskedImageModel(recipe, vocabulary)
     model.load_official_state(state)
@@ -79,7 +90,10 @@ def import_pretraining(weights: Path, recipe: BeitRecipe, out: Path) -> Checkpoi
 
 def export_pretraining(checkpoint: Checkpoint, path: Path) -> Path:
     """Write a pretrained checkpoint as the file that BEiT's and HeartBEiT's own fine-tuning scripts load."""
-    return write_atomically(path, lambda temporary: torch.save({"model": checkpoint.state()}, temporary))
+    state = checkpoint.state()
+    grid = grid_of(state[SHARED_TABLE])
+    state[f"rel_pos_bias.{INDEX}"] = gen_relative_position_index((grid, grid))
+    return write_atomically(path, lambda temporary: torch.save({"model": state}, temporary))
 
 
 def masked_image_model(recipe: BeitRecipe, vocabulary: int, seed: int) -> MaskedImageModel:

@@ -1,5 +1,6 @@
 """Checkpoints: weights as safetensors beside a config; foreign files are read as tensors alone, and never half."""
 
+from argparse import Namespace
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors of a local file: safetensors, or a torch file of tensors, from which no code is run.
 
     Training wrappers are taken off: a `model` or `state_dict` level, and the `module.` that data parallel prefixes.
-    A file that would run code, or holds no mapping of names to tensors, is a ValueError.
+    A file that would run code, is damaged, or holds anything else than tensors by name is a ValueError.
     """
     content: Any = load_file(path) if path.suffix == ".safetensors" else _read_torch_file(path)
     for level in ("model", "state_dict"):
@@ -68,7 +69,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             content = content.get(level, content)
     if not isinstance(content, dict):
         raise ValueError(f"{path.name} does not hold tensors by name")
-    return {name.removeprefix("module."): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+    if others := [str(name) for name, value in content.items() if not isinstance(value, Tensor)]:
+        raise ValueError(f"{path.name} holds no tensor under {', '.join(others)}")
+    parallel = all(name.startswith("module.") for name in content)
+    return {name.removeprefix("module.") if parallel else name: tensor for name, tensor in content.items()}
 
 
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], fresh: Collection[str] = ()) -> None:
@@ -95,8 +99,12 @@ def check_fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], fresh: Col
 
 
 def _read_torch_file(path: Path) -> object:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError:
-        # torch's own text, left out here, advises to let the file run code.
-        raise ValueError(f"{path.name} holds more than tensors, so it is not read") from None
+    """The content of a torch file. BEiT's scripts keep their command line, a plain Namespace, beside the weights."""
+    with path.open("rb") as file, torch.serialization.safe_globals([Namespace]):
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except UnpicklingError:
+            # torch's own text, left out here, advises to let the file run code.
+            raise ValueError(f"{path.name} holds more than tensors, so it is not read") from None
+        except (EOFError, OSError, RuntimeError) as error:
+            raise ValueError(f"{path.name} is damaged or not a file of torch's: {error}") from None

@@ -80,4 +80,7 @@ def initialisation(start: Checkpoint | Path | None) -> str:
     """Where a model's weights came from, in words for a table."""
     if start is None:
         return "random initialisation"
-    return "masked image modelling" if isinstance(start, Checkpoint) else f"published weights {start.name}"
+    if isinstance(start, Path):
+        return f"published weights {start.name}"
+    imported = start.config().get("imported")
+    return f"masked image modelling, imported from {imported}" if imported else "masked image modelling"

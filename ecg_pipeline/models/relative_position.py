@@ -24,16 +24,21 @@ def expand_shared_table(state: Mapping[str, Tensor], depth: int) -> dict[str, Te
     return expanded
 
 
+def grid_of(table: Tensor) -> int:
+    """Patches along a side of the square grid that a table (R, heads) belongs to."""
+    offsets = round((table.shape[0] - CLASS_ROWS) ** 0.5)
+    if offsets % 2 == 0 or offsets * offsets != table.shape[0] - CLASS_ROWS:
+        raise ValueError(f"a table of {table.shape[0]} rows does not belong to a square grid of patches")
+    return (offsets + 1) // 2
+
+
 def resize_table(table: Tensor, grid: int) -> Tensor:
     """A table (R, heads) for another square grid of patches, by the rule of BEiT's authors.
 
     Offsets of the old grid are laid on a geometric progression that reaches as far as the new grid's offsets, and a
     bicubic spline through them is evaluated at the new integers; beyond the last one the edge value holds.
     """
-    source = round((table.shape[0] - CLASS_ROWS) ** 0.5)
-    target = 2 * grid - 1
-    if source * source != table.shape[0] - CLASS_ROWS:
-        raise ValueError(f"a table of {table.shape[0]} rows does not belong to a square grid of patches")
+    source, target = 2 * grid_of(table) - 1, 2 * grid - 1
     if source == target:
         return table
     known = _geometric_offsets(source // 2, target // 2)

@@ -1,6 +1,7 @@
 """Checkpoints come back as they were saved, and foreign files are read as tensors or not at all."""
 
 import os
+from argparse import Namespace
 
 import pytest
 import torch
@@ -45,6 +46,32 @@ def test_a_pickle_with_code_in_it_is_refused(tmp_path, legacy):
     with pytest.raises(ValueError, match=r"weights\.pth holds more than tensors"):
         read_weights(tmp_path / "weights.pth")
     assert not (tmp_path / "ran").exists()
+
+
+def test_beits_command_line_beside_the_weights_is_no_obstacle_and_code_in_it_is(tmp_path):
+    content = {"model": {"w": torch.ones(2)}, "args": Namespace(lr=5e-4)}
+    torch.save(content, tmp_path / "weights.pth")
+    assert read_weights(tmp_path / "weights.pth").keys() == {"w"}
+    content["args"].extra = Malicious(tmp_path / "ran")
+    torch.save(content, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match="holds more than tensors"):
+        read_weights(tmp_path / "weights.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_only_a_prefix_of_all_names_is_taken_off(tmp_path):
+    torch.save({"module.w": torch.ones(2), "w": torch.zeros(2)}, tmp_path / "weights.pth")
+    assert read_weights(tmp_path / "weights.pth").keys() == {"module.w", "w"}
+
+
+def test_a_damaged_file_is_said_to_be(tmp_path):
+    torch.save({"w": torch.ones(2000)}, tmp_path / "whole.pth")
+    content = (tmp_path / "whole.pth").read_bytes()
+    (tmp_path / "cut.pth").write_bytes(content[: len(content) // 2])
+    (tmp_path / "empty.pth").write_bytes(b"")
+    for name in ("cut.pth", "empty.pth"):
+        with pytest.raises(ValueError, match=f"{name} is damaged"):
+            read_weights(tmp_path / name)
 
 
 def test_a_file_without_names_is_refused(tmp_path):

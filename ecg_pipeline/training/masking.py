@@ -34,24 +34,25 @@ def blockwise(random: Random, rows: int, columns: int, recipe: MaskRecipe) -> ND
     It ends short of the target when no block finds a place in ten attempts, as BEiT's own generator does.
     """
     mask = np.zeros((rows, columns), bool)
+    largest = recipe.largest_block or recipe.patches
     while (left := recipe.patches - int(mask.sum())) > 0:
-        if not _place_block(random, mask, left, recipe):
+        if not _place_block(random, mask, min(left, largest), recipe):
             break
     return mask
 
 
-def _place_block(random: Random, mask: NDArray[np.bool_], left: int, recipe: MaskRecipe) -> bool:
-    """Hide one more block of at most `left` patches, or say that none was found."""
+def _place_block(random: Random, mask: NDArray[np.bool_], budget: int, recipe: MaskRecipe) -> bool:
+    """Hide one more block, of at most `budget` patches that were not hidden, or say that none was found."""
     rows, columns = mask.shape
     for _ in range(ATTEMPTS):
-        area = random.uniform(recipe.smallest_block, left)
+        area = random.uniform(recipe.smallest_block, budget)
         ratio = exp(random.uniform(log(recipe.aspect), log(1 / recipe.aspect)))
         height, width = round(sqrt(area * ratio)), round(sqrt(area / ratio))
         if height >= rows or width >= columns:
             continue
         top, side = random.randint(0, rows - height), random.randint(0, columns - width)
         block = mask[top : top + height, side : side + width]
-        if 0 < block.size - block.sum() <= left:
+        if 0 < block.size - block.sum() <= budget:
             block[:] = True
             return True
     return False

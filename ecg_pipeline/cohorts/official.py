@@ -1,0 +1,35 @@
+"""Who trains and who tests in HeartBEiT's released code (paper: Fine-tuning), to compare its figures with ours.
+
+It is not how this project splits. There is no validation part, so epochs get chosen on the test set; a fraction is one
+of ECGs, not of patients, so a small one still samples many patients; a patient of the external hospital may train at
+another site; and parts change when a patient is added or an identifier is written otherwise, because patients are
+shuffled in the order of their identifiers.
+"""
+
+import numpy as np
+import polars as pl
+from sklearn.model_selection import GroupShuffleSplit, train_test_split
+
+from ecg_pipeline.cohorts.splits import EXTERNAL, TEST, TRAIN
+
+EXTERNAL_SITE = "ST.LUKE'S-ROOSEVELT HOSPITAL (S)"
+SEED = 42
+
+
+def official_parts(table: pl.DataFrame, external: str = EXTERNAL_SITE) -> pl.Series:
+    """The part of each ECG (columns patient, site): train, test (a fifth of the patients), or external by its site."""
+    part = np.full(len(table), EXTERNAL, dtype=object)
+    inside = np.flatnonzero(table["site"].to_numpy() != external)
+    patients = table["patient"].to_numpy()[inside]
+    train, test = next(GroupShuffleSplit(n_splits=1, random_state=SEED).split(inside, groups=patients))
+    part[inside[train]], part[inside[test]] = TRAIN, TEST
+    return pl.Series("part", part.tolist())
+
+
+def official_fraction(train: pl.DataFrame, fraction: float) -> pl.DataFrame:
+    """A share of the training ECGs (column label), as many of each label as in the whole, in shuffled order."""
+    if fraction == 1:
+        return train
+    labels = train["label"].to_numpy()
+    rows, _ = train_test_split(np.arange(len(train)), train_size=fraction, stratify=labels, random_state=SEED)
+    return train[rows]

@@ -4,11 +4,23 @@ from pathlib import Path
 
 import pytest
 
+SHARED = Path(__file__).parents[1].parent / "shared"
+"""The folder of real ECGs and golden numbers beside the project."""
+
+
+def pytest_addoption(parser):
+    parser.addoption("--golden", type=Path, help=f"folder of conformance fixtures (default: {SHARED.name}/golden)")
+
+
+def pytest_configure(config):
+    golden = config.getoption("--golden")
+    if golden is not None and not golden.is_dir():
+        raise pytest.UsageError(f"--golden {golden}: there is no such folder")
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real ECGs and golden numbers beside the project; tests that need it skip where it is absent."""
-    folder = Path(__file__).parents[1].parent / "shared"
-    if not (folder / "data").is_dir():
-        pytest.skip(f"no real ECGs at {folder}")
-    return folder
+    """The folder beside the project; tests that need it skip where it is absent."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"no real ECGs at {SHARED}")
+    return SHARED

@@ -1,0 +1,81 @@
+"""A folder of fixtures of every kind, whose shapes, options and seeds are unlike those of the published one."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ecg_pipeline_tests.conformance.reference.beit import write_beit
+from ecg_pipeline_tests.conformance.reference.data import write_masks, write_protocol, write_views
+from ecg_pipeline_tests.conformance.reference.tables import (
+    write_decay,
+    write_initialisation,
+    write_schedules,
+    write_tables,
+)
+from ecg_pipeline_tests.conformance.reference.tokens import write_dalle, write_vae
+from ecg_pipeline_tests.conformance.reference.write import Files
+
+BEIT: dict[str, Any] = {
+    "img": 40,
+    "patch": 8,
+    "dim": 48,
+    "depth": 4,
+    "heads": 3,
+    "mlp_ratio": 2.5,
+    "vocab": 70,
+    "batch": 5,
+    "seed": 7,
+    "layer_scale": True,
+    "norm_eps": 1e-6,
+    "num_classes": 3,
+    "init_scale": 0.001,
+    "use_mean_pooling": True,
+}
+DALLE = {"n_hid": 12, "n_blk_per_group": 2, "vocab_size": 50, "n_init": 20, "size": 48, "batch": 2}
+VAE = {
+    "image_size": 40,
+    "num_tokens": 30,
+    "codebook_dim": 10,
+    "num_layers": 2,
+    "hidden_dim": 12,
+    "temperature": 0.6,
+    "kl": 0.02,
+    "batch": 2,
+}
+MASKS: list[dict[str, Any]] = [
+    {"height": 14, "width": 14, "num_masking_patches": 60, "min_num_patches": 16, "max_num_patches": None},
+    {"height": 6, "width": 11, "num_masking_patches": 30, "min_num_patches": 5, "max_num_patches": 20},
+]
+
+
+def write_folder(folder: Path) -> None:
+    """Write the family heartbeit below `folder`: one set of all kinds, and one where a table grows and nothing scales
+    the layers."""
+    first, second = (Files(folder / name / "heartbeit") for name in ("first", "second"))
+    for files in (first, second):
+        files.folder.mkdir(parents=True)
+    generator, rng = torch.Generator().manual_seed(5), np.random.default_rng(5)
+    write_beit(first, BEIT, {"beit_finetune_same": 5, "beit_finetune_interp": 3}, generator)
+    plain = BEIT | {"img": 32, "dim": 32, "heads": 4, "depth": 2, "layer_scale": False}
+    write_beit(second, plain, {"beit_finetune_interp": 7}, generator)
+    write_tables(first, [(5, 8), (7, 3), (3, 4), (14, 16)], 3, generator)
+    initial = {"img": 48, "patch": 16, "dim": 96, "depth": 3, "heads": 3, "mlp_ratio": 3.0, "vocab": 300, "seed": 3}
+    write_initialisation(first, initial | {"layer_scale": True, "init_values": 0.2}, generator)
+    write_decay(first, plain, 0.1, generator)
+    cosine = {"base_value": 2e-3, "final_value": 1e-6, "epochs": 5, "niter_per_ep": 9}
+    write_schedules(
+        first,
+        [
+            cosine | {"warmup_epochs": 1, "warmup_steps": -1},
+            cosine | {"warmup_epochs": 0, "warmup_steps": -1},
+            cosine | {"warmup_epochs": 1, "warmup_steps": 4},
+        ],
+        {"max_lr": 4e-3, "epochs": 7, "steps_per_epoch": 11},
+    )
+    write_dalle(first, DALLE, generator)
+    write_vae(first, VAE, generator)
+    write_masks(first, [case | {"min_aspect": 0.4 - 0.1 * place} for place, case in enumerate(MASKS)], 4000, 17)
+    write_views(first, 330, rng)
+    write_protocol(first, 150, rng)

@@ -1,38 +1,10 @@
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.numpy import load_file
 
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.images.render import render_many
 from ecg_pipeline.images.views import patch_view, token_view
-
-
-@pytest.fixture(scope="module")
-def golden(shared):
-    return load_file(shared / "golden" / "heartbeit" / "views.safetensors")
-
-
-def channels(golden):
-    """The golden picture's channels, each as a sheet."""
-    return np.ascontiguousarray(golden["input.image_uint8"].transpose(2, 0, 1))
-
-
-def test_the_golden_is_what_these_tests_take_it_for(shared, golden):
-    size = json.loads((shared / "golden" / "heartbeit" / "views.json").read_text())["size"]
-    assert golden["input.image_uint8"].shape == (size, size, 3)
-
-
-def test_the_patch_view_is_the_official_one(golden):
-    expected = golden["output.patch_view"]
-    assert np.abs(patch_view(channels(golden), expected.shape[-1]) - expected).max() < 1e-6
-
-
-def test_the_token_view_is_the_official_one_before_its_pixels_are_mapped(golden):
-    expected = golden["output.token_view"]
-    assert np.abs(0.8 * token_view(channels(golden), expected.shape[-1]) + 0.1 - expected).max() < 1e-6
 
 
 def test_a_sheet_of_the_right_size_is_its_own_patch_view(filtered_mv):

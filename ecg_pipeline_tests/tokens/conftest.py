@@ -1,29 +1,13 @@
-"""Sheets that look enough like ECGs to have blank and drawn cells, and the reference's numbers."""
-
-import json
+"""Sheets that look enough like ECGs to have blank and drawn cells."""
 
 import numpy as np
 import polars as pl
 import pytest
-from safetensors.torch import load_file
 
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.parts import PartsWriter
 
 SIDE = 224
-
-
-@pytest.fixture
-def golden(shared):
-    def read(kind):
-        folder = shared / "golden" / "heartbeit"
-        return json.loads((folder / f"{kind}.json").read_text()), load_file(folder / f"{kind}.safetensors")
-
-    return read
-
-
-def state_of(tensors):
-    return {name.removeprefix("state."): tensor for name, tensor in tensors.items() if name.startswith("state.")}
 
 
 def drawn_sheets(count, seed):

@@ -1,4 +1,4 @@
-"""DALL-E's networks give the reference implementation's numbers; its published pickle is read without being run."""
+"""DALL-E's networks have the released sizes; its published pickle is read without being run."""
 
 import os
 import sys
@@ -8,57 +8,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from torch.nn.functional import one_hot
 
 from ecg_pipeline.tokens.dalle import import_tokenizer
-from ecg_pipeline.tokens.dalle_networks import DalleDecoder, DalleEncoder, DalleShape, encoder_shape
-from ecg_pipeline.tokens.pixels import map_pixels, unmap_pixels
-from ecg_pipeline_tests.tokens.conftest import drawn_sheets, state_of
+from ecg_pipeline.tokens.dalle_networks import DalleDecoder, DalleEncoder, DalleShape
+from ecg_pipeline_tests.tokens.conftest import drawn_sheets
 
 TINY = DalleShape(hidden=8, blocks_a_group=2, vocabulary=32)
-
-
-def test_encoder_logits_and_tokens(golden):
-    facts, tensors = golden("dalle_encoder")
-    state, config = state_of(tensors), facts["config"]
-    shape = encoder_shape(state)
-    assert (shape.hidden, shape.blocks_a_group, shape.vocabulary) == (
-        config["n_hid"],
-        config["n_blk_per_group"],
-        config["vocab_size"],
-    )
-    encoder = DalleEncoder(shape)
-    encoder.load_state_dict(state)
-    mapped = map_pixels(tensors["input.images_01"])
-    torch.testing.assert_close(mapped, tensors["input.mapped"], atol=1e-6, rtol=0)
-    logits = encoder(mapped)
-    torch.testing.assert_close(logits, tensors["output.logits"], atol=1e-4, rtol=0)
-    assert torch.equal(logits.argmax(dim=1), tensors["output.tokens"].long())
-
-
-def test_decoder_statistics_and_reconstruction(golden):
-    facts, tensors = golden("dalle_decoder")
-    config = facts["config"]
-    shape = DalleShape(
-        hidden=config["n_hid"],
-        blocks_a_group=config["n_blk_per_group"],
-        vocabulary=config["vocab_size"],
-        code_width=config["n_init"],
-    )
-    decoder = DalleDecoder(shape)
-    decoder.load_state_dict(state_of(tensors))
-    hard = one_hot(tensors["input.tokens"].long(), config["vocab_size"]).permute(0, 3, 1, 2).float()
-    statistics = decoder(hard)
-    torch.testing.assert_close(statistics, tensors["output.stats_hard"], atol=1e-4, rtol=0)
-    torch.testing.assert_close(decoder(tensors["input.soft_codes"]), tensors["output.stats_soft"], atol=1e-4, rtol=0)
-    drawn = unmap_pixels(torch.sigmoid(statistics[:, :3]))
-    torch.testing.assert_close(drawn, tensors["output.reconstruction_hard"], atol=1e-4, rtol=0)
-
-
-def test_pixels_are_mapped_and_unmapped(golden):
-    _, tensors = golden("dalle_pixels")
-    torch.testing.assert_close(map_pixels(tensors["map.in"]), tensors["map.out"], atol=1e-6, rtol=0)
-    torch.testing.assert_close(unmap_pixels(tensors["unmap.in"]), tensors["unmap.out"], atol=1e-6, rtol=0)
 
 
 def test_released_sizes():

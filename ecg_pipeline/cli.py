@@ -5,6 +5,7 @@ import sys
 import time
 import webbrowser
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ecg_pipeline.files import write_json
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.study import Study, StudyError, active_study, drop_folder, load_study, study_file, study_home
 from ecg_pipeline.synthetic.hospital import write_hospital_system
@@ -89,6 +91,32 @@ def report(
     typer.echo(page)
     if open_page:
         webbrowser.open(page.as_uri())
+
+
+@app.command()
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help="Which comparisons; by default all.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the rows to a file, not to the screen.")
+    ] = None,
+) -> None:
+    """Time fast ways against the usual ones, both in turn in one run."""
+    from ecg_pipeline.bench.rows import ROWS
+
+    if unknown := [name for name in names or () if name not in ROWS]:
+        raise typer.Exit(_fail(f"There is no comparison {', '.join(unknown)}; there are {', '.join(ROWS)}."))
+    rows = []
+    for name in names or ROWS:
+        with console.status(f"Timing {name}"):
+            rows += ROWS[name]()
+    if json_file:
+        write_json(json_file, [asdict(row) for row in rows])
+        return
+    table = Table("name", "ratio", "least", "most", "target", "met", "against", "unit")
+    for row in rows:
+        numbers = (f"{number:,.{1 if number < 100 else 0}f}" for number in (row.ratio, row.low, row.high))
+        table.add_row(row.name, *numbers, f"{row.target:,}", "yes" if row.met else "no", row.against, row.unit)
+    console.print(table)
 
 
 @study_app.command("check")

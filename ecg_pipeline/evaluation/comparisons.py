@@ -35,7 +35,8 @@ def paired_difference(
 
     one, other: scores (N,) or (S, N); a model's figure is the mean over its seeds, whose numbers may differ.
     Of B draws with both labels let k be those with a difference of at most 0, or of at least 0, whichever are fewer:
-    p = min(1, 2 (k + 1) / (B + 1)) (Davison and Hinkley 1997, 4.4), so it is never below 2 / (B + 1).
+    p = min(1, 2 (k + 1) / (B + 1)): where percentile intervals begin to hold 0, and never below 2 / (B + 1), because
+    finitely many draws prove no smaller one (Davison and Hinkley 1997).
     """
     places = patient_places(patients)
     rankings, count = (rank(labels, one, places), rank(labels, other, places)), int(places.max()) + 1

@@ -94,6 +94,7 @@ MISTAKES = {
     "tables_exempt/param_groups": partial(rewritten, schedules.decay_groups, '"cls_token"', '"cls_token", "table"'),
     "mask_token_exempt/param_groups": partial(rewritten, schedules.decay_groups, '"cls_token"', '"token"'),
     "block_spans_the_side/masking": partial(rewritten, masking._place_block, "height >= rows", "height > rows"),
+    "block_spans_the_side/masking_exact": partial(rewritten, masking._place_block, "height >= rows", "height > rows"),
     "block_of_any_budget/masking": partial(rewritten, masking._place_block, "<= budget", "<= mask.size"),
     "one_more_number_an_attempt/masking_exact": partial(
         rewritten, masking._place_block, "area = ", "random.random(); area = "

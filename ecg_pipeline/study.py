@@ -7,7 +7,7 @@ that everything is written to.
 
 import os
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -64,10 +64,24 @@ class Site(Section):
 
 
 class Pretraining(Section):
-    """Masked image modelling: which of the study's models, and how."""
+    """Masked image modelling: which of the study's models, and how.
+
+    weights: name of a checkpoint file of BEiT's or HeartBEiT's own scripts that is taken over in place of a training.
+    """
 
     model: Name
     recipe: PretrainRecipe = PretrainRecipe()
+    weights: str | None = None
+
+    @model_validator(mode="after")
+    def _trained_or_taken_over(self) -> "Pretraining":
+        if self.weights is None:
+            return self
+        if PurePath(self.weights).name != self.weights:
+            raise ValueError(f"weights is the name of a file, without a folder, not `{self.weights}`")
+        if "recipe" in self.model_fields_set:
+            raise ValueError("give weights or a recipe, not both: `recipe: null` drops an inherited one")
+        return self
 
 
 class Study(Section):

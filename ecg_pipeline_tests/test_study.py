@@ -69,6 +69,16 @@ def test_an_external_site_is_not_pretrained_on(tmp_path):
         load_study(changed(tmp_path, "extends: heartbeit\nsites: {morningside: {pretraining: true}}\n"))
 
 
+def test_a_checkpoint_file_stands_in_place_of_pretraining(tmp_path):
+    text = "extends: heartbeit\npretraining: {weights: checkpoint-299.pth, recipe: null}\n"
+    study = load_study(changed(tmp_path, text))
+    assert (study.pretraining.model, study.pretraining.weights) == ("heartbeit", "checkpoint-299.pth")
+    with pytest.raises(StudyError, match=r"study.yaml:2: pretraining: .*`recipe: null`"):
+        load_study(changed(tmp_path, "extends: heartbeit\npretraining: {weights: checkpoint-299.pth}\n"))
+    with pytest.raises(StudyError, match="without a folder"):
+        load_study(changed(tmp_path, text.replace("checkpoint-299", "../elsewhere")))
+
+
 def test_extending_changes_what_it_names_and_nothing_else(tmp_path):
     base = load_study(study_file("heartbeit"))
     study = load_study(changed(tmp_path, "extends: heartbeit\nfilters: {high_hz: 35.0}\n"))

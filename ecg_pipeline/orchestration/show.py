@@ -20,7 +20,7 @@ from ecg_pipeline.records.labels import ClinicalLabels
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.signals.filters import FilteredWaveforms
 from ecg_pipeline.tokens.shards import TokenShards
-from ecg_pipeline.tokens.tokenizer import ImageTokenizer
+from ecg_pipeline.tokens.tokenizer import ImageTokenizer, id_counts, usage
 from ecg_pipeline.training.recipes import OPTIMISTIC
 
 PREVIEWS = 4
@@ -66,24 +66,27 @@ def image_shards(images: ImageShards) -> dict[str, Any]:
 
 
 def image_tokenizer(tokenizer: ImageTokenizer) -> dict[str, Any]:
-    """Vocabulary and how it is used, over all patches and over drawn ones."""
+    """Vocabulary and how it is used on training images, over all patches and over drawn ones."""
     config = tokenizer.config()
-    used = {
-        f"{name}_{measure}": round(value, 4)
-        for name in ("usage", "usage_drawn")
-        for measure, value in config.get(name, {}).items()
-    }
-    return {"vocabulary": tokenizer.vocabulary, "kind": config["kind"], **used}
+    shown = {"vocabulary": tokenizer.vocabulary, "kind": config["kind"]}
+    for name in ("usage", "usage_drawn"):
+        shown |= _usage(name, config.get(name, {}))
+    return shown
 
 
-def patch_tokens(tokens: TokenShards) -> dict[str, Any]:
-    """Count of images."""
-    return {"dagster/row_count": len(tokens)}
+def patch_tokens(tokens: TokenShards, vocabulary: int) -> dict[str, Any]:
+    """Count of images, and how this site's patches use the vocabulary."""
+    counts = np.zeros(vocabulary, np.int64)
+    for _, ids in tokens:
+        counts += id_counts(ids, vocabulary)
+    return {"dagster/row_count": len(tokens), **(_usage("usage", usage(counts)) if counts.any() else {})}
 
 
 def pretrained_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What the last epoch reached, and the loss curve."""
+    """What the last epoch reached, and the loss curve; of a checkpoint that was taken over, the file it came from."""
     config = checkpoint.config()
+    if "imported" in config:
+        return {"imported": config["imported"], "vocabulary": config["vocabulary"]}
     trace = pl.read_parquet(checkpoint.folder / "trace.parquet")
     return {
         "images": config["images"],
@@ -152,6 +155,10 @@ def report(made: Report) -> dict[str, Any]:
         "page": dg.MetadataValue.url(made.page.as_uri()),
         "results": _table(made.results().select(columns).with_columns(pl.col(pl.Float64).round(3))),
     }
+
+
+def _usage(name: str, measures: Mapping[str, float]) -> dict[str, float]:
+    return {f"{name}_{measure}": round(value, 4) for measure, value in measures.items()}
 
 
 def _table(table: pl.DataFrame) -> dg.TableMetadataValue | dg.MarkdownMetadataValue:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from ecg_pipeline.files import read_json, write_atomically, write_json
 from ecg_pipeline.images.views import token_view
@@ -19,6 +20,16 @@ from ecg_pipeline.tokens.pixels import map_pixels
 
 BATCH = 32
 """Sheets that are named at once: a part's worth of a base-size encoder's activations would not fit in memory."""
+
+DRAWN = 0.02
+"""Mean ink from which a patch counts as drawn."""
+
+LEAST_PERPLEXITY = 4.0
+"""Two bits a drawn patch. With less, naming a masked patch asks for little more than whether something is drawn there;
+trained tokenizers that are well have hundreds."""
+
+GREATEST_SHARE = 0.98
+"""With one id on more of the drawn patches, always naming it looks like a model that has learned everything."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +88,55 @@ class LoadedTokenizer:
         return self.network(map_pixels(grey.expand(-1, 3, -1, -1)))
 
 
-def usage(ids: Tensor, vocabulary: int) -> dict[str, float]:
-    """How a vocabulary is used: perplexity of the ids, share of the commonest, and share of ids that occur at all."""
-    share = torch.bincount(ids.reshape(-1).long(), minlength=vocabulary).double()
-    share /= share.sum()
-    used = share[share > 0]
+def id_counts(ids: NDArray[np.integer], vocabulary: int) -> NDArray[np.int64]:
+    """How often each id occurs: ids of any shape -> (V,)."""
+    return np.bincount(ids.reshape(-1), minlength=vocabulary)
+
+
+def usage(counts: NDArray[np.int64]) -> dict[str, float]:
+    """How a vocabulary is used: perplexity of the ids, share of the commonest, and share of ids that occur at all.
+
+    counts: (V,), at least one of them positive.
+    """
+    share = counts[counts > 0] / counts.sum()
     return {
-        "perplexity": float(torch.exp(-(used * used.log()).sum())),
+        "perplexity": float(np.exp(-(share * np.log(share)).sum())),
         "commonest": float(share.max()),
-        "used": float(len(used) / vocabulary),
+        "used": float(len(share) / len(counts)),
     }
+
+
+def measure_usage(tokenizer: ImageTokenizer, sheets: NDArray[np.uint8], device: str = "cpu") -> ImageTokenizer:
+    """Name the tokens of sheets (N, H, W), and add to the config how the vocabulary is used on them: `usage` over all
+    patches, and `usage_drawn` over those that show something, if any does.
+    """
+    config = tokenizer.config()
+    ids = tokenizer.load(device).ids(sheets)
+    is_drawn = drawn_patches(1 - torch.from_numpy(token_view(sheets))[:, None], int(ids.shape[1] ** 0.5))
+    drawn = ids[is_drawn.flatten(1).numpy()]
+    config |= {"sheets": len(sheets), "usage": usage(id_counts(ids, config["vocabulary"]))}
+    if len(drawn):
+        config["usage_drawn"] = usage(id_counts(drawn, config["vocabulary"]))
+    write_json(tokenizer.folder / "config.json", config)
+    return tokenizer
+
+
+def drawn_patches(ink: Tensor, grid: int) -> Tensor:
+    """Ink (N, 1, S, S) -> (N, 1, grid, grid) bool: the patches with enough ink to show something."""
+    return avg_pool2d(ink, ink.shape[-1] // grid) > DRAWN
+
+
+def collapse(config: Mapping[str, Any]) -> list[str]:
+    """A sentence for each sign that a tokenizer, of this config, has collapsed; none is how it must be.
+
+    Judged on drawn patches: blank paper, most of a sheet, needs one name and may have no more.
+    """
+    used = config.get("usage_drawn")
+    if used is None:
+        return ["no patch of the sheets that it was measured on shows anything"]
+    found = []
+    if used["perplexity"] < LEAST_PERPLEXITY:
+        found.append(f"the perplexity of its ids is {used['perplexity']:.1f}, less than {LEAST_PERPLEXITY:g}")
+    if used["commonest"] > GREATEST_SHARE:
+        found.append(f"one id names {used['commonest']:.1%} of the patches, more than {GREATEST_SHARE:.0%}")
+    return found

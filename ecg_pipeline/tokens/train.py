@@ -10,22 +10,21 @@ from dataclasses import asdict
 from math import cos, log, pi
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, softmax
+from torch.nn.functional import softmax
 
 from ecg_pipeline.ecg import Progress, silent
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.images.views import token_view
 from ecg_pipeline.tokens.discrete_vae import DiscreteVae, gumbel_noise, relaxed_codes
 from ecg_pipeline.tokens.recipes import TokenizerRecipe
-from ecg_pipeline.tokens.tokenizer import ImageTokenizer, LoadedTokenizer, save_tokenizer, usage
+from ecg_pipeline.tokens.tokenizer import ImageTokenizer, drawn_patches, measure_usage, save_tokenizer
 
-REVISION = 2
+REVISION = 3
 """Bumped by hand when this module's results change."""
-
-DRAWN = 0.02
-"""Mean ink from which a patch counts as drawn."""
 
 SAMPLE = 4096
 """Sheets that are trained on at most, drawn at random: 800,000 patches show what ink on paper can look like."""
@@ -45,8 +44,8 @@ def train_tokenizer(
     The config says how the vocabulary is used on those sheets: perplexity, share of the commonest id and of ids
     used, over all patches and over drawn ones. Deterministic on one kind of processor.
     """
-    sheets = _sample(sites, records, recipe.seed)
-    ink = 1 - torch.from_numpy(token_view(sheets.numpy()))[:, None]  # (N, 1, S, S)
+    sheets = sample_sheets(sites, records, recipe.seed)
+    ink = 1 - torch.from_numpy(token_view(sheets))[:, None]  # (N, 1, S, S)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         network = DiscreteVae(recipe.vocabulary, recipe.hidden).to(device).train()
@@ -71,22 +70,22 @@ def train_tokenizer(
         progress(step + 1, recipe.steps)
         if step % 20 == 0 or step + 1 == recipe.steps:
             log_metrics(step, {"loss": loss.item(), "reconstruction": reconstruction.item()})
-    ids = torch.from_numpy(LoadedTokenizer(network.eval(), device).ids(sheets.numpy()))
-    is_drawn = avg_pool2d(ink, ink.shape[-1] // int(ids.shape[1] ** 0.5)).flatten(1) > DRAWN
-    log_metrics(recipe.steps, used := usage(ids[is_drawn], recipe.vocabulary))
-    config = {**asdict(recipe), "sheets": len(sheets), "usage": usage(ids, recipe.vocabulary), "usage_drawn": used}
-    return save_tokenizer(out, network.state_dict(), config)
+    made = measure_usage(save_tokenizer(out, network.state_dict(), asdict(recipe)), sheets, device)
+    log_metrics(recipe.steps, made.config().get("usage_drawn", {}))
+    return made
 
 
-def _sample(sites: Mapping[str, ImageShards], records: frozenset[str], seed: int) -> Tensor:
-    """(n, H, W) uint8: at most `SAMPLE` sheets of `records`, each as likely."""
+def sample_sheets(
+    sites: Mapping[str, ImageShards], records: frozenset[str], seed: int, limit: int = SAMPLE
+) -> NDArray[np.uint8]:
+    """(n, H, W) uint8: at most `limit` sheets of `records`, each as likely. No such sheet at all is a ValueError."""
     generator = torch.Generator().manual_seed(seed)
     known = [(site, name) for site, shards in sites.items() for name in shards.index()["record"] if name in records]
     if not known:
         raise ValueError("none of the pretraining sites has an ECG of a training patient")
-    chosen = [known[place] for place in torch.randperm(len(known), generator=generator)[:SAMPLE].tolist()]
+    chosen = [known[place] for place in torch.randperm(len(known), generator=generator)[:limit].tolist()]
     by_site = {site: sorted(name for where, name in chosen if where == site) for site in sites}
-    return torch.cat([torch.from_numpy(sites[site].read_records(names)) for site, names in by_site.items() if names])
+    return np.concatenate([sites[site].read_records(names) for site, names in by_site.items() if names])
 
 
 def _temperature(recipe: TokenizerRecipe, done: float) -> float:
@@ -97,6 +96,6 @@ def _temperature(recipe: TokenizerRecipe, done: float) -> float:
 
 def _unevenness(logits: Tensor, ink: Tensor) -> Tensor:
     """Divergence of the mean code distribution over drawn patches from the uniform one, in nats."""
-    drawn = (avg_pool2d(ink, ink.shape[-1] // logits.shape[-1]) > DRAWN).float()  # (B, 1, H, W)
+    drawn = drawn_patches(ink, logits.shape[-1]).float()  # (B, 1, H, W)
     mean = (softmax(logits, dim=1) * drawn).sum(dim=(0, 2, 3)) / drawn.sum().clamp_min(1)
     return log(len(mean)) + (mean * mean.clamp_min(1e-20).log()).sum()

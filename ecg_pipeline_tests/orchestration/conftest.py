@@ -10,7 +10,7 @@ SMALL = """\
 extends: demo
 name: small
 synthetic: {patients: 130, ecgs: 200, seed: 3}
-tokenizer: {vocabulary: 32, hidden: 8, steps: 10, batch: 8}
+tokenizer: {vocabulary: 32, hidden: 8, steps: 40, batch: 8}
 models:
   heartbeit: {family: beit, width: 32, depth: 2, heads: 2}
   mobilenet: {family: timm, name: test_resnet}

@@ -1,5 +1,7 @@
 """The image tokenizer and the patch tokens that it gives."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 
 from ecg_pipeline.cohorts.splits import training_records
@@ -13,8 +15,11 @@ from ecg_pipeline.tokens import shards, train
 from ecg_pipeline.tokens.dalle import import_tokenizer
 from ecg_pipeline.tokens.recipes import ImportedTokenizer
 from ecg_pipeline.tokens.shards import TokenShards, tokenise_site
-from ecg_pipeline.tokens.tokenizer import ImageTokenizer
-from ecg_pipeline.tokens.train import train_tokenizer
+from ecg_pipeline.tokens.tokenizer import ImageTokenizer, collapse, measure_usage
+from ecg_pipeline.tokens.train import sample_sheets, train_tokenizer
+
+MEASURED = 512
+"""Sheets on which the use of an imported vocabulary is measured: 100,000 patches."""
 
 
 def token_assets(study: Study) -> list[dg.AssetsDefinition]:
@@ -24,15 +29,16 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
     @dg.asset(
         group_name="tokens",
         ins={name: dg.AssetIn(partition_mapping=pretraining) for name in ("image_shards", "waveform_store")},
+        check_specs=[dg.AssetCheckSpec("codebook_in_use", asset="image_tokenizer", blocking=True)],
         kinds={"torch", "mlflow"},
         **identified(train.REVISION, tokenizer=study.tokenizer, split=study.split),
     )
-    def image_tokenizer(
+    def image_tokenizer(  # With checks beside the value, Dagster takes a return annotation for that of several outputs.
         context: dg.AssetExecutionContext,
         house: dg.ResourceParam[House],
         image_shards: dict[str, ImageShards],
         waveform_store: dict[str, WaveformStore],
-    ) -> dg.MaterializeResult[ImageTokenizer]:
+    ):
         """DALL-E's encoder from a local file, or a discrete VAE trained on the pretraining sites' training patients."""
 
         def make(build: Build) -> None:
@@ -41,12 +47,19 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
             )
             recipe = study.tokenizer
             if isinstance(recipe, ImportedTokenizer):
-                import_tokenizer(weights_file(recipe.weights), build.folder)
+                imported = import_tokenizer(weights_file(recipe.weights), build.folder)
+                measure_usage(imported, sample_sheets(image_shards, records, seed=0, limit=MEASURED), house.device)
                 return
             with house.training(build) as run:
                 train_tokenizer(image_shards, records, recipe, build.folder, house.device, build.progress, run.metrics)
 
-        return house.materialise(context, ImageTokenizer, make, show.image_tokenizer)
+        return house.materialise(context, ImageTokenizer, make, show.image_tokenizer, _codebook_in_use)
+
+    def _codebook_in_use(made: ImageTokenizer) -> Iterator[dg.AssetCheckResult]:
+        found = collapse(made.config())
+        yield dg.AssetCheckResult(
+            check_name="codebook_in_use", passed=not found, metadata={"collapse": found or ["none"]}
+        )
 
     @dg.asset(
         partitions_def=site_partitions(study),
@@ -65,7 +78,7 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
             context,
             TokenShards,
             lambda build: tokenise_site(image_shards, image_tokenizer, build.folder, house.device, build.progress),
-            show.patch_tokens,
+            lambda made: show.patch_tokens(made, image_tokenizer.vocabulary),
         )
 
     return [image_tokenizer, patch_tokens]

@@ -1,11 +1,19 @@
-"""Only the official protocol is handed test patients to choose an epoch on."""
+"""Only the official protocol is handed test patients to choose an epoch on, and whatever it gives says so."""
 
+import dagster as dg
+import mlflow
 import polars as pl
 import pytest
 
+from ecg_pipeline.cli import _print_results
 from ecg_pipeline.cohorts.cohort import Cohort
+from ecg_pipeline.evaluation.evaluate import Evaluation
+from ecg_pipeline.evaluation.report import Report
 from ecg_pipeline.orchestration.assets.training import _examples
+from ecg_pipeline.orchestration.runs import open_instance
 from ecg_pipeline.study import load_study
+from ecg_pipeline.tracking import tracking_uri
+from ecg_pipeline_tests.orchestration.conftest import open_line
 
 
 @pytest.fixture
@@ -36,3 +44,47 @@ def test_who_is_seen(cohort, tmp_path, protocol, trained, chosen_on, fraction):
     assert set(selection["part"]) == chosen_on
     if fraction == 1:
         assert set(train["part"]) == trained
+
+
+ASSETS = ("stemi/mobilenet/finetuned_model", "stemi/mobilenet/evaluation", "stemi/report", "benchmark_report")
+
+
+@pytest.fixture
+def official(line, small_study, tmp_path):
+    """One model of the small study, trained twice by the official protocol; afterwards all is as it was."""
+    path = tmp_path / "official.yaml"
+    changed = small_study.read_text().replace(
+        "{epochs: 1, batch: 8}", "{epochs: 2, batch: 8, protocol: official, seeds: [0, 1]}"
+    )
+    path.write_text(changed)
+    opened = open_line(path)
+    try:
+        assert opened.bring_up_to_date(ASSETS, ["1", "1|ptb_xl_like"]) > 0
+        yield opened
+    finally:
+        line.bring_up_to_date()
+
+
+def test_the_official_protocol_is_said_to_be_optimistic_wherever_a_figure_is_printed(official, capsys):
+    house, partition = official.house, {"finetuned_model": "1", "evaluation": "1|ptb_xl_like"}
+    records = {asset: house.archive.require(asset, partition.get(asset.split("/")[-1])) for asset in ASSETS}
+    made = Evaluation(house.archive.folder(records["stemi/mobilenet/evaluation"]))
+    assert made.predictions()["seed"].unique().sort().to_list() == [0, 1]
+    assert made.metrics()["model"]["chosen_by"] == "highest AUROC on test patients: optimistic"
+    for asset in ASSETS[2:]:
+        report = Report(house.archive.folder(records[asset]))
+        page, rows = report.page.read_text(), report.results().filter(pl.col("optimistic"))
+        assert set(rows.select("task", "model", "fraction", "seeds").rows()) == {("stemi", "mobilenet", 1.0, 2)}
+        assert "Optimistic figures." in page
+        assert "Optimistic: epoch chosen on test patients." in page
+        assert "over 2 seeds" in page
+    run = mlflow.MlflowClient(tracking_uri(house.home)).get_run(records[ASSETS[0]].mlflow_run_id)
+    assert (run.data.tags["protocol"], run.data.tags["optimistic"]) == ("official", "True")
+    assert {"seed_0/test_auroc", "seed_1/test_auroc"} <= run.data.metrics.keys()
+    assert records[ASSETS[0]].seeds | {"recipe.seeds.0": 0, "recipe.seeds.1": 1} == records[ASSETS[0]].seeds
+    with open_instance(house.home) as instance:
+        for asset in ASSETS[:2]:
+            event = instance.get_latest_materialization_event(dg.AssetKey(asset.split("/")))
+            assert event.asset_materialization.metadata["optimistic"].value is True
+    _print_results(house.study)
+    assert "optimistic" in capsys.readouterr().out

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 
 from ecg_pipeline.tokens.recipes import TokenizerRecipe
 from ecg_pipeline.tokens.shards import tokenise_site
-from ecg_pipeline.tokens.tokenizer import BATCH, usage
+from ecg_pipeline.tokens.tokenizer import BATCH
 from ecg_pipeline.tokens.train import train_tokenizer
 
 
@@ -55,10 +54,3 @@ def test_patches_are_in_row_major_order(tokenizer):
     rows, columns = changed // 14, changed % 14
     assert abs(rows - 2).max() <= 4
     assert abs(columns - 10).max() <= 4
-
-
-def test_usage_counts_ids():
-    even = usage(torch.arange(8).repeat(5), 16)
-    assert even["perplexity"] == pytest.approx(8)
-    assert (even["commonest"], even["used"]) == (pytest.approx(1 / 8), 0.5)
-    assert usage(torch.zeros(9), 16)["perplexity"] == pytest.approx(1)

@@ -24,7 +24,8 @@ def test_usage_lies_between_one_id_alone_and_all_alike(ids):
 
 
 def test_ids_that_are_used_alike_have_a_perplexity_of_their_number():
-    assert usage(id_counts(np.repeat([3, 7, 9], 5), VOCABULARY))["perplexity"] == pytest.approx(3)
+    used = usage(id_counts(np.repeat([3, 7, 9], 5), VOCABULARY))
+    assert used == {"perplexity": pytest.approx(3), "commonest": pytest.approx(1 / 3), "used": 3 / VOCABULARY}
 
 
 def tokenizer_of(network, out, sheets):

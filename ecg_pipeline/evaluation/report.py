@@ -123,7 +123,7 @@ def write_report(
     page = environment.get_template("report.html.j2").render(
         title=title,
         synthetic=synthetic,
-        optimistic=OPTIMISTIC if optimistic else None,
+        optimistic=optimistic,
         tasks=[_section(task, results.filter(pl.col("task") == task.name)) for task in tasks],
         deviations=(*(OFFICIAL if optimistic else HONEST), *DEVIATIONS),
         facts=facts,
@@ -176,6 +176,7 @@ def _section(task: TaskResults, results: pl.DataFrame) -> dict[str, Any]:
         "models": models,
         "cells": cells,
         "seeds": results["seeds"].max(),
+        "optimistic": OPTIMISTIC if results["optimistic"].any() else None,
         "flow": task.flow,
         "rejects": task.rejects,
         "initialisations": {row["model"]: row["initialisation"] for row in results.iter_rows(named=True)},
@@ -197,11 +198,11 @@ def _figures(task: TaskResults, results: pl.DataFrame, site: str, fraction: floa
     if not predictions or at_site["auroc"].is_null().all():
         return []
     figures = [
-        roc_figure(predictions, f"ROC at {100 * fraction:g} %, {where}"),
-        precision_recall_figure(predictions, f"Precision and recall at {100 * fraction:g} %, {where}"),
+        roc_figure(predictions, f"ROC at {100 * fraction:g} %\n{where}"),
+        precision_recall_figure(predictions, f"Precision and recall at {100 * fraction:g} %\n{where}"),
     ]
     for metric, name in (("auroc", "AUROC"), ("average_precision", "AUPRC")):
         columns = {"value": metric, "low": f"{metric}_low", "high": f"{metric}_high"}
         rows = at_site.select("model", "fraction", **{new: pl.col(old) for new, old in columns.items()})
-        figures.append(fraction_figure(rows, name, f"{name} by training data, {where}"))
+        figures.append(fraction_figure(rows, name, f"{name} by training data\n{where}"))
     return figures

@@ -50,7 +50,7 @@ def evaluate(
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Evaluation:
-    """Score `examples` (columns as in `ECG`, of one site) with each seed's network; predictions and metrics to `out`."""
+    """Score `examples` (columns `ECG`, of one site) with each seed's network; predictions and metrics to `out`."""
     table, checkpoints = examples.select(ECG), model.checkpoints()
     batches = Batches({"sheets": {str(table["site"].first()): images}}, table)
     scored = []

@@ -11,7 +11,7 @@ from math import sqrt
 from pathlib import Path
 
 import torch
-from timm.models.beit import Beit, gen_relative_position_index
+from timm.models.beit import Beit, Block, gen_relative_position_index
 from torch import Tensor, nn
 
 from ecg_pipeline.files import write_atomically
@@ -34,20 +34,23 @@ class MaskedImageModel(nn.Module):
         self.beit = _beit(recipe, classes=vocabulary, global_pool="", use_shared_rel_pos_bias=True)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, recipe.width))
 
-    def features(self, images: Tensor, mask: Tensor) -> Tensor:
-        """images (B, 3, H, W), mask (B, P) bool -> (B, P + 1, D): class slot first, after the final norm."""
+    def features(self, images: Tensor, mask: Tensor, kept: Tensor | None = None) -> Tensor:
+        """images (B, 3, H, W), mask (B, P) bool -> (B, P + 1, D): class slot first, after the final norm.
+
+        kept: (blocks, 2, B), what each branch of a block counts for each image (`draw_kept`); None keeps every branch.
+        """
         beit = self.beit
         x = beit.patch_embed(images)  # (B, P, D)
         x = torch.where(mask[..., None], self.mask_token.to(x.dtype), x)
         x = torch.cat([beit.cls_token.expand(len(x), -1, -1), x], dim=1)
         bias = beit.rel_pos_bias()  # type: ignore[misc]
-        for block in beit.blocks:
-            x = block(x, shared_rel_pos_bias=bias)
+        for number, block in enumerate(beit.blocks):
+            x = block(x, shared_rel_pos_bias=bias) if kept is None else _partly(block, x, bias, kept[number])  # type: ignore[arg-type]
         return beit.norm(x)
 
-    def forward(self, images: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, images: Tensor, mask: Tensor, kept: Tensor | None = None) -> Tensor:
         """images (B, 3, H, W) normalised, mask (B, P) bool -> logits (masked patches, V), in row-major order."""
-        return self.beit.head(self.features(images, mask)[:, 1:][mask])
+        return self.beit.head(self.features(images, mask, kept)[:, 1:][mask])
 
     def official_state(self) -> dict[str, Tensor]:
         """Weights under the names of BEiT's authors."""
@@ -68,6 +71,18 @@ class MaskedImageModel(nn.Module):
         mask_token = given.pop("mask_token")
         self.beit.load_state_dict({name.replace("lm_head.", "head."): tensor for name, tensor in given.items()})
         self.mask_token.data.copy_(mask_token)
+
+
+def draw_kept(recipe: BeitRecipe, images: int, generator: torch.Generator) -> Tensor | None:
+    """(blocks, 2, images): 0 where stochastic depth leaves a branch out for an image, else 1 / P(kept); None at rate 0.
+
+    The rate rises linearly from 0 at the first block to `recipe.drop_path` at the last. Drawn outside of the network,
+    so that however a batch is shared out, every image meets the same fate.
+    """
+    if not recipe.drop_path:
+        return None
+    keep = 1 - torch.linspace(0, recipe.drop_path, recipe.depth)[:, None, None]
+    return (torch.rand(recipe.depth, 2, images, generator=generator) < keep) / keep
 
 
 def import_pretraining(weights: Path, recipe: BeitRecipe, out: Path) -> Checkpoint:
@@ -137,6 +152,15 @@ def from_pretraining(recipe: BeitRecipe, state: Mapping[str, Tensor]) -> dict[st
     return {
         name: resize_table(tensor, recipe.grid) if name.endswith(TABLE) else tensor for name, tensor in kept.items()
     }
+
+
+def _partly(block: Block, x: Tensor, bias: Tensor, kept: Tensor) -> Tensor:
+    """A block whose two branches count `kept` (2, B) for each image."""
+    attention, mlp = kept[:, :, None, None].to(x.dtype)
+    if block.gamma_1 is not None and block.gamma_2 is not None:
+        attention, mlp = attention * block.gamma_1, mlp * block.gamma_2
+    x = x + attention * block.attn(block.norm1(x), shared_rel_pos_bias=bias)
+    return x + mlp * block.mlp(block.norm2(x))
 
 
 def _fresh(model: nn.Module) -> list[str]:

@@ -4,5 +4,7 @@ import warnings
 
 import dagster as dg
 
-# Partition mappings between two dimensions and one have been marked beta for years; a warning an asset helps nobody.
-warnings.filterwarnings("ignore", category=dg.BetaWarning)
+# Partition mappings between two dimensions and one have been marked beta for years, and Pipes asks every reader of
+# messages a question that is in preview; a warning an asset helps nobody.
+for marked in (dg.BetaWarning, dg.PreviewWarning):
+    warnings.filterwarnings("ignore", category=marked)

@@ -1,6 +1,7 @@
 """The house that assets work in: where outputs stand, and the one way in which an output comes to be."""
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -41,6 +42,11 @@ class Build:
     mlflow_run_id: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
 
+    def remember_run(self, run_id: str, page: str) -> None:
+        """Name the MLflow run that saw the training, in the record and in the UI."""
+        self.mlflow_run_id = run_id
+        self.metadata["mlflow_run"] = dg.MetadataValue.url(page)
+
 
 @dataclass(frozen=True)
 class House:
@@ -70,6 +76,11 @@ class House:
         """Where networks run: `ECG_DEVICE`, by default the processor."""
         return os.environ.get("ECG_DEVICE") or "cpu"
 
+    @property
+    def micro_batch(self) -> int | None:
+        """Images that go through a network at once while it is pretrained: `ECG_MICRO_BATCH`, by default the batch."""
+        return int(os.environ.get("ECG_MICRO_BATCH") or 0) or None
+
     def upstream(self, graph: AssetGraph, key: dg.AssetKey, partition: str | None) -> tuple[Upstream, ...]:
         """What a partition would read now, with the versions as they stand. NotMaterialised where one is missing."""
 
@@ -84,8 +95,7 @@ class House:
     def training(self, build: Build) -> Iterator[MlflowRun]:
         """One MLflow run around the training of a build, which remembers it."""
         with training_run(self.home, self.study.name, build.tags) as run:
-            build.mlflow_run_id = run.run_id
-            build.metadata["mlflow_run"] = dg.MetadataValue.url(run.page)
+            build.remember_run(run.run_id, run.page)
             yield run
 
     def materialise(
@@ -202,19 +212,24 @@ def _tags(context: dg.AssetExecutionContext, study: Study) -> dict[str, str]:
 
 
 def _logged(context: dg.AssetExecutionContext, tell: Callable[[str], None] | None) -> Progress:
-    """Progress for a terminal, and for the run's log at most once a tenth of the work."""
-    told = -1
+    """Progress for a terminal, and for the run's log at most once a tenth of the work, with speed and time left."""
+    told, began, first = -1, time.monotonic(), None
     what = " ".join(
         [context.asset_key.to_user_string(), *([context.partition_key] if context.has_partition_key else [])]
     )
 
     def progress(done: int, total: int) -> None:
-        nonlocal told
+        nonlocal told, began, first
+        if first is None:
+            # What a killed run had done, or what it takes to begin, is no measure of speed.
+            first, began = done, time.monotonic()
+        speed = (done - first) / max(time.monotonic() - began, 1e-9)
+        left = f", {speed:.3g}/s, {(total - done) / speed:.0f} s left" if speed else ""
         if tell:
-            tell(f"{what}: {done} of {total}")
+            tell(f"{what}: {done} of {total}{left}")
         tenth = 10 * done // max(1, total)
         if tenth != told:
             told = tenth
-            context.log.info(f"{what}: {done} of {total}")
+            context.log.info(f"{what}: {done} of {total}{left}")
 
     return progress

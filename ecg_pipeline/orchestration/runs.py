@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +90,7 @@ def open_instance(home: Path) -> dg.DagsterInstance:
     return dg.DagsterInstance.from_config(str(instance_home(home)))
 
 
-def select(graph: AssetGraph, terms: str) -> set[dg.AssetKey]:
+def select(graph: AssetGraph, terms: str) -> Set[dg.AssetKey]:
     """The assets that a selection names; a bare name stands for the asset's whole key."""
     named = re.fullmatch(r"(\d*\+)?([\w/]+)(\+\d*)?", terms)
     before, name, after = (part or "" for part in named.groups()) if named else ("", "", "")

@@ -1,6 +1,7 @@
 """What every training loop shares: one careful step, and a state from which a killed run goes on bit for bit."""
 
 import time
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,20 @@ def seed_step(seed: int, step: int) -> None:
 
 def descend(model: nn.Module, loss: Tensor, optimiser: torch.optim.Optimizer, clip: float | None, step: int) -> float:
     """Take one step down `loss`; return the gradient's norm before clipping. NotFinite before anything moves."""
-    if not torch.isfinite(loss):
-        raise NotFinite(f"step {step}: the loss is {loss.item()}; lower the learning rate or look at this batch")
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), clip if clip is not None else float("inf"))
-    if not torch.isfinite(norm):
-        raise NotFinite(f"step {step}: the gradient is not finite though the loss is {loss.item():.4g}")
+    return move(model, loss.item(), optimiser, clip, step)
+
+
+def move(model: nn.Module, loss: float, optimiser: torch.optim.Optimizer, clip: float | None, step: int) -> float:
+    """Take one step down the gradients of `loss` that the model holds; return their norm before clipping."""
+    if not isfinite(loss):
+        raise NotFinite(f"step {step}: the loss is {loss}; lower the learning rate or look at this batch")
+    norm = float(nn.utils.clip_grad_norm_(model.parameters(), clip if clip is not None else float("inf")))
+    if not isfinite(norm):
+        raise NotFinite(f"step {step}: the gradient is not finite though the loss is {loss:.4g}")
     optimiser.step()
-    return float(norm)
+    return norm
 
 
 class RunState:

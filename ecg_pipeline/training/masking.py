@@ -15,10 +15,14 @@ from ecg_pipeline.training.recipes import MaskRecipe
 ATTEMPTS = 10
 
 
-def draw_masks(random: Random, images: int, rows: int, columns: int, recipe: MaskRecipe) -> NDArray[np.bool_]:
-    """(images, P) bool, row-major, True where a patch is hidden."""
+def draw_masks(seed: int, step: int, images: range, rows: int, columns: int, recipe: MaskRecipe) -> NDArray[np.bool_]:
+    """(len(images), P) bool, row-major, True where a patch is hidden, for these images of a step's batch.
+
+    A mask is a function of seed, step and the image's place in the batch, whoever draws it.
+    """
     draw = blockwise if recipe.kind == "blockwise" else uniform
-    return np.stack([draw(random, rows, columns, recipe).reshape(-1) for _ in range(images)])
+    drawn = [draw(Random(f"{seed}:{step}:{place}"), rows, columns, recipe) for place in images]  # noqa: S311
+    return np.array(drawn, bool).reshape(len(images), rows * columns)
 
 
 def uniform(random: Random, rows: int, columns: int, recipe: MaskRecipe) -> NDArray[np.bool_]:

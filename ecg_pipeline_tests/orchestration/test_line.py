@@ -226,7 +226,7 @@ def test_a_tokenizer_that_collapsed_is_held_back(line, small_study, tmp_path):
     before = record_of(line, "image_tokenizer")
     path = tmp_path / "untrained.yaml"
     path.write_text(small_study.read_text().replace("steps: 40", "steps: 1"))
-    with pytest.raises(LineFailure, match="codebook_in_use found .*perplexity"):
+    with pytest.raises(LineFailure, match=r"codebook_in_use found .*perplexity"):
         open_line(path).bring_up_to_date(["image_tokenizer"])
     assert record_of(line, "image_tokenizer") == before
 

@@ -1,6 +1,5 @@
 """Training: what it sees, what it learns, and that neither a kill nor a bad number spoils it."""
 
-import json
 import os
 import random
 import signal
@@ -18,10 +17,10 @@ from ecg_pipeline.files import sha256_file
 from ecg_pipeline.models.recipes import BeitRecipe
 from ecg_pipeline.training.batches import Batches
 from ecg_pipeline.training.loop import NotFinite, descend
-from ecg_pipeline.training.masking import blockwise, uniform
+from ecg_pipeline.training.masking import uniform
 from ecg_pipeline.training.pretrain import pretrain
 from ecg_pipeline.training.recipes import MaskRecipe, PretrainRecipe
-from ecg_pipeline.training.schedules import decay_groups, warmup_cosine
+from ecg_pipeline.training.schedules import warmup_cosine
 
 TINY = BeitRecipe(image_px=64, patch_px=16, width=32, depth=2, heads=2)
 SHORT = PretrainRecipe(
@@ -69,18 +68,6 @@ def test_a_record_without_a_sheet_is_named(sheets):
         list(Batches({"sheets": {"s": images}}, lost).in_order(4))
 
 
-def test_masks_as_the_reference_draws_them(shared):
-    facts = json.loads((shared / "golden" / "heartbeit" / "masking.json").read_text())
-    case = facts["cases"][0] if "cases" in facts else facts
-    rng = random.Random(0)
-    recipe = MaskRecipe()
-    counts = [blockwise(rng, 14, 14, recipe).sum() for _ in range(3000)]
-    assert case
-    assert np.mean(counts) == pytest.approx(74.47, abs=0.1)
-    assert max(counts) == 75
-    assert min(counts) >= 60
-
-
 def test_uniform_masks_hide_exactly_as_many():
     masks = [uniform(random.Random(seed), 14, 14, MaskRecipe(kind="uniform")) for seed in range(200)]
     assert {int(mask.sum()) for mask in masks} == {75}
@@ -94,19 +81,6 @@ def test_the_schedule_warms_up_and_falls():
     assert rates[39] == rates[40] == 5e-4
     assert (np.diff(rates[40:]) < 0).all()
     assert rates[-1] > 1e-5
-
-
-def test_what_decays(shared):
-    from ecg_pipeline.models.beit import MaskedImageModel
-
-    facts = json.loads((shared / "golden" / "heartbeit" / "param_groups.json").read_text())
-    assert facts
-    model = MaskedImageModel(TINY, 8)
-    decayed, kept = decay_groups(model, 0.05)
-    names = {id(p): name for name, p in model.named_parameters()}
-    assert {"mask_token", "beit.rel_pos_bias.relative_position_bias_table"} <= {names[id(p)] for p in decayed["params"]}
-    assert {"beit.cls_token", "beit.norm.weight"} <= {names[id(p)] for p in kept["params"]}
-    assert kept["weight_decay"] == 0
 
 
 def pretrained(sheets, out, recipe=SHORT, records=None):
@@ -157,7 +131,7 @@ def test_a_killed_pretraining_goes_on_bit_for_bit(sheets, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(command, env=environment)
     alive, deadline = out / "alive", time.monotonic() + 120
-    while not (alive.exists() and int(alive.read_text() or 0) >= 9) and time.monotonic() < deadline:
+    while not (alive.exists() and int(alive.read_text() or 0) >= 9 * SHORT.batch) and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -4,20 +4,19 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from ecg_pipeline.models.recipes import TimmRecipe
 from ecg_pipeline.orchestration.assets.cohorts import cohort_asset
 from ecg_pipeline.orchestration.assets.evaluation import benchmark_asset, evaluation_asset, report_asset
 from ecg_pipeline.orchestration.assets.images import image_assets
+from ecg_pipeline.orchestration.assets.published import (
+    published_assets,
+    published_key,
+    published_names,
+    published_version,
+)
 from ecg_pipeline.orchestration.assets.records import RAW, raw_version, record_assets
 from ecg_pipeline.orchestration.assets.signals import signal_assets
 from ecg_pipeline.orchestration.assets.tokens import token_assets
-from ecg_pipeline.orchestration.assets.training import (
-    finetuning_asset,
-    pretraining_asset,
-    published_assets,
-    published_key,
-    published_version,
-)
+from ecg_pipeline.orchestration.assets.training import finetuning_asset, pretraining_asset
 from ecg_pipeline.study import Study
 
 
@@ -38,9 +37,8 @@ def study_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
 def source_versions(study: Study) -> dict[dg.AssetKey, Callable[[str | None], str]]:
     """How the present version of each source asset is found."""
     published = {
-        published_key(model): lambda partition, recipe=recipe: published_version(recipe)
-        for model, recipe in study.models.items()
-        if isinstance(recipe, TimmRecipe)
+        published_key(name): lambda partition, name=name: published_version(study, name)
+        for name in published_names(study)
     }
     return {RAW: raw_version(study), **published}
 

@@ -7,6 +7,7 @@ import dagster as dg
 from ecg_pipeline.cohorts.splits import training_records
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration.assets.published import published_key
 from ecg_pipeline.orchestration.partitions import site_partitions
 from ecg_pipeline.orchestration.resources import Build, House, identified, weights_file
 from ecg_pipeline.records.store import WaveformStore
@@ -29,6 +30,7 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
     @dg.asset(
         group_name="tokens",
         ins={name: dg.AssetIn(partition_mapping=pretraining) for name in ("image_shards", "waveform_store")},
+        deps=[published_key("image_tokenizer")] if isinstance(study.tokenizer, ImportedTokenizer) else [],
         check_specs=[dg.AssetCheckSpec("codebook_in_use", asset="image_tokenizer", blocking=True)],
         kinds={"torch", "mlflow"},
         **identified(train.REVISION, tokenizer=study.tokenizer, split=study.split),

@@ -1,20 +1,19 @@
-"""Pretraining, the published starting points, and fine-tuning."""
+"""Pretraining and fine-tuning."""
 
-from pathlib import Path
+import os
 
 import dagster as dg
 import polars as pl
 
 from ecg_pipeline.cohorts.cohort import Cohort
-from ecg_pipeline.cohorts.splits import training_records
-from ecg_pipeline.files import sha256_file
 from ecg_pipeline.images.shards import ImageShards
+from ecg_pipeline.models.beit import import_pretraining
 from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
-from ecg_pipeline.models.family import ModelRecipe
-from ecg_pipeline.models.recipes import TimmRecipe
 from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration.assets.published import published_file, published_key, published_names
 from ecg_pipeline.orchestration.partitions import fraction_partitions
-from ecg_pipeline.orchestration.resources import Build, House, identified, weights_file
+from ecg_pipeline.orchestration.resources import Build, House, identified
+from ecg_pipeline.orchestration.trainer import Order, order_training
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
 from ecg_pipeline.tokens.shards import TokenShards
@@ -24,38 +23,37 @@ from ecg_pipeline.training import finetune as finetuning
 from ecg_pipeline.training import pretrain as pretraining
 
 
-def published_key(model: str) -> dg.AssetKey:
-    """The source asset of a comparator's starting point."""
-    return dg.AssetKey(["published", model])
-
-
-def published_version(recipe: TimmRecipe) -> str:
-    """The data version of a comparator's starting point: the digest of its weights file, or that there is none."""
-    weights = published_weights(recipe)
-    return sha256_file(weights)[:16] if weights else "random-initialisation"
-
-
-def published_weights(recipe: ModelRecipe) -> Path | None:
-    """The weights file that a comparator starts from, if any."""
-    return weights_file(recipe.weights) if isinstance(recipe, TimmRecipe) and recipe.weights else None
-
-
-def published_assets(study: Study) -> list[dg.SourceAsset]:
-    """Source assets `published/{model}`: what the comparators start from."""
-
-    def source(model: str, recipe: TimmRecipe) -> dg.SourceAsset:
-        @dg.observable_source_asset(key=published_key(model), group_name="published")
-        def published() -> dg.DataVersion:
-            """Published weights, versioned by their file's digest, or none: random initialisation."""
-            return dg.DataVersion(published_version(recipe))
-
-        return published
-
-    return [source(model, recipe) for model, recipe in study.models.items() if isinstance(recipe, TimmRecipe)]
-
-
 def pretraining_asset(study: Study) -> dg.AssetsDefinition:
-    """Asset `{model}/pretrained_checkpoint`."""
+    """Asset `{model}/pretrained_checkpoint`: trained here, or taken over from a published file."""
+    return _imported(study) if study.pretraining.weights else _trained(study)
+
+
+def _imported(study: Study) -> dg.AssetsDefinition:
+    model = study.pretraining.model
+
+    @dg.asset(
+        key=[model, "pretrained_checkpoint"],
+        group_name="pretraining",
+        deps=[published_key(model)],
+        kinds={"torch"},
+        **identified(pretraining.REVISION, model=study.pretrained_model),
+    )
+    def pretrained_checkpoint(
+        context: dg.AssetExecutionContext, house: dg.ResourceParam[House]
+    ) -> dg.MaterializeResult[Checkpoint]:
+        """A pretraining checkpoint of BEiT's or HeartBEiT's own scripts, every weight of it or none."""
+
+        def make(build: Build) -> None:
+            weights = published_file(study, model)
+            assert weights is not None  # the study names them
+            import_pretraining(weights, study.pretrained_model, build.folder)
+
+        return house.materialise(context, Checkpoint, make, show.pretrained_checkpoint)
+
+    return pretrained_checkpoint
+
+
+def _trained(study: Study) -> dg.AssetsDefinition:
     model = study.pretraining.model
     of_pretraining = dg.SpecificPartitionsPartitionMapping(list(study.pretraining_sites))
 
@@ -82,22 +80,27 @@ def pretraining_asset(study: Study) -> dg.AssetsDefinition:
         """Masked image modelling over the training patients of the pretraining sites (paper: Pre-training)."""
 
         def make(build: Build) -> None:
-            records = frozenset[str]().union(
-                *(training_records(store.records(), study.split) for store in waveform_store.values())
+            told = order_training(
+                context,
+                Order(
+                    model=study.pretrained_model,
+                    recipe=study.pretraining.recipe,
+                    split=study.split,
+                    image_shards=image_shards,
+                    patch_tokens=patch_tokens,
+                    waveform_store=waveform_store,
+                    vocabulary=image_tokenizer.vocabulary,
+                    out=build.folder,
+                    home=house.home,
+                    experiment=study.name,
+                    tags=build.tags,
+                    device=house.device,
+                    micro_batch=house.micro_batch,
+                    ordered_by=os.getpid(),
+                ),
+                build.progress,
             )
-            with house.training(build) as run:
-                pretraining.pretrain(
-                    study.pretrained_model,
-                    study.pretraining.recipe,
-                    image_shards,
-                    patch_tokens,
-                    records,
-                    image_tokenizer.vocabulary,
-                    build.folder,
-                    run,
-                    house.device,
-                    build.progress,
-                )
+            build.remember_run(told["mlflow_run_id"], told["page"])
 
         return house.materialise(context, Checkpoint, make, show.pretrained_checkpoint)
 
@@ -109,7 +112,8 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
     recipe = study.models[model]
     of_task = dg.SpecificPartitionsPartitionMapping(list(study.tasks[task].sites))
     ins = {"cohort": dg.AssetIn(key=[task, "cohort"]), "image_shards": dg.AssetIn(partition_mapping=of_task)}
-    if model == study.pretraining.model:
+    is_pretrained = model == study.pretraining.model
+    if is_pretrained:
         ins["start"] = dg.AssetIn(key=[model, "pretrained_checkpoint"], dagster_type=Checkpoint)
 
     @dg.asset(
@@ -117,7 +121,7 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
         group_name=task,
         partitions_def=fraction_partitions(study, task),
         ins=ins,
-        deps=[published_key(model)] if isinstance(recipe, TimmRecipe) else [],
+        deps=[published_key(model)] if model in published_names(study) and not is_pretrained else [],
         kinds={"torch", "mlflow"},
         **identified(finetuning.REVISION, model=recipe, recipe=study.finetuning, split=study.split),
     )
@@ -130,7 +134,7 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
     ) -> dg.MaterializeResult[FinetunedModel]:
         """One model for one task, fine-tuned on one fraction of the training patients (paper: Fine-tuning)."""
         train, selection = _examples(cohort, study, float(context.partition_key))
-        start = pretrained.get("start") or published_weights(recipe)
+        start = pretrained.get("start") or published_file(study, model)
 
         def make(build: Build) -> None:
             build.tags |= {"protocol": study.finetuning.protocol, "optimistic": str(study.finetuning.is_optimistic)}

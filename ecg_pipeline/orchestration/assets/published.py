@@ -1,0 +1,52 @@
+"""Published starting points: the weights files that a study names, versioned by their digests."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from ecg_pipeline.files import sha256_file
+from ecg_pipeline.models.recipes import TimmRecipe
+from ecg_pipeline.orchestration.resources import weights_file
+from ecg_pipeline.study import Study
+from ecg_pipeline.tokens.recipes import ImportedTokenizer
+
+
+def published_names(study: Study) -> dict[str, str | None]:
+    """Weights file by the name of what starts from it; None is a comparator's random initialisation."""
+    named = {model: recipe.weights for model, recipe in study.models.items() if isinstance(recipe, TimmRecipe)}
+    if isinstance(study.tokenizer, ImportedTokenizer):
+        named["image_tokenizer"] = study.tokenizer.weights
+    if study.pretraining.weights:
+        named[study.pretraining.model] = study.pretraining.weights
+    return named
+
+
+def published_key(name: str) -> dg.AssetKey:
+    """The source asset of a starting point."""
+    return dg.AssetKey(["published", name])
+
+
+def published_file(study: Study, name: str) -> Path | None:
+    """The weights file of a starting point, if there is one."""
+    weights = published_names(study).get(name)
+    return weights_file(weights) if weights else None
+
+
+def published_version(study: Study, name: str) -> str:
+    """The data version of a starting point: the digest of its weights file, or that there is none."""
+    weights = published_file(study, name)
+    return sha256_file(weights)[:16] if weights else "random-initialisation"
+
+
+def published_assets(study: Study) -> list[dg.SourceAsset]:
+    """Source assets `published/{name}`."""
+
+    def source(name: str) -> dg.SourceAsset:
+        @dg.observable_source_asset(key=published_key(name), group_name="published")
+        def published() -> dg.DataVersion:
+            """Published weights, versioned by their file's digest, or none: random initialisation."""
+            return dg.DataVersion(published_version(study, name))
+
+        return published
+
+    return [source(name) for name in published_names(study)]

@@ -1,0 +1,61 @@
+"""The trainer is a process of its own: what stops it is a failed step in words, and the same command goes on."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+from ecg_pipeline.orchestration.runs import LineFailure
+
+TRAINER = "ecg_pipeline.orchestration.trainer"
+ASSET = "heartbeit/pretrained_checkpoint"
+
+
+@contextmanager
+def pretraining_due(line):
+    """The line with its pretraining to be done again; afterwards it must have come out as it was."""
+    before = line.house.archive.require(ASSET, None)
+    place = line.house.archive.place(ASSET, None)
+    (place / "record.json").rename(place / "aside.json")
+    shutil.rmtree(place / before.build)
+    try:
+        yield
+        again = line.house.archive.require(ASSET, None)
+        assert (again.data_version, again.files) == (before.data_version, before.files)
+        assert again.mlflow_run_id not in (None, before.mlflow_run_id)
+    finally:
+        (place / "aside.json").rename(place / "record.json")
+
+
+def test_a_trainer_that_fails_says_why_and_goes_on(line, monkeypatch):
+    with pretraining_due(line):
+        monkeypatch.setenv("ECG_DEVICE", "no_such_device")
+        with pytest.raises(LineFailure, match="no_such_device"):
+            line.bring_up_to_date([ASSET])
+        assert line.house.archive.newest(ASSET, None) is None
+        monkeypatch.delenv("ECG_DEVICE")
+        assert line.bring_up_to_date([ASSET]) == 1
+
+
+def test_a_trainer_killed_from_outside_is_a_failed_step_and_goes_on(line):
+    with pretraining_due(line):
+        command = [sys.executable, "-m", "ecg_pipeline.cli", "materialize", ASSET]
+        process = subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        trainer, deadline = None, time.monotonic() + 180
+        while trainer is None and time.monotonic() < deadline:
+            running = psutil.Process(process.pid).children(recursive=True)
+            trainer = next((child for child in running if TRAINER in child.cmdline()), None)
+            time.sleep(0.05)
+        assert trainer is not None
+        trainer.send_signal(signal.SIGKILL)
+        said = process.communicate()[0].decode()
+        assert process.returncode == 2
+        assert "ended from outside" in said
+        assert line.house.archive.newest(ASSET, None) is None
+        assert line.bring_up_to_date([ASSET]) == 1

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg_pipeline.models.checkpoints import Checkpoint
-from ecg_pipeline.models.family import load_classifier
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -109,6 +108,8 @@ class _ServedClassifier:
     """What MLflow serves: preprocessing and model in one, as trained."""
 
     def __init__(self, checkpoint: Checkpoint):
+        from ecg_pipeline.models.family import load_classifier
+
         self.module = load_classifier(checkpoint).eval()
 
     def predict(self, sheets: Any, params: Mapping[str, Any] | None = None) -> NDArray[np.float32]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from ecg_pipeline.ecg import INDEPENDENT_LEADS, Progress, silent
 from ecg_pipeline.images.layout import SheetRecipe
-from ecg_pipeline.images.render import render_many
 from ecg_pipeline.parts import ArrayParts, PartsWriter
 from ecg_pipeline.signals.filters import FilteredWaveforms
 from ecg_pipeline.workers import each
@@ -37,6 +36,8 @@ def render_site(
 
 def _render_part(part: int, filtered: FilteredWaveforms, recipe: SheetRecipe, out: Path) -> None:
     """Write one part unless it stands."""
+    from ecg_pipeline.images.render import render_many
+
     writer = PartsWriter(out)
     if not writer.has(part):
         attributes = {"leads": list(INDEPENDENT_LEADS), "paper": 255, "ink": 0}

@@ -7,8 +7,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from ecg_pipeline.models.checkpoints import load_exactly, read_weights
 from ecg_pipeline.models.recipes import TimmRecipe
+from ecg_pipeline.models.weights import load_exactly, read_weights
 
 
 def comparator(recipe: TimmRecipe, weights: Path | None, classes: int, seed: int) -> nn.Module:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from ecg_pipeline.models import beit
 from ecg_pipeline.models.beit import beit_classifier
-from ecg_pipeline.models.checkpoints import Checkpoint, load_exactly
+from ecg_pipeline.models.checkpoints import Checkpoint
 from ecg_pipeline.models.comparators import comparator
 from ecg_pipeline.models.recipes import BeitRecipe, ModelRecipe, TimmRecipe
+from ecg_pipeline.models.weights import load_exactly
 
 CLASSES = 2
 FAMILIES = {"beit": BeitRecipe, "timm": TimmRecipe}

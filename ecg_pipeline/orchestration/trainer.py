@@ -11,11 +11,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import psutil
-import torch
 from dagster_pipes import open_dagster_pipes
 from pydantic import TypeAdapter
 
@@ -27,10 +26,11 @@ from ecg_pipeline.models.recipes import BeitRecipe
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.tokens.shards import TokenShards
 from ecg_pipeline.tracking import training_run
-from ecg_pipeline.training.pretrain import pretrain
-from ecg_pipeline.training.ranks import Ranks, meet
 from ecg_pipeline.training.recipes import PretrainRecipe
 from ecg_pipeline.training.tracker import Tracker
+
+if TYPE_CHECKING:
+    from ecg_pipeline.training.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def order_training(context: dg.AssetExecutionContext, order: Order, progress: Pr
     path = order.out / ".order.json"
     write_atomically(path, lambda temporary: temporary.write_bytes(ORDERS.dump_json(order)))
     listener = _Listener(progress)
-    processes = int(os.environ.get("ECG_PROCESSES") or (torch.cuda.device_count() if order.device == "cuda" else 1))
+    processes = int(os.environ.get("ECG_PROCESSES") or _devices(order.device))
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, *(torchrun if processes > 1 else []), "-m", __name__, str(path)]
     with dg.open_pipes_session(context, dg.PipesTempFileContextInjector(), listener) as pipes:
@@ -78,6 +78,8 @@ def order_training(context: dg.AssetExecutionContext, order: Order, progress: Pr
 
 def main(path: Path) -> None:
     """Carry out the order in a file, as one of the processes that were started for it."""
+    from ecg_pipeline.training.ranks import meet
+
     order = ORDERS.validate_json(path.read_bytes())
     ranks = meet(order.device)
     if not ranks.leads:
@@ -89,7 +91,9 @@ def main(path: Path) -> None:
         _carry_out(order, ranks, run, tell)
 
 
-def _carry_out(order: Order, ranks: Ranks, tracker: Tracker | None, progress: Progress) -> None:
+def _carry_out(order: Order, ranks: "Ranks", tracker: Tracker | None, progress: Progress) -> None:
+    from ecg_pipeline.training.pretrain import pretrain
+
     stores = order.waveform_store.values()
     records = frozenset[str]().union(*(training_records(store.records(), order.split) for store in stores))
     pretrain(
@@ -105,6 +109,14 @@ def _carry_out(order: Order, ranks: Ranks, tracker: Tracker | None, progress: Pr
         order.micro_batch,
         progress,
     )
+
+
+def _devices(device: str) -> int:
+    if device != "cuda":
+        return 1
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def _watching(order: Order, progress: Progress) -> Progress:

@@ -14,7 +14,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import wfdb
 from numpy.typing import NDArray
 
 from ecg_pipeline.ecg import INDEPENDENT_LEADS, LEADS, Ecg
@@ -192,6 +191,8 @@ def _digital(path: Path, header: Header) -> NDArray[np.int16]:
 
 
 def _through_wfdb(path: Path) -> NDArray[np.int16]:
+    import wfdb
+
     try:
         record = wfdb.rdrecord(str(path.with_suffix("")), physical=False)
     except (ValueError, OSError, IndexError, KeyError, TypeError):

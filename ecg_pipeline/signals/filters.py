@@ -20,8 +20,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.ndimage import median_filter
-from scipy.signal import butter, resample_poly, sosfiltfilt
 
 from ecg_pipeline.ecg import INDEPENDENT_LEADS, Progress, silent
 from ecg_pipeline.files import write_parquet
@@ -95,6 +93,8 @@ def crop(x_mv: NDArray, sampling_hz: int, recipe: FilterRecipe) -> NDArray:
     x_mv = x_mv[..., :needed]
     if sampling_hz == recipe.sampling_hz:
         return x_mv
+    from scipy.signal import resample_poly
+
     common = gcd(recipe.sampling_hz, sampling_hz)
     x_mv = resample_poly(x_mv, recipe.sampling_hz // common, sampling_hz // common, axis=-1, padtype="line")
     return x_mv[..., : recipe.samples]
@@ -102,6 +102,8 @@ def crop(x_mv: NDArray, sampling_hz: int, recipe: FilterRecipe) -> NDArray:
 
 def band_pass(x_mv: NDArray, recipe: FilterRecipe) -> NDArray[np.float64]:
     """Zero-phase Butterworth band-pass along the last axis: (..., T) at `recipe.sampling_hz` -> (..., T)."""
+    from scipy.signal import butter, sosfiltfilt
+
     sos = butter(recipe.order, (recipe.low_hz, recipe.high_hz), "bandpass", fs=recipe.sampling_hz, output="sos")
     mirrored = min(x_mv.shape[-1] - 1, round(recipe.sampling_hz / recipe.low_hz))
     # In float64: poles this close to the unit circle lose the signal in single precision.
@@ -110,6 +112,8 @@ def band_pass(x_mv: NDArray, recipe: FilterRecipe) -> NDArray[np.float64]:
 
 def median(x_mv: NDArray, samples: int) -> NDArray:
     """Running median of an odd number of samples along the last axis, ends mirrored. (..., T) -> (..., T)."""
+    from scipy.ndimage import median_filter
+
     return median_filter(x_mv, size=(1,) * (x_mv.ndim - 1) + (samples,), mode="reflect")
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.signal import butter, sosfilt
 
 FLAT_MV = 0.02
 """A lead whose whole excursion is below this (four counts of a GE cart) shows no heart: an electrode is off."""
@@ -21,6 +20,8 @@ def measure(x_mv: NDArray, sampling_hz: int) -> pl.DataFrame:
     noise_mv (f32): rms above `NOISE_ABOVE_HZ`, the median over windows of 100 ms, so that QRS complexes do not count;
     wander_mv (f32): how far the level of the trace moves, the range of the medians of one-second windows.
     """
+    from scipy.signal import butter, sosfilt
+
     excursion = np.ptp(x_mv, axis=-1)
     high_pass = butter(2, NOISE_ABOVE_HZ, "highpass", fs=sampling_hz, output="sos")
     noise = np.asarray(sosfilt(high_pass, x_mv - x_mv[..., :1], axis=-1))

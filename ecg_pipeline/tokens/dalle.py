@@ -14,9 +14,6 @@ from torch import Tensor
 from ecg_pipeline.tokens.dalle_networks import DalleEncoder, encoder_shape
 from ecg_pipeline.tokens.tokenizer import ImageTokenizer, save_tokenizer
 
-REVISION = 1
-"""Bumped by hand when this module's results change."""
-
 PICKLED_CLASSES = (
     "dall_e.encoder.Encoder",
     "dall_e.encoder.EncoderBlock",

@@ -20,11 +20,9 @@ from ecg_pipeline.ecg import Progress, silent
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.images.views import token_view
 from ecg_pipeline.tokens.discrete_vae import DiscreteVae, gumbel_noise, relaxed_codes
+from ecg_pipeline.tokens.naming import drawn_patches, measure_usage
 from ecg_pipeline.tokens.recipes import TokenizerRecipe
-from ecg_pipeline.tokens.tokenizer import ImageTokenizer, drawn_patches, measure_usage, save_tokenizer
-
-REVISION = 3
-"""Bumped by hand when this module's results change."""
+from ecg_pipeline.tokens.tokenizer import ImageTokenizer, save_tokenizer
 
 SAMPLE = 4096
 """Sheets that are trained on at most, drawn at random: 800,000 patches show what ink on paper can look like."""

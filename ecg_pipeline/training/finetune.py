@@ -16,16 +16,14 @@ from torch.nn.functional import cross_entropy
 from ecg_pipeline.ecg import Progress, silent
 from ecg_pipeline.files import write_json, write_parquet
 from ecg_pipeline.images.shards import ImageShards
-from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel, save_checkpoint, seed_folder
+from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel, seed_folder
 from ecg_pipeline.models.family import build_classifier, classifier_config
 from ecg_pipeline.models.recipes import BeitRecipe, ModelRecipe
+from ecg_pipeline.models.weights import save_checkpoint
 from ecg_pipeline.training.batches import Batches
 from ecg_pipeline.training.loop import RunState, descend, seed_step
 from ecg_pipeline.training.recipes import FinetuneRecipe
 from ecg_pipeline.training.tracker import NoTracker, Tracker
-
-REVISION = 2
-"""Bumped by hand when this module's results change."""
 
 SCORING_BATCH = 64
 
@@ -45,8 +43,8 @@ def finetune(
     """Fine-tune on `train` once a seed, each time keeping the epoch that does best on `selection`, into `out`.
 
     train, selection: columns record, site, patient, label (0 or 1). selection holds the patients of the recipe's
-    `chosen_on`; nobody else may be among them. Beside each checkpoint stands `trace.parquet`, a row an epoch. The
-    result is a function of the inputs and the seeds, on one kind of processor; a killed run goes on after its last
+    `chosen_on`; nobody else may be among them. Beside each checkpoint stands `trace.parquet`, a row an epoch, and where
+    validation patients chose it `validation.parquet`: its scores of them (record, patient, label, score). The result is a function of the inputs and the seeds, on one kind of processor; a killed run goes on after its last
     epoch, and a seed that stands whole is not trained again. One class alone in `train` is a ValueError.
     """
     tracker = tracker or NoTracker()
@@ -65,7 +63,7 @@ def finetune(
     }
     tracker.parameters(facts)
     batches = Batches({"sheets": images}, train.select("record", "site", "label"))
-    held_out = Batches({"sheets": images}, selection.select("record", "site", "label"))
+    held_out = Batches({"sheets": images}, selection.select("record", "site", "patient", "label"))
     for place, seed in enumerate(recipe.seeds):
         folder = seed_folder(out, seed)
         if not (folder / "config.json").exists():
@@ -156,6 +154,10 @@ def _finetune_seed(
 
     write_parquet(out / "trace.parquet", pl.DataFrame(trace, infer_schema_length=None))
     point = best["point"]
+    if recipe.chosen_on == "validation":
+        network.load_state_dict(best["network"])
+        scored = score(network, held_out, device).select("record", "patient", "label", "score")
+        write_parquet(out / "validation.parquet", scored)
     return best["network"], {"seed": seed, "chosen_epoch": int(point["epoch"]), chosen_auroc: point[chosen_auroc]}
 
 

@@ -17,9 +17,10 @@ from ecg_pipeline.ecg import Progress, silent
 from ecg_pipeline.files import write_parquet
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.beit import MEAN, STD, draw_kept, masked_image_model
-from ecg_pipeline.models.checkpoints import Checkpoint, save_checkpoint
+from ecg_pipeline.models.checkpoints import Checkpoint
 from ecg_pipeline.models.family import normalised
 from ecg_pipeline.models.recipes import BeitRecipe
+from ecg_pipeline.models.weights import save_checkpoint
 from ecg_pipeline.tokens.shards import TokenShards
 from ecg_pipeline.training.batches import Batches
 from ecg_pipeline.training.loop import RunState, move
@@ -28,9 +29,6 @@ from ecg_pipeline.training.ranks import Ranks
 from ecg_pipeline.training.recipes import PretrainRecipe
 from ecg_pipeline.training.schedules import decay_groups, warmup_cosine
 from ecg_pipeline.training.tracker import NoTracker, Tracker
-
-REVISION = 2
-"""Bumped by hand when this module's results change."""
 
 ALONE = Ranks()
 

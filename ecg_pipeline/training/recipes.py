@@ -3,6 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
+PRETRAIN_REVISION = 2
+"""Bumped by hand when the results of `pretrain` change."""
+
+FINETUNE_REVISION = 2
+"""Bumped by hand when the results of `finetune` change."""
+
 
 @dataclass(frozen=True)
 class MaskRecipe:

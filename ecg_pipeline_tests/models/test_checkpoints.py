@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from ecg_pipeline.models.checkpoints import load_exactly, read_weights, save_checkpoint
+from ecg_pipeline.models.weights import load_exactly, read_weights, save_checkpoint
 
 
 def test_what_is_saved_comes_back(tmp_path):

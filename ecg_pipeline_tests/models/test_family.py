@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from ecg_pipeline.models.beit import masked_image_model
-from ecg_pipeline.models.checkpoints import save_checkpoint
 from ecg_pipeline.models.family import (
     build_classifier,
     classifier_config,
@@ -13,6 +12,7 @@ from ecg_pipeline.models.family import (
     normalised,
 )
 from ecg_pipeline.models.recipes import BeitRecipe, TimmRecipe
+from ecg_pipeline.models.weights import save_checkpoint
 
 BEIT = BeitRecipe(image_px=32, width=32, depth=2, heads=2)
 FAMILIES = [BEIT, TimmRecipe(name="test_resnet", mean=(0.1, 0.2, 0.3), image_px=32)]

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from ecg_pipeline.tokens.naming import BATCH
 from ecg_pipeline.tokens.recipes import TokenizerRecipe
 from ecg_pipeline.tokens.shards import tokenise_site
-from ecg_pipeline.tokens.tokenizer import BATCH
 from ecg_pipeline.tokens.train import train_tokenizer
 
 

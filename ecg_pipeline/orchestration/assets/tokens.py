@@ -12,12 +12,10 @@ from ecg_pipeline.orchestration.partitions import site_partitions
 from ecg_pipeline.orchestration.resources import Build, House, identified, weights_file
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
-from ecg_pipeline.tokens import shards, train
-from ecg_pipeline.tokens.dalle import import_tokenizer
+from ecg_pipeline.tokens import recipes, shards
 from ecg_pipeline.tokens.recipes import ImportedTokenizer
 from ecg_pipeline.tokens.shards import TokenShards, tokenise_site
-from ecg_pipeline.tokens.tokenizer import ImageTokenizer, collapse, measure_usage
-from ecg_pipeline.tokens.train import sample_sheets, train_tokenizer
+from ecg_pipeline.tokens.tokenizer import ImageTokenizer, collapse
 
 MEASURED = 512
 """Sheets on which the use of an imported vocabulary is measured: 100,000 patches."""
@@ -33,7 +31,7 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
         deps=[published_key("image_tokenizer")] if isinstance(study.tokenizer, ImportedTokenizer) else [],
         check_specs=[dg.AssetCheckSpec("codebook_in_use", asset="image_tokenizer", blocking=True)],
         kinds={"torch", "mlflow"},
-        **identified(train.REVISION, tokenizer=study.tokenizer, split=study.split),
+        **identified(recipes.REVISION, tokenizer=study.tokenizer, split=study.split),
     )
     def image_tokenizer(  # With checks beside the value, Dagster takes a return annotation for that of several outputs.
         context: dg.AssetExecutionContext,
@@ -44,6 +42,10 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
         """DALL-E's encoder from a local file, or a discrete VAE trained on the pretraining sites' training patients."""
 
         def make(build: Build) -> None:
+            from ecg_pipeline.tokens.dalle import import_tokenizer
+            from ecg_pipeline.tokens.naming import measure_usage
+            from ecg_pipeline.tokens.train import sample_sheets, train_tokenizer
+
             records = frozenset[str]().union(
                 *(training_records(store.records(), study.split) for store in waveform_store.values())
             )

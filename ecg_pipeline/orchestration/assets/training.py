@@ -7,7 +7,6 @@ import polars as pl
 
 from ecg_pipeline.cohorts.cohort import Cohort
 from ecg_pipeline.images.shards import ImageShards
-from ecg_pipeline.models.beit import import_pretraining
 from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
 from ecg_pipeline.orchestration import show
 from ecg_pipeline.orchestration.assets.published import published_file, published_key, published_names
@@ -19,8 +18,7 @@ from ecg_pipeline.study import Study
 from ecg_pipeline.tokens.shards import TokenShards
 from ecg_pipeline.tokens.tokenizer import ImageTokenizer
 from ecg_pipeline.tracking import log_classifier
-from ecg_pipeline.training import finetune as finetuning
-from ecg_pipeline.training import pretrain as pretraining
+from ecg_pipeline.training.recipes import FINETUNE_REVISION, PRETRAIN_REVISION
 
 
 def pretraining_asset(study: Study) -> dg.AssetsDefinition:
@@ -36,7 +34,7 @@ def _imported(study: Study) -> dg.AssetsDefinition:
         group_name="pretraining",
         deps=[published_key(model)],
         kinds={"torch"},
-        **identified(pretraining.REVISION, model=study.pretrained_model),
+        **identified(PRETRAIN_REVISION, model=study.pretrained_model),
     )
     def pretrained_checkpoint(
         context: dg.AssetExecutionContext, house: dg.ResourceParam[House]
@@ -44,6 +42,8 @@ def _imported(study: Study) -> dg.AssetsDefinition:
         """A pretraining checkpoint of BEiT's or HeartBEiT's own scripts, every weight of it or none."""
 
         def make(build: Build) -> None:
+            from ecg_pipeline.models.beit import import_pretraining
+
             weights = published_file(study, model)
             assert weights is not None  # the study names them
             import_pretraining(weights, study.pretrained_model, build.folder)
@@ -66,7 +66,7 @@ def _trained(study: Study) -> dg.AssetsDefinition:
         },
         kinds={"torch", "mlflow"},
         **identified(
-            pretraining.REVISION, model=study.pretrained_model, recipe=study.pretraining.recipe, split=study.split
+            PRETRAIN_REVISION, model=study.pretrained_model, recipe=study.pretraining.recipe, split=study.split
         ),
     )
     def pretrained_checkpoint(
@@ -123,7 +123,7 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
         ins=ins,
         deps=[published_key(model)] if model in published_names(study) and not is_pretrained else [],
         kinds={"torch", "mlflow"},
-        **identified(finetuning.REVISION, model=recipe, recipe=study.finetuning, split=study.split),
+        **identified(FINETUNE_REVISION, model=recipe, recipe=study.finetuning, split=study.split),
     )
     def finetuned_model(
         context: dg.AssetExecutionContext,
@@ -137,9 +137,11 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
         start = pretrained.get("start") or published_file(study, model)
 
         def make(build: Build) -> None:
+            from ecg_pipeline.training.finetune import finetune
+
             build.tags |= {"protocol": study.finetuning.protocol, "optimistic": str(study.finetuning.is_optimistic)}
             with house.training(build) as run:
-                tuned = finetuning.finetune(
+                tuned = finetune(
                     recipe,
                     study.finetuning,
                     start,

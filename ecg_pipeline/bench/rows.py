@@ -9,6 +9,7 @@ from scipy.stats import wasserstein_distance
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ecg_pipeline.bench.compare import Row, compare
+from ecg_pipeline.bench.pretraining import pretrain
 from ecg_pipeline.evaluation.bootstrap import intervals
 from ecg_pipeline.evaluation.wasserstein import natural_images, pairwise
 
@@ -85,4 +86,8 @@ def image_distance() -> list[Row]:
     ]
 
 
-ROWS: Mapping[str, Callable[[], list[Row]]] = {"bootstrap": bootstrap, "image-distance": image_distance}
+ROWS: Mapping[str, Callable[[], list[Row]]] = {
+    "pretrain": pretrain,
+    "bootstrap": bootstrap,
+    "image-distance": image_distance,
+}

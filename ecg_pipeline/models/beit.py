@@ -4,7 +4,7 @@ The blocks are timm's `Beit`, which reproduces the official ones; masking, initi
 official rules, which timm's differ from.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from math import sqrt
@@ -40,18 +40,35 @@ class MaskedImageModel(nn.Module):
 
         kept: (blocks, 2, B), what each branch of a block counts for each image (`draw_kept`); None keeps every branch.
         """
-        beit = self.beit
+        last = None if kept is None else kept[-1, 1]
+        return self.beit.norm(_transform(self._blocks[-1], self._before_last_mlp(images, mask, kept), last))
+
+    def forward(self, images: Tensor, mask: Tensor, kept: Tensor | None = None) -> Tensor:
+        """images (B, 3, H, W) normalised, mask (B, P) bool -> logits (masked patches, V), in row-major order.
+
+        Equal to the head on the masked of `features`; of the last MLP only what the head reads is computed.
+        """
+        x = self._before_last_mlp(images, mask, kept)[:, 1:][mask]  # (masked patches, D)
+        last = None if kept is None else kept[-1, 1].repeat_interleave(mask.sum(dim=1).to(kept.device))
+        return self.beit.head(self.beit.norm(_transform(self._blocks[-1], x, last)))
+
+    @property
+    def _blocks(self) -> list[Block]:
+        return list(self.beit.blocks)  # type: ignore[arg-type]
+
+    def _before_last_mlp(self, images: Tensor, mask: Tensor, kept: Tensor | None) -> Tensor:
+        """(B, P + 1, D): everything but the last block's MLP."""
+        beit, blocks = self.beit, self._blocks
         x = beit.patch_embed(images)  # (B, P, D)
         x = torch.where(mask[..., None], self.mask_token.to(x.dtype), x)
         x = torch.cat([beit.cls_token.expand(len(x), -1, -1), x], dim=1)
         bias = beit.rel_pos_bias()  # type: ignore[misc]
-        for number, block in enumerate(beit.blocks):
-            x = block(x, shared_rel_pos_bias=bias) if kept is None else _partly(block, x, bias, kept[number])  # type: ignore[arg-type]
-        return beit.norm(x)
-
-    def forward(self, images: Tensor, mask: Tensor, kept: Tensor | None = None) -> Tensor:
-        """images (B, 3, H, W) normalised, mask (B, P) bool -> logits (masked patches, V), in row-major order."""
-        return self.beit.head(self.features(images, mask, kept)[:, 1:][mask])
+        for number, block in enumerate(blocks):
+            attention, mlp = (None, None) if kept is None else kept[number]
+            x = _attend(block, x, bias, attention)
+            if number + 1 < len(blocks):
+                x = _transform(block, x, mlp)
+        return x
 
     def official_state(self) -> dict[str, Tensor]:
         """Weights under the names of BEiT's authors."""
@@ -155,13 +172,25 @@ def from_pretraining(recipe: BeitRecipe, state: Mapping[str, Tensor]) -> dict[st
     }
 
 
-def _partly(block: Block, x: Tensor, bias: Tensor, kept: Tensor) -> Tensor:
-    """A block whose two branches count `kept` (2, B) for each image."""
-    attention, mlp = kept[:, :, None, None].to(x.dtype)
-    if block.gamma_1 is not None and block.gamma_2 is not None:
-        attention, mlp = attention * block.gamma_1, mlp * block.gamma_2
-    x = x + attention * block.attn(block.norm1(x), shared_rel_pos_bias=bias)
-    return x + mlp * block.mlp(block.norm2(x))
+def _attend(block: Block, x: Tensor, bias: Tensor, kept: Tensor | None) -> Tensor:
+    """x (B, P + 1, D) after a block's attention."""
+    return _add(x, lambda x: block.attn(block.norm1(x), shared_rel_pos_bias=bias), block.gamma_1, kept)
+
+
+def _transform(block: Block, x: Tensor, kept: Tensor | None) -> Tensor:
+    """x (..., D) after a block's MLP."""
+    return _add(x, lambda x: block.mlp(block.norm2(x)), block.gamma_2, kept)
+
+
+def _add(x: Tensor, branch: Callable[[Tensor], Tensor], gamma: Tensor | None, kept: Tensor | None) -> Tensor:
+    """x plus a branch of it that counts `gamma` and, row by row, `kept`. Where that is 0 the branch is not computed."""
+    if kept is None or bool((kept == 1).all()):
+        return x + (branch(x) if gamma is None else gamma * branch(x))
+    alive = kept.nonzero().squeeze(1)
+    share = kept[alive].reshape(-1, *[1] * (x.ndim - 1)).to(x)
+    alive = alive.to(x.device)
+    y = branch(x[alive]) * (share if gamma is None else share * gamma)
+    return x.index_add(0, alive, y.to(x.dtype))
 
 
 def _fresh(model: nn.Module) -> list[str]:

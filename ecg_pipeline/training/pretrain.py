@@ -37,7 +37,8 @@ ALONE = Ranks()
 class Piece:
     """Images of a batch that go through the network at once.
 
-    sheets (B, H, W) uint8; tokens (B, P); mask (B, P) bool; kept (blocks, 2, B) or None, see `models.beit.draw_kept`.
+    sheets (B, H, W) uint8; tokens (B, P); mask (B, P) bool; kept (blocks, 2, B) on the processor, or None, see
+    `models.beit.draw_kept`.
     """
 
     sheets: Tensor
@@ -71,7 +72,7 @@ def pretrain(
     steps = batches.steps(recipe.batch)
     rates = warmup_cosine(recipe.learning_rate, recipe.final_learning_rate, recipe.epochs, steps, recipe.warmup_epochs)
     network = masked_image_model(model, vocabulary, recipe.seed).to(ranks.device).train()
-    optimiser = torch.optim.AdamW(decay_groups(network, recipe.weight_decay), lr=recipe.learning_rate)
+    optimiser = torch.optim.AdamW(decay_groups(network, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
     background = _commonest_token(tokens, table)
     tracker.parameters({"model": asdict(model), "pretraining": asdict(recipe), "images": len(table)})
 
@@ -95,7 +96,7 @@ def pretrain(
         for piece in pieces:
             # Gradients are averaged over processes with the last piece, so each loss is scaled up by their number.
             with nullcontext() if piece is pieces[-1] or ranks.size == 1 else together.no_sync():  # type: ignore
-                sums += _backward(together, piece, ranks.size / count, background)
+                sums += backward(together, piece, ranks.size / count, background)
         for group in optimiser.param_groups:
             group["lr"] = float(rates[step])
         point = _point(ranks.total(sums), count)
@@ -152,13 +153,13 @@ def _pieces(
                 torch.from_numpy(arrays["sheets"][places]).to(ranks.device, non_blocking=True),
                 torch.from_numpy(arrays["tokens"][places]).to(ranks.device, torch.long, non_blocking=True),
                 torch.from_numpy(masks[places.start - share.start : places.stop - share.start]).to(ranks.device),
-                kept[:, :, places].to(ranks.device) if kept is not None else None,
+                kept[:, :, places] if kept is not None else None,
             )
         )
     return pieces
 
 
-def _backward(network: nn.Module, piece: Piece, weight: float, background: int) -> Tensor:
+def backward(network: nn.Module, piece: Piece, weight: float, background: int) -> Tensor:
     """Add the gradient of `weight` times the summed loss of a piece.
 
     Returns (4,): that sum without the weight, and the numbers of masked patches that were named rightly, that were

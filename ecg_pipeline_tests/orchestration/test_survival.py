@@ -1,6 +1,7 @@
 """A killed or failing run loses nothing that had a record, and the same command goes on."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -49,3 +50,24 @@ def test_killed_at_any_moment_the_line_ends_with_the_same_bits(small_study, tmp_
         assert before.items() <= kept.items()
     subprocess.run([*COMMAND, str(small_study)], env=environment("cut"), check=True, capture_output=True)
     assert digests(archive) == whole
+
+
+def test_a_full_disk_loses_nothing_that_had_a_record(small_study, tmp_path):
+    environment = {**os.environ, "ECG_HOME": str(tmp_path)}
+    up_to = [*COMMAND[:4], "+waveform_store", "--study", str(small_study)]
+    subprocess.run(up_to, env=environment, check=True, capture_output=True)
+    archive = Archive(tmp_path / "small" / "assets")
+    before = digests(archive)
+    assert len(before) == 4
+
+    def no_room():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+
+    command = [*COMMAND, str(small_study)]
+    full = subprocess.run(command, env=environment, check=False, capture_output=True, preexec_fn=no_room)
+    assert full.returncode != 0
+    assert before.items() <= digests(archive).items()
+    assert len(digests(archive)) < 12
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert len(digests(archive)) == 12
+    assert before.items() <= digests(archive).items()

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ecg_pipeline.cohorts.splits import SplitRecipe
 from ecg_pipeline.cohorts.tasks import TaskRecipe
-from ecg_pipeline.evaluation.recipes import DistanceRecipe, EvaluationRecipe
+from ecg_pipeline.evaluation.recipes import DistanceRecipe, EvaluationRecipe, SaliencyRecipe
 from ecg_pipeline.files import digest_json
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.models.recipes import BeitRecipe, TimmRecipe
@@ -102,6 +102,7 @@ class Study(Section):
     finetuning: FinetuneRecipe = FinetuneRecipe()
     evaluation: EvaluationRecipe = EvaluationRecipe()
     image_distance: DistanceRecipe = DistanceRecipe()
+    saliency: SaliencyRecipe = SaliencyRecipe()
     synthetic: HospitalSystem | None = None
 
     @model_validator(mode="after")

@@ -25,3 +25,14 @@ class DistanceRecipe:
     def __post_init__(self) -> None:
         if self.images < 2:
             raise ValueError("a mean over pairs needs at least two images of each kind")
+
+
+@dataclass(frozen=True)
+class SaliencyRecipe:
+    """How many positive test ECGs of each task are explained (paper: Figure 5 shows one)."""
+
+    ecgs: int = 8
+
+    def __post_init__(self) -> None:
+        if self.ecgs < 1:
+            raise ValueError("saliency explains at least one ECG")

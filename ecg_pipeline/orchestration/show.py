@@ -12,6 +12,7 @@ from ecg_pipeline.cohorts.cohort import Cohort
 from ecg_pipeline.evaluation.evaluate import Evaluation
 from ecg_pipeline.evaluation.figures import precision_recall_figure, roc_figure, training_figure
 from ecg_pipeline.evaluation.report import Report
+from ecg_pipeline.evaluation.saliency import Saliency
 from ecg_pipeline.evaluation.wasserstein import ImageDistance
 from ecg_pipeline.images.preview import contact_sheet
 from ecg_pipeline.images.shards import ImageShards
@@ -140,6 +141,16 @@ def evaluation(made: Evaluation) -> dict[str, Any]:
         "roc": _svg(roc_figure(predictions, f"ROC{note}")),
         "precision_recall": _svg(precision_recall_figure(predictions, f"Precision and recall{note}")),
     }
+
+
+def saliency(made: Saliency) -> dict[str, Any]:
+    """The shares by model and window, and the first ECG's picture."""
+    shown: dict[str, Any] = {
+        "ecgs": made.shares()["ecg"].n_unique(),
+        "shares": _table(made.summary().with_columns(pl.col("share", "area_share", "ink_share").round(3))),
+    }
+    figures = made.figures()
+    return shown | ({"first_ecg": _png(figures[0].read_bytes())} if figures else {})
 
 
 def image_distance(distance: ImageDistance) -> dict[str, Any]:

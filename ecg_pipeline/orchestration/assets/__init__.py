@@ -14,6 +14,7 @@ from ecg_pipeline.orchestration.assets.published import (
     published_version,
 )
 from ecg_pipeline.orchestration.assets.records import RAW, raw_version, record_assets
+from ecg_pipeline.orchestration.assets.saliency import saliency_asset
 from ecg_pipeline.orchestration.assets.signals import signal_assets
 from ecg_pipeline.orchestration.assets.tokens import token_assets
 from ecg_pipeline.orchestration.assets.training import finetuning_asset, pretraining_asset
@@ -48,5 +49,6 @@ def _task_assets(study: Study, task: str) -> list[dg.AssetsDefinition]:
         cohort_asset(study, task),
         *(finetuning_asset(study, task, model) for model in study.models),
         *(evaluation_asset(study, task, model) for model in study.models),
+        saliency_asset(study, task),
         report_asset(study, task),
     ]

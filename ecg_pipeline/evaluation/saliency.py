@@ -1,0 +1,215 @@
+"""What the models of a task look at (paper: Model Explainability; Figure 5), as pictures and as a number.
+
+The ECGs are chosen by a fixed rule, so that nobody picks the prettiest: the truly positive test ECGs with the highest
+mean score over the models, one a patient. Each is explained by FullGrad, and by attention rollout where a model has
+attention. The number is what share of a map's magnitude lies in the QRS complexes, ST segments and T waves, beside the
+share of the sheet's area and of its ink that these take up: a model that looks anywhere scores the area.
+"""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ecg_pipeline.ecg import Progress, silent
+from ecg_pipeline.evaluation.delineation import WINDOWS, column_cover, wave_windows
+from ecg_pipeline.evaluation.recipes import SaliencyRecipe
+from ecg_pipeline.files import write_atomically, write_parquet
+from ecg_pipeline.images.layout import SheetRecipe
+from ecg_pipeline.images.shards import ImageShards
+from ecg_pipeline.models.checkpoints import FinetunedModel
+from ecg_pipeline.signals.filters import FilteredWaveforms
+
+REVISION = 1
+"""Bumped by hand when this module's results change."""
+
+WINDOW, LEAD = "window", "lead"
+REST = "rest"
+"""What of a sheet no window covers: P waves, baseline, and beats that were not delineated."""
+
+SHARES = {
+    "ecg": pl.Int64,
+    "record": pl.String,
+    "model": pl.String,
+    "initialisation": pl.String,
+    "score": pl.Float64,
+    "kind": pl.String,
+    "region": pl.String,
+    "share": pl.Float64,
+    "area_share": pl.Float64,
+    "ink_share": pl.Float64,
+    "margin": pl.Float64,
+    "elsewhere": pl.Float64,
+    "error": pl.Float64,
+}
+
+CAPTION = (
+    "Darker is a larger part of what makes this ECG score other than a blank sheet (FullGrad, magnitude). "
+    "The bars along the top are QRS complexes (black), ST segments (orange) and T waves (blue); named are the two "
+    "leads with the largest share. Second row: attention rollout of transformers, where it is above the even share."
+)
+
+
+@dataclass(frozen=True)
+class Saliency:
+    """Pictures and shares. Files: `shares.parquet`, and one `ecg_<n>.png` an ECG with the models side by side."""
+
+    folder: Path
+
+    def shares(self) -> pl.DataFrame:
+        """One row an ECG, model and region, columns as in `SHARES`.
+
+        kind: `window` or `lead`. share, area_share, ink_share: of the map's magnitude, the sheet's area and its ink
+        that lie in the region. margin, elsewhere, error: as in `attribution.Attribution`, in logits.
+        """
+        return pl.read_parquet(self.folder / "shares.parquet")
+
+    def figures(self) -> list[Path]:
+        """The pictures, best-scored ECG first."""
+        return [self.folder / f"ecg_{ecg}.png" for ecg in self.shares()["ecg"].unique().sort()]
+
+    def summary(self) -> pl.DataFrame:
+        """Means over the ECGs, one row a model and window: model, initialisation, window, share, area_share,
+        ink_share; ecgs: in how many the waves were found; error: the largest, relative to its margin.
+        """
+        windows = self.shares().filter(pl.col("kind") == WINDOW)
+        return windows.group_by("model", "initialisation", pl.col("region").alias("window"), maintain_order=True).agg(
+            pl.col("share", "area_share", "ink_share").mean(),
+            pl.len().alias("ecgs"),
+            (pl.col("error") / pl.col("margin").abs()).max().alias("error"),
+        )
+
+    def page_html(self) -> str:
+        """A fragment for a page: the table of shares, and every picture inline."""
+        rows = "".join(
+            f"<tr><td>{row['model']}</td><td>{row['initialisation']}</td><td>{row['window'].upper()}</td>"
+            f"<td>{row['share']:.1%}</td><td>{row['area_share']:.1%}</td><td>{row['ink_share']:.1%}</td></tr>"
+            for row in self.summary().fill_nan(None).drop_nulls().iter_rows(named=True)
+        )
+        head = "<th>".join(("", "Model", "Weights", "Window", "Share of the map", "of the area", "of the ink"))
+        pictures = "".join(
+            f'<figure><img alt="ECG {number}" src="data:image/png;base64,{_base64(path)}">'
+            f"<figcaption>ECG {number}. {CAPTION if number == 1 else ''}</figcaption></figure>"
+            for number, path in enumerate(self.figures(), start=1)
+        )
+        if not pictures:
+            return "<p>No test ECG of this task is positive, so none is explained.</p>"
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{pictures}"
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """What one model says of one ECG. fullgrad and rollout: (H, W), the latter of transformers alone."""
+
+    model: str
+    score: float
+    fullgrad: NDArray[np.float64]
+    rollout: NDArray[np.float64] | None
+    lead_shares: Mapping[str, float | None]
+
+
+def explain(
+    models: Mapping[str, FinetunedModel],
+    predictions: Mapping[str, pl.DataFrame],
+    images: Mapping[str, ImageShards],
+    waveforms: Mapping[str, FilteredWaveforms],
+    sheet: SheetRecipe,
+    sampling_hz: int,
+    recipe: SaliencyRecipe,
+    out: Path,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Saliency:
+    """Explain the chosen ECGs by the first seed of every model; pictures and shares to `out`.
+
+    predictions: by model, as `Evaluation.predictions`. images, waveforms: by site, drawn by `sheet`.
+    """
+    from ecg_pipeline.evaluation.attribution import full_gradient, has_attention, rollout
+    from ecg_pipeline.evaluation.saliency_figures import page_figure
+    from ecg_pipeline.models.family import load_classifier
+
+    chosen = choose(predictions, recipe.ecgs)
+    if chosen.is_empty():
+        write_parquet(out / "shares.parquet", pl.DataFrame(schema=SHARES))
+        return Saliency(out)
+    places = list(chosen.select("site", "record").iter_rows())
+    sheets = np.stack([images[site].read_records([record])[0] for site, record in places])
+    windows = [wave_windows(waveforms[site].read_records([record])[0], sampling_hz) for site, record in places]
+    leads = lead_masks(sheet)
+    regions = [
+        [(LEAD, *item) for item in leads.items()] + [(WINDOW, *item) for item in window_masks(found, sheet).items()]
+        for found in windows
+    ]
+    rows, explained = [], [[] for _ in places]
+    for done, (model, tuned) in enumerate(models.items(), start=1):
+        classifier = load_classifier(next(iter(tuned.checkpoints().values()))).to(device)
+        found = full_gradient(classifier, sheets)
+        rolled = rollout(classifier, sheets) if has_attention(classifier) else [None] * len(sheets)
+        about = {"model": model, "initialisation": tuned.config()["initialisation"]}
+        for place, (record, score) in enumerate(chosen.select("record", model).iter_rows()):
+            magnitude, ink = np.abs(found.maps[place]), 255.0 - sheets[place]
+            shares = {(kind, region): share(magnitude, mask) for kind, region, mask in regions[place]}
+            lead_shares = {lead: shares[LEAD, lead] for lead in leads}
+            explained[place].append(Explained(model, score, found.maps[place], rolled[place], lead_shares))
+            about |= {"ecg": place + 1, "record": record, "score": score, "margin": found.margin[place]}
+            about |= {"elsewhere": found.elsewhere[place], "error": found.error[place]}
+            for kind, region, mask in regions[place]:
+                measured = {"share": shares[kind, region], "area_share": mask.mean(), "ink_share": share(ink, mask)}
+                rows.append({**about, "kind": kind, "region": region, **measured})
+        progress(done, len(models))
+    for ecg, (picture, found, by_model) in enumerate(zip(sheets, windows, explained, strict=True), start=1):
+        covers = {name: column_cover(window, sheet) for name, window in (found or {}).items()}
+        png = page_figure(picture, by_model, covers, sheet)
+        write_atomically(out / f"ecg_{ecg}.png", lambda path, png=png: path.write_bytes(png))
+    write_parquet(out / "shares.parquet", pl.DataFrame(rows, schema=SHARES).sort("ecg", maintain_order=True))
+    return Saliency(out)
+
+
+def choose(predictions: Mapping[str, pl.DataFrame], ecgs: int) -> pl.DataFrame:
+    """At most `ecgs` positives, highest mean score over the models first, one a patient.
+
+    Columns record, site, patient, and under each model's name its score, the mean over its seeds.
+    """
+    key = ("record", "site", "patient")
+    tables = [table.select(*key, "label", "score", model=pl.lit(model)) for model, table in predictions.items()]
+    scores = [pl.col("score").filter(pl.col("model") == model).mean().alias(model) for model in predictions]
+    wide = pl.concat(tables).filter(pl.col("label") == 1).group_by(key).agg(scores)
+    order = wide.sort(pl.mean_horizontal(*predictions), "record", descending=[True, False])
+    return order.unique("patient", keep="first", maintain_order=True).head(ecgs)
+
+
+def lead_masks(recipe: SheetRecipe) -> dict[str, NDArray[np.bool_]]:
+    """(H, W) for each lead: the cell that it is drawn in; the margins belong to the cells beside them."""
+    masks = {}
+    for place, cell in enumerate(recipe.cells()):
+        half, row = recipe.cell_px[0] / 2, place % recipe.rows
+        top = 0 if row == 0 else round(cell.baseline_px - half)
+        bottom = recipe.height_px if row == recipe.rows - 1 else round(cell.baseline_px + half)
+        masks[cell.lead] = np.zeros((recipe.height_px, recipe.width_px), bool)
+        masks[cell.lead][top:bottom, cell.left_px : cell.left_px + cell.width_px] = True
+    return masks
+
+
+def window_masks(
+    windows: Mapping[str, NDArray[np.bool_]] | None, recipe: SheetRecipe
+) -> dict[str, NDArray[np.float64]]:
+    """(H, W) for each of `WINDOWS` and `REST`: what part of a pixel's time lies in it. Nothing for None."""
+    if windows is None:
+        return {}
+    covers = {name: column_cover(windows[name], recipe) for name in WINDOWS}
+    covers[REST] = 1 - np.sum(list(covers.values()), axis=0)
+    return {name: np.tile(cover, (recipe.height_px, 1)) for name, cover in covers.items()}
+
+
+def share(magnitude: NDArray[np.floating], mask: NDArray) -> float | None:
+    """What part of a magnitude (H, W) lies in a mask (H, W); None where there is nothing to share out."""
+    total = magnitude.sum()
+    return float((magnitude * mask).sum() / total) if total > 0 else None
+
+
+def _base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()

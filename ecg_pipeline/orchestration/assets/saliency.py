@@ -1,0 +1,87 @@
+"""What the models of a task look at."""
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from ecg_pipeline.evaluation import saliency as explaining
+from ecg_pipeline.evaluation.evaluate import Evaluation
+from ecg_pipeline.evaluation.saliency import Saliency, explain
+from ecg_pipeline.images.shards import ImageShards
+from ecg_pipeline.models.checkpoints import FinetunedModel
+from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration.partitions import FRACTION, SITE, fraction_key
+from ecg_pipeline.orchestration.resources import House, identified
+from ecg_pipeline.signals.filters import FilteredWaveforms
+from ecg_pipeline.study import Study
+
+
+def saliency_asset(study: Study, task: str) -> dg.AssetsDefinition:
+    """Asset `{task}/saliency`: the models of the largest fraction, on test ECGs of the task's own sites."""
+    recipe = study.tasks[task]
+    largest = fraction_key(max(recipe.fractions or study.fractions))
+    tested = [dg.MultiPartitionKey({FRACTION: largest, SITE: site}) for site in recipe.sites]
+    of_task = dg.SpecificPartitionsPartitionMapping(list(recipe.sites))
+    models = {
+        f"{model}__model": dg.AssetIn(
+            key=[task, model, "finetuned_model"],
+            partition_mapping=dg.SpecificPartitionsPartitionMapping([largest]),
+            dagster_type=FinetunedModel,
+        )
+        for model in study.models
+    }
+    evaluations = {
+        f"{model}__evaluation": dg.AssetIn(
+            key=[task, model, "evaluation"],
+            partition_mapping=dg.SpecificPartitionsPartitionMapping(tested),
+            dagster_type=dict[str, Evaluation],
+        )
+        for model in study.models
+    }
+    drawn = {name: dg.AssetIn(partition_mapping=of_task) for name in ("image_shards", "filtered_waveforms")}
+
+    @dg.asset(
+        key=[task, "saliency"],
+        group_name=task,
+        ins={**models, **evaluations, **drawn},
+        kinds={"torch", "png"},
+        **identified(
+            explaining.REVISION,
+            saliency=study.saliency,
+            sheet=study.sheet,
+            sampling_hz=study.filters.sampling_hz,
+            models=list(study.models),
+        ),
+    )
+    def saliency(
+        context: dg.AssetExecutionContext,
+        house: dg.ResourceParam[House],
+        image_shards: dict[str, ImageShards],
+        filtered_waveforms: dict[str, FilteredWaveforms],
+        **made: Any,
+    ) -> dg.MaterializeResult[Saliency]:
+        """FullGrad and attention rollout on the best-scored true positives (paper: Figure 5), and shares by wave."""
+        return house.materialise(
+            context,
+            Saliency,
+            lambda build: explain(
+                {model: made[f"{model}__model"] for model in study.models},
+                {model: _predictions(made[f"{model}__evaluation"]) for model in study.models},
+                image_shards,
+                filtered_waveforms,
+                study.sheet,
+                study.filters.sampling_hz,
+                study.saliency,
+                build.folder,
+                house.device,
+                build.progress,
+            ),
+            show.saliency,
+        )
+
+    return saliency
+
+
+def _predictions(evaluations: dict[str, Evaluation]) -> pl.DataFrame:
+    return pl.concat([evaluation.predictions() for evaluation in evaluations.values()])

@@ -63,14 +63,6 @@ def parts(records: pl.DataFrame, split: SplitRecipe) -> pl.Series:
     return records.select(pl.when(use_folds).then(by_fold).otherwise(hashed).alias("part"))["part"]
 
 
-def training_records(records: pl.DataFrame, split: SplitRecipe) -> frozenset[str]:
-    """Records that may be pretrained on: those of training patients.
-
-    An ECG without a patient id is used nowhere, because it cannot be shown to lie outside the test set.
-    """
-    return frozenset(records.filter(parts(records, split) == TRAIN)["record"])
-
-
 def ranks(patients: pl.Series, split: SplitRecipe) -> dict[str, float]:
     """Place of each training patient in (0, 1]; a fraction f is the patients up to f, so fractions are nested."""
     ordered = sorted(patients.unique().to_list(), key=lambda patient: unit_hash(split.seed, "fraction", patient))

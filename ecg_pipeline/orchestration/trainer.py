@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import polars as pl
 import psutil
 from dagster_pipes import open_dagster_pipes
 from pydantic import TypeAdapter
 
-from ecg_pipeline.cohorts.splits import SplitRecipe, training_records
 from ecg_pipeline.ecg import Progress
 from ecg_pipeline.files import write_atomically
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.recipes import BeitRecipe
-from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.tokens.shards import TokenShards
 from ecg_pipeline.tracking import training_run
 from ecg_pipeline.training.recipes import PretrainRecipe
@@ -35,14 +34,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Order:
-    """A pretraining to be carried out into `out` for the process `ordered_by`, and how MLflow is told of it."""
+    """A pretraining to be carried out into `out` for the process `ordered_by`, and how MLflow is told of it.
+
+    pool: the table of the ECGs that are pretrained on.
+    """
 
     model: BeitRecipe
     recipe: PretrainRecipe
-    split: SplitRecipe
     image_shards: dict[str, ImageShards]
     patch_tokens: dict[str, TokenShards]
-    waveform_store: dict[str, WaveformStore]
+    pool: Path
     vocabulary: int
     out: Path
     home: Path
@@ -94,14 +95,12 @@ def main(path: Path) -> None:
 def _carry_out(order: Order, ranks: "Ranks", tracker: Tracker | None, progress: Progress) -> None:
     from ecg_pipeline.training.pretrain import pretrain
 
-    stores = order.waveform_store.values()
-    records = frozenset[str]().union(*(training_records(store.records(), order.split) for store in stores))
     pretrain(
         order.model,
         order.recipe,
         order.image_shards,
         order.patch_tokens,
-        records,
+        frozenset(pl.read_parquet(order.pool)["record"]),
         order.vocabulary,
         order.out,
         tracker,

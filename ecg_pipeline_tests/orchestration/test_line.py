@@ -9,10 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ecg_pipeline.cohorts.cohort import Cohort
 from ecg_pipeline.evaluation.evaluate import Evaluation
 from ecg_pipeline.evaluation.report import Report
-from ecg_pipeline.files import folder_digests, write_parquet
+from ecg_pipeline.files import folder_digests
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.orchestration.plan import chapters, due_runs, is_due
 from ecg_pipeline.orchestration.runs import LineFailure, open_instance, select
@@ -100,19 +99,6 @@ def test_rejects_equal_what_was_planted(line):
         store = WaveformStore(line.house.archive.folder(record_of(line, "waveform_store", site)))
         assert dict(store.rejects().group_by("reason").len().iter_rows()) == truth.rejects
         assert len(store.records()) == truth.usable
-
-
-def test_pretraining_and_test_patients_do_not_meet(line):
-    archive, study = line.house.archive, line.house.study
-    from ecg_pipeline.cohorts.splits import training_records
-
-    pool = frozenset()
-    for site in study.pretraining_sites:
-        store = WaveformStore(archive.folder(record_of(line, "waveform_store", site)))
-        pool |= training_records(store.records(), study.split)
-    for task in study.tasks:
-        table = Cohort(archive.folder(record_of(line, f"{task}/cohort"))).table()
-        assert not pool & set(table.filter(pl.col("part") != "train")["record"])
 
 
 def test_mlflow_has_a_run_a_training_and_serves_what_was_evaluated(line):
@@ -229,32 +215,3 @@ def test_a_tokenizer_that_collapsed_is_held_back(line, small_study, tmp_path):
     with pytest.raises(LineFailure, match=r"codebook_in_use found .*perplexity"):
         open_line(path).bring_up_to_date(["image_tokenizer"])
     assert record_of(line, "image_tokenizer") == before
-
-
-def test_a_cohort_that_leaks_is_held_back(line, monkeypatch):
-    from ecg_pipeline.orchestration.assets import cohorts
-
-    before = record_of(line, "hcm/cohort")
-    honest = cohorts.assemble_cohort
-
-    def leaking(task, split, sites, out):
-        made = honest(task, split, sites, out)
-        table = made.table()
-        moved = table.filter(pl.col("part") == "train").head(1).with_columns(part=pl.lit("test"), rank=None)
-        write_parquet(out / "cohort.parquet", pl.concat([table, moved]))
-        return made
-
-    monkeypatch.setattr(cohorts, "assemble_cohort", leaking)
-    place = line.house.archive.place("hcm/cohort", None)
-    (place / "record.json").rename(place / "aside.json")
-    try:
-        with pytest.raises(LineFailure, match="no_leakage"):
-            line.bring_up_to_date(["hcm/cohort"])
-        assert line.house.archive.newest("hcm/cohort", None) is None
-    finally:
-        shutil.rmtree(place / before.build)
-        (place / "aside.json").rename(place / "record.json")
-        monkeypatch.undo()
-        (place / "record.json").unlink()
-        assert line.bring_up_to_date(["hcm/cohort"]) == 1
-    assert record_of(line, "hcm/cohort").data_version == before.data_version

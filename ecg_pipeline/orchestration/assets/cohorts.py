@@ -6,8 +6,11 @@ from dataclasses import replace
 import dagster as dg
 
 from ecg_pipeline.cohorts import cohort as cohort_module
-from ecg_pipeline.cohorts.cohort import Cohort, SiteRecords, assemble_cohort, leaks
+from ecg_pipeline.cohorts import leaks
+from ecg_pipeline.cohorts.cohort import Cohort, SiteRecords, assemble_cohort, known_inside
+from ecg_pipeline.cohorts.pool import pretraining_pool
 from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration.checks import blocking, verdict
 from ecg_pipeline.orchestration.resources import House, identified
 from ecg_pipeline.records.labels import ClinicalLabels
 from ecg_pipeline.records.store import WaveformStore
@@ -17,15 +20,35 @@ from ecg_pipeline.study import Study
 def cohort_asset(study: Study, task: str) -> dg.AssetsDefinition:
     """Asset `{task}/cohort`."""
     recipe = study.tasks[task]
-    of_task = dg.SpecificPartitionsPartitionMapping([*recipe.sites, *recipe.external])
+    own = (*recipe.sites, *recipe.external)
+    # What published weights were trained on nobody here knows.
+    pretrained_on = () if study.pretraining.weights else study.pretraining_sites
+    of_task, of_both = (
+        dg.SpecificPartitionsPartitionMapping(list(dict.fromkeys(sites))) for sites in (own, (*own, *pretrained_on))
+    )
 
     @dg.asset(
         key=[task, "cohort"],
         group_name=task,
-        ins={name: dg.AssetIn(partition_mapping=of_task) for name in ("waveform_store", "clinical_labels")},
-        check_specs=[dg.AssetCheckSpec("no_leakage", asset=dg.AssetKey([task, "cohort"]), blocking=True)],
+        ins={
+            "waveform_store": dg.AssetIn(partition_mapping=of_both),
+            "clinical_labels": dg.AssetIn(partition_mapping=of_task),
+        },
+        check_specs=blocking(
+            [task, "cohort"],
+            "patients_in_one_part",
+            "waveforms_in_one_part",
+            "external_patients_unknown_inside",
+            "fractions_nested_by_patient",
+            "labels_follow_the_rule",
+        ),
         kinds={"parquet"},
-        **identified(cohort_module.REVISION, task=replace(recipe, fractions=()), split=study.split),
+        **identified(
+            cohort_module.REVISION,
+            task=replace(recipe, fractions=()),
+            split=study.split,
+            pretrained_on=pretrained_on,
+        ),
     )
     def cohort(  # With checks beside the value, Dagster takes a return annotation for that of several outputs.
         context: dg.AssetExecutionContext,
@@ -34,20 +57,28 @@ def cohort_asset(study: Study, task: str) -> dg.AssetsDefinition:
         clinical_labels: dict[str, ClinicalLabels],
     ):
         """Labelled ECGs with a split by patient (train, validation, test, external) and nested fractions."""
-        sites = {
-            site: SiteRecords(waveform_store[site].records(), clinical_labels[site].labels())
-            for site in (*recipe.sites, *recipe.external)
-        }
+        records = {site: store.records() for site, store in waveform_store.items()}
+        sites = {site: SiteRecords(records[site], clinical_labels[site].labels()) for site in own}
+        pool = None
+        if pretrained_on:
+            pool = pretraining_pool((records[site] for site in pretrained_on), study.split)
+
+        def check(made: Cohort) -> Iterator[dg.AssetCheckResult]:
+            table = made.table()
+            inside = known_inside(recipe, sites, pool)
+            labels = {site: brought.labels for site, brought in sites.items()}
+            yield verdict("patients_in_one_part", leaks.patients_crossing(table))
+            yield verdict("waveforms_in_one_part", leaks.waveforms_crossing(table))
+            yield verdict("external_patients_unknown_inside", leaks.external_inside(table, recipe.external, inside))
+            yield verdict("fractions_nested_by_patient", leaks.unnested(table))
+            yield verdict("labels_follow_the_rule", leaks.mislabelled(table, labels, recipe.rule))
+
         return house.materialise(
             context,
             Cohort,
-            lambda build: assemble_cohort(recipe, study.split, sites, build.folder),
+            lambda build: assemble_cohort(recipe, study.split, sites, pool, build.folder),
             show.cohort,
-            _no_leakage,
+            check,
         )
-
-    def _no_leakage(made: Cohort) -> Iterator[dg.AssetCheckResult]:
-        found = leaks(made.table())
-        yield dg.AssetCheckResult(check_name="no_leakage", passed=not found, metadata={"leaks": found or ["none"]})
 
     return cohort

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from ecg_pipeline.cohorts.splits import training_records
+from ecg_pipeline.cohorts.pool import keep_pool, pretraining_pool, sign_config
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.orchestration import show
 from ecg_pipeline.orchestration.assets.published import published_key
+from ecg_pipeline.orchestration.checks import blocking, verdict
 from ecg_pipeline.orchestration.partitions import site_partitions
 from ecg_pipeline.orchestration.resources import Build, House, identified, weights_file
 from ecg_pipeline.records.store import WaveformStore
@@ -29,7 +30,7 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
         group_name="tokens",
         ins={name: dg.AssetIn(partition_mapping=pretraining) for name in ("image_shards", "waveform_store")},
         deps=[published_key("image_tokenizer")] if isinstance(study.tokenizer, ImportedTokenizer) else [],
-        check_specs=[dg.AssetCheckSpec("codebook_in_use", asset="image_tokenizer", blocking=True)],
+        check_specs=blocking(["image_tokenizer"], "codebook_in_use"),
         kinds={"torch", "mlflow"},
         **identified(recipes.REVISION, tokenizer=study.tokenizer, split=study.split),
     )
@@ -46,24 +47,22 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
             from ecg_pipeline.tokens.naming import measure_usage
             from ecg_pipeline.tokens.train import sample_sheets, train_tokenizer
 
-            records = frozenset[str]().union(
-                *(training_records(store.records(), study.split) for store in waveform_store.values())
-            )
-            recipe = study.tokenizer
+            pool = pretraining_pool((store.records() for store in waveform_store.values()), study.split)
+            records, recipe = frozenset(pool["record"]), study.tokenizer
             if isinstance(recipe, ImportedTokenizer):
                 imported = import_tokenizer(weights_file(recipe.weights), build.folder)
                 measure_usage(imported, sample_sheets(image_shards, records, seed=0, limit=MEASURED), house.device)
+                sign_config(build.folder, tokenizer=None)
                 return
+            keep_pool(build.folder, pool)
             with house.training(build) as run:
                 train_tokenizer(image_shards, records, recipe, build.folder, house.device, build.progress, run.metrics)
+            sign_config(build.folder, tokenizer=pool)
 
         return house.materialise(context, ImageTokenizer, make, show.image_tokenizer, _codebook_in_use)
 
     def _codebook_in_use(made: ImageTokenizer) -> Iterator[dg.AssetCheckResult]:
-        found = collapse(made.config())
-        yield dg.AssetCheckResult(
-            check_name="codebook_in_use", passed=not found, metadata={"collapse": found or ["none"]}
-        )
+        yield verdict("codebook_in_use", collapse(made.config()))
 
     @dg.asset(
         partitions_def=site_partitions(study),

@@ -1,15 +1,22 @@
 """Pretraining and fine-tuning."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 import polars as pl
 
+from ecg_pipeline.cohorts import leaks
 from ecg_pipeline.cohorts.cohort import Cohort
+from ecg_pipeline.cohorts.pool import COLUMNS, UNKNOWN, keep_pool, pretraining_pool, read_pool, sign_config
+from ecg_pipeline.cohorts.splits import TRAIN, VALIDATION
+from ecg_pipeline.files import write_parquet
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
 from ecg_pipeline.orchestration import show
 from ecg_pipeline.orchestration.assets.published import published_file, published_key, published_names
+from ecg_pipeline.orchestration.checks import blocking, verdict
 from ecg_pipeline.orchestration.partitions import fraction_partitions
 from ecg_pipeline.orchestration.resources import Build, House, identified
 from ecg_pipeline.orchestration.trainer import Order, order_training
@@ -18,7 +25,10 @@ from ecg_pipeline.study import Study
 from ecg_pipeline.tokens.shards import TokenShards
 from ecg_pipeline.tokens.tokenizer import ImageTokenizer
 from ecg_pipeline.tracking import log_classifier
-from ecg_pipeline.training.recipes import FINETUNE_REVISION, PRETRAIN_REVISION
+from ecg_pipeline.training.recipes import FINETUNE_REVISION, OPTIMISTIC, PRETRAIN_REVISION
+
+TRAINED_ON = "trained_on.parquet"
+"""Beside a fine-tuned model: the ECGs that it was fine-tuned on."""
 
 
 def pretraining_asset(study: Study) -> dg.AssetsDefinition:
@@ -47,6 +57,7 @@ def _imported(study: Study) -> dg.AssetsDefinition:
             weights = published_file(study, model)
             assert weights is not None  # the study names them
             import_pretraining(weights, study.pretrained_model, build.folder)
+            sign_config(build.folder, network=None)
 
         return house.materialise(context, Checkpoint, make, show.pretrained_checkpoint)
 
@@ -80,15 +91,18 @@ def _trained(study: Study) -> dg.AssetsDefinition:
         """Masked image modelling over the training patients of the pretraining sites (paper: Pre-training)."""
 
         def make(build: Build) -> None:
+            pool = pretraining_pool((store.records() for store in waveform_store.values()), study.split)
+            named_by = read_pool(image_tokenizer.folder)
+            if named_by is not None:
+                keep_pool(build.folder / "tokenizer", named_by)
             told = order_training(
                 context,
                 Order(
                     model=study.pretrained_model,
                     recipe=study.pretraining.recipe,
-                    split=study.split,
                     image_shards=image_shards,
                     patch_tokens=patch_tokens,
-                    waveform_store=waveform_store,
+                    pool=keep_pool(build.folder, pool),
                     vocabulary=image_tokenizer.vocabulary,
                     out=build.folder,
                     home=house.home,
@@ -100,6 +114,7 @@ def _trained(study: Study) -> dg.AssetsDefinition:
                 ),
                 build.progress,
             )
+            sign_config(build.folder, network=pool, tokenizer=named_by)
             build.remember_run(told["mlflow_run_id"], told["page"])
 
         return house.materialise(context, Checkpoint, make, show.pretrained_checkpoint)
@@ -122,16 +137,22 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
         partitions_def=fraction_partitions(study, task),
         ins=ins,
         deps=[published_key(model)] if model in published_names(study) and not is_pretrained else [],
+        check_specs=blocking(
+            [task, model, "finetuned_model"],
+            "pretraining_never_saw_it",
+            "training_never_saw_it",
+            "chosen_on_validation",
+        ),
         kinds={"torch", "mlflow"},
         **identified(FINETUNE_REVISION, model=recipe, recipe=study.finetuning, split=study.split),
     )
-    def finetuned_model(
+    def finetuned_model(  # With checks beside the value, Dagster takes a return annotation for that of several outputs.
         context: dg.AssetExecutionContext,
         house: dg.ResourceParam[House],
         cohort: Cohort,
         image_shards: dict[str, ImageShards],
         **pretrained: Checkpoint,
-    ) -> dg.MaterializeResult[FinetunedModel]:
+    ):
         """One model for one task, fine-tuned on one fraction of the training patients (paper: Fine-tuning)."""
         train, selection = _examples(cohort, study, float(context.partition_key))
         start = pretrained.get("start") or published_file(study, model)
@@ -139,6 +160,7 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
         def make(build: Build) -> None:
             from ecg_pipeline.training.finetune import finetune
 
+            write_parquet(build.folder / TRAINED_ON, train.select(COLUMNS))
             build.tags |= {"protocol": study.finetuning.protocol, "optimistic": str(study.finetuning.is_optimistic)}
             with house.training(build) as run:
                 tuned = finetune(
@@ -157,7 +179,15 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
                 sheets = image_shards[example["site"]].read_records([example["record"]])
                 log_classifier(f"{task}-{model}", first, sheets)
 
-        return house.materialise(context, FinetunedModel, make, show.finetuned_model)
+        def check(made: FinetunedModel) -> Iterator[dg.AssetCheckResult]:
+            kept = cohort.table().filter(pl.col("part") != TRAIN)
+            yield _pretraining_never_saw_it(start, kept)
+            untrained = kept.filter(pl.col("part") != VALIDATION) if study.finetuning.is_optimistic else kept
+            trained_on = pl.read_parquet(made.folder / TRAINED_ON)
+            yield verdict("training_never_saw_it", leaks.seen_before(trained_on, untrained, "the fine-tuning"))
+            yield _chosen_on_validation(made, study)
+
+        return house.materialise(context, FinetunedModel, make, show.finetuned_model, check)
 
     return finetuned_model
 
@@ -167,3 +197,28 @@ def _examples(cohort: Cohort, study: Study, fraction: float) -> tuple[pl.DataFra
     if study.finetuning.chosen_on == "test":
         return cohort.train_and_validation(fraction, study.split), cohort.test_inside()
     return cohort.train(fraction), cohort.validation()
+
+
+def _pretraining_never_saw_it(start: Checkpoint | Path | None, kept: pl.DataFrame) -> dg.AssetCheckResult:
+    """Whether the ECGs that are kept from training are new to what a model starts from, by the record beside it."""
+    if start is None:
+        return verdict("pretraining_never_saw_it", [], "nothing was pretrained: random initialisation")
+    pool = read_pool(start.folder) if isinstance(start, Checkpoint) else None
+    if not isinstance(start, Checkpoint) or pool is None:
+        return verdict("pretraining_never_saw_it", [], UNKNOWN, warns=True)
+    found, named_by = leaks.seen_before(pool, kept, "the pretraining"), read_pool(start.folder / "tokenizer")
+    if named_by is None:
+        return verdict("pretraining_never_saw_it", found, f"what the tokenizer saw is {UNKNOWN}", warns=True)
+    found += leaks.seen_before(named_by, kept, "the tokenizer")
+    return verdict("pretraining_never_saw_it", found, f"{len(pool)} ECGs were pretrained on")
+
+
+def _chosen_on_validation(made: FinetunedModel, study: Study) -> dg.AssetCheckResult:
+    """Whether every seed's epoch is the one that its trace calls best."""
+    found = []
+    for seed, checkpoint in made.checkpoints().items():
+        trace, epoch = pl.read_parquet(checkpoint.folder / "trace.parquet"), checkpoint.config()["chosen_epoch"]
+        sentences = leaks.wrongly_chosen(trace, epoch, study.finetuning.chosen_on)
+        found += [f"seed {seed}: {sentence}" for sentence in sentences]
+    is_optimistic = study.finetuning.is_optimistic
+    return verdict("chosen_on_validation", found, OPTIMISTIC if is_optimistic else "", warns=is_optimistic)

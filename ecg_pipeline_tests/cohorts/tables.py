@@ -1,0 +1,42 @@
+"""Tables of ECGs and of labels, by hand."""
+
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from ecg_pipeline.records.labels import LABEL_SCHEMA
+from ecg_pipeline.records.store import RECORD_SCHEMA
+
+DAY = datetime(2020, 6, 1)
+
+
+def ecgs(site, patients, waveforms=None):
+    rows = [
+        {
+            "record": f"{site}-{n}",
+            "site": site,
+            "patient": patient,
+            "acquired_at": DAY,
+            "waveform_sha256": waveforms[n] if waveforms else f"{site}-{n}",
+        }
+        for n, patient in enumerate(patients)
+    ]
+    return pl.DataFrame(rows, schema=RECORD_SCHEMA)
+
+
+def facts(*rows):
+    """rows: (patient, record, days after the ECG, system, code, value)."""
+    return pl.DataFrame(
+        [
+            {
+                "patient": patient,
+                "record": record,
+                "observed_at": DAY + timedelta(days=days),
+                "system": system,
+                "code": code,
+                "value": float(value),
+            }
+            for patient, record, days, system, code, value in rows
+        ],
+        schema=LABEL_SCHEMA,
+    )

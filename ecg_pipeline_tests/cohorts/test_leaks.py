@@ -1,0 +1,181 @@
+"""Every planted fault is named by the law that it breaks, and by no other."""
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecg_pipeline.cohorts import leaks
+from ecg_pipeline.cohorts.cohort import SiteRecords, assemble_cohort
+from ecg_pipeline.cohorts.pool import pretraining_pool
+from ecg_pipeline.cohorts.splits import SplitRecipe
+from ecg_pipeline.cohorts.tasks import DiagnosisRule, MeasurementRule, StatementRule, TaskRecipe, label
+from ecg_pipeline_tests.cohorts.tables import ecgs, facts
+
+SPLIT = SplitRecipe(test=0.3, validation=0.2)
+RULE = DiagnosisRule()
+INSIDE = ecgs("in", [f"{n % 50:032x}" for n in range(80)])
+OUTSIDE = ecgs("out", [f"{n + 100:032x}" for n in range(20)])
+LABELS = facts(
+    *((p, None, 0, "diagnosis", "I42.1", n % 3 == 0) for n, p in enumerate([*INSIDE["patient"], *OUTSIDE["patient"]]))
+)
+POOL = pretraining_pool([INSIDE], SPLIT)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """A cohort of a site and an external hospital, as it must be."""
+    task = TaskRecipe("T", ("in",), RULE, ("out",))
+    sites = {"in": SiteRecords(INSIDE, LABELS), "out": SiteRecords(OUTSIDE, LABELS)}
+    return assemble_cohort(task, SPLIT, sites, POOL, tmp_path_factory.mktemp("cohort")).table()
+
+
+def broken(table, pool=POOL):
+    """What each law finds, by its name; those that hold are left out."""
+    found = {
+        "patients": leaks.patients_crossing(table),
+        "waveforms": leaks.waveforms_crossing(table),
+        "external": leaks.external_inside(table, ["out"], INSIDE["patient"]),
+        "fractions": leaks.unnested(table),
+        "labels": leaks.mislabelled(table, {"in": LABELS, "out": LABELS}, RULE),
+        "pretraining": leaks.seen_before(pool, table.filter(pl.col("part") != "train"), "pretraining"),
+    }
+    return {law: sentences for law, sentences in found.items() if sentences}
+
+
+def change(table, record, **values):
+    """The table with other values in one row."""
+    new = [pl.when(pl.col("record") == record).then(pl.lit(v)).otherwise(n).alias(n) for n, v in values.items()]
+    return table.with_columns(new).cast(dict(table.schema))
+
+
+def one_of(table, part, **values):
+    """The first ECG of a part with these values."""
+    return table.filter(pl.col("part") == part, **values).sort("record").row(0, named=True)
+
+
+def test_a_cohort_breaks_no_law(table):
+    assert set(table["part"]) == {"train", "validation", "test", "external"}
+    assert broken(table) == {}
+
+
+@pytest.mark.parametrize("to", ["validation", "test", "external"])
+def test_a_patient_moved_across_the_split(table, to):
+    several = table.filter(pl.col("patient").is_duplicated())
+    moved = one_of(several, "train")
+    found = broken(change(table, moved["record"], part=to, rank=None))
+    assert found["patients"] == [f"1 patients are in more than one part: {moved['patient']}"]
+    assert found["pretraining"][0] == f"1 ECGs of the {to} part were seen by pretraining: {moved['record']}"
+
+
+def test_a_waveform_under_another_patient_in_another_part(table):
+    one, other = one_of(table, "test"), one_of(table, "external")
+    found = broken(change(table, other["record"], waveform_sha256=one["waveform_sha256"]))
+    assert found == {"waveforms": [f"1 waveforms are in more than one part: {one['waveform_sha256']}"]}
+
+
+def test_an_ecg_that_occurs_twice(table):
+    twice = one_of(table, "test")["record"]
+    found = broken(pl.concat([table, table.filter(record=twice)]))
+    assert found == {"waveforms": [f"1 ECGs are in the cohort more than once: {twice}"]}
+
+
+def test_a_fraction_that_is_not_nested(table):
+    several = table.filter(pl.col("patient").is_duplicated())
+    split = one_of(several, "train")
+    sentence = "1 training patients have no rank or several: fractions are not nested by patient: " + split["patient"]
+    assert broken(change(table, split["record"], rank=0.01)) == {"fractions": [sentence]}
+    assert broken(change(table, split["record"], rank=None)) == {"fractions": [sentence]}
+    halved = table.with_columns(pl.col("rank") / 2)
+    assert "fractions have other sizes" in broken(halved)["fractions"][0]
+    tested = one_of(table, "test")["record"]
+    found = broken(change(table, tested, rank=0.5))
+    assert found == {"fractions": [f"1 ECGs outside the training part have a rank in the fractions: {tested}"]}
+
+
+def test_an_external_patient_in_training(table):
+    moved = one_of(table, "external")["record"]
+    found = broken(change(table, moved, part="train", rank=0.5))
+    assert found["external"] == [f"1 ECGs of an external site are used inside: {moved}"]
+
+
+def test_an_external_patient_who_is_known_inside(table):
+    known = one_of(table, "train")["patient"]
+    found = broken(change(table, one_of(table, "external")["record"], patient=known))
+    assert found["external"] == [f"1 external patients are also known inside: {known}"]
+
+
+def test_a_test_patient_in_the_pretraining_pool(table):
+    tested = one_of(table, "test")
+    planted = (
+        pl.DataFrame([tested]).select(POOL.columns).with_columns(record=pl.lit("new"), waveform_sha256=pl.lit("w"))
+    )
+    found = broken(table, pl.concat([POOL, planted]))
+    assert found == {"pretraining": [f"1 patients of the test part were seen by pretraining: {tested['patient']}"]}
+
+
+def test_a_pretraining_waveform_that_is_validated_on(table):
+    kept = one_of(table, "validation")
+    planted = POOL.with_columns(waveform_sha256=pl.lit(kept["waveform_sha256"]))
+    assert broken(table, planted)["pretraining"] == [
+        f"1 waveforms of the validation part were seen by pretraining: {kept['waveform_sha256']}"
+    ]
+
+
+def test_swapped_labels(table):
+    swapped = broken(table.with_columns(label=1 - pl.col("label")))
+    assert list(swapped) == ["labels"]
+    assert swapped["labels"][0].startswith(f"{len(table)} ECGs have another label than the rule gives them: in-0, ")
+    assert swapped["labels"][0].endswith(f" and {len(table) - 5} more")
+    one = one_of(table, "test")
+    assert broken(change(table, one["record"], label=1 - one["label"])) == {
+        "labels": [f"1 ECGs have another label than the rule gives them: {one['record']}"]
+    }
+
+
+said = st.tuples(
+    st.sampled_from("abcd"),
+    st.sampled_from([None, "s-0", "s-1", "s-2", "s-3", "s-4"]),
+    st.integers(-4, 4),
+    st.sampled_from(["measurement", "diagnosis", "scp"]),
+    st.sampled_from(["lvef_percent", "I42.1", "INJAS", "PACE"]),
+    st.sampled_from([0, 1, 15, 40, 41, 80]),
+)
+RULES = [
+    MeasurementRule(window_days=3),
+    DiagnosisRule(),
+    StatementRule(positive=("INJAS",), exclude=("PACE",), minimum_likelihood=50),
+]
+
+
+@given(st.lists(said, max_size=30), st.sampled_from(RULES))
+def test_two_ways_to_a_label_agree(rows, rule):
+    records, labels = ecgs("s", [*"abcd", None]), facts(*rows)
+    labelled = label(records, labels, rule)
+    assert leaks.mislabelled(labelled, {"s": labels}, rule) == []
+    missed = records.filter(~pl.col("record").is_in(labelled["record"].to_list())).with_columns(label=pl.lit(None))
+    assert leaks.mislabelled(missed, {"s": labels}, rule) == []
+
+
+def trace(*aurocs, part="validation"):
+    return pl.DataFrame(
+        {"epoch": [float(n + 1) for n in range(len(aurocs))], f"{part}_auroc": aurocs},
+        schema_overrides={f"{part}_auroc": pl.Float64},
+    )
+
+
+def test_the_chosen_epoch_is_the_best_on_the_patients_it_is_chosen_on():
+    assert leaks.wrongly_chosen(trace(0.6, 0.8, 0.8, 0.7), 2, "validation") == []
+    assert leaks.wrongly_chosen(trace(None, None, None), 3, "validation") == []
+    assert leaks.wrongly_chosen(trace(0.6, 0.8, part="test"), 2, "test") == []
+    assert leaks.wrongly_chosen(trace(0.6, 0.8, 0.8, 0.7), 3, "validation") == [
+        "epoch 3 was chosen, but epoch 2 is the best on validation patients"
+    ]
+
+
+def test_an_epoch_chosen_on_test():
+    peeked = trace(0.6, 0.8).with_columns(test_auroc=pl.Series([0.9, 0.5]))
+    assert leaks.wrongly_chosen(peeked, 1, "validation") == [
+        "the trace of an epoch chosen on validation patients has the columns test_auroc",
+        "epoch 1 was chosen, but epoch 2 is the best on validation patients",
+    ]

@@ -86,5 +86,9 @@ def test_the_official_protocol_is_said_to_be_optimistic_wherever_a_figure_is_pri
         for asset in ASSETS[:2]:
             event = instance.get_latest_materialization_event(dg.AssetKey(asset.split("/")))
             assert event.asset_materialization.metadata["optimistic"].value is True
+        check = dg.AssetCheckKey(dg.AssetKey(ASSETS[0].split("/")), "chosen_on_validation")
+        held = instance.event_log_storage.get_latest_asset_check_execution_by_key([check])[check].evaluation
+        assert (held.passed, held.severity) == (True, dg.AssetCheckSeverity.WARN)
+        assert "optimistic" in held.metadata["note"].value
     _print_results(house.study)
     assert "optimistic" in capsys.readouterr().out

@@ -11,7 +11,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from ecg_pipeline.bench.compare import Row, compare
 from ecg_pipeline.bench.pretraining import pretrain
 from ecg_pipeline.evaluation.bootstrap import intervals
-from ecg_pipeline.evaluation.wasserstein import natural_images, pairwise
+from ecg_pipeline.evaluation.natural_images import natural_images
+from ecg_pipeline.evaluation.wasserstein import pairwise
 
 TEST_ECGS = 128_687
 """Of the paper's largest test set (Table 1, low ejection fraction)."""
@@ -65,7 +66,7 @@ def image_distance() -> list[Row]:
     shape = (1000, 224, 224)
     ink = rng.integers(0, 255, shape, np.uint8)
     sheets = np.where(rng.integers(0, 12, shape, np.uint8), np.uint8(255), ink)
-    natural = np.resize(natural_images(1000, seed=0), shape)
+    natural = np.resize(natural_images(None, 1000, seed=0).tiles, shape)
     pairs_of_theirs = 5
 
     def theirs() -> None:

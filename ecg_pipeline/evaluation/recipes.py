@@ -1,6 +1,7 @@
 """How evaluation is done, as a study says it."""
 
 from dataclasses import dataclass
+from pathlib import PurePath
 
 
 @dataclass(frozen=True)
@@ -17,14 +18,20 @@ class EvaluationRecipe:
 
 @dataclass(frozen=True)
 class DistanceRecipe:
-    """Images of each kind that are compared pair by pair (paper: Wasserstein Distance, 1,000)."""
+    """Images of each kind that are compared pair by pair (paper: Wasserstein Distance, 1,000).
+
+    natural: name of a folder of natural images below `ECG_DATA`; None takes three photographs that dependencies ship.
+    """
 
     images: int = 1000
     seed: int = 0
+    natural: str | None = None
 
     def __post_init__(self) -> None:
         if self.images < 2:
             raise ValueError("a mean over pairs needs at least two images of each kind")
+        if self.natural is not None and PurePath(self.natural).name != self.natural:
+            raise ValueError(f"natural is the name of a folder below ECG_DATA, not a path: `{self.natural}`")
 
 
 @dataclass(frozen=True)

@@ -10,21 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import get_data_path
 from numpy.typing import NDArray
-from PIL import Image
-from scipy.spatial.distance import cdist
-from sklearn.datasets import load_sample_images
 
+from ecg_pipeline.evaluation.natural_images import natural_images
 from ecg_pipeline.evaluation.recipes import DistanceRecipe
 from ecg_pipeline.files import read_json, write_json
 from ecg_pipeline.images.shards import ImageShards
 
-REVISION = 2
+REVISION = 3
 """Bumped by hand when this module's results change."""
-
-SIDE_PX = 224
-CROP_STRIDE_PX = 100
 
 
 @dataclass(frozen=True)
@@ -34,7 +28,10 @@ class ImageDistance:
     folder: Path
 
     def distances(self) -> dict[str, Any]:
-        """Mean over pairs of ECG and ECG, natural and natural, ECG and natural; and the numbers of images."""
+        """Mean over pairs of ECG and ECG, natural and natural, ECG and natural; and the numbers of images.
+
+        natural_source: what was cut into how many tiles. natural_skipped: reason by name of file.
+        """
         return read_json(self.folder / "distances.json")
 
 
@@ -47,6 +44,8 @@ def pairwise(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.floating]
     """(N, H, W) and (M, H, W) uint8 -> (N, M) Wasserstein-1 distances in grey levels. Sums of whole numbers: exact."""
     if a.shape[1:] != b.shape[1:]:
         raise ValueError(f"images of {a.shape[1:]} and of {b.shape[1:]} pixels have no distance here")
+    from scipy.spatial.distance import cdist
+
     return cdist(cumulative_histograms(a), cumulative_histograms(b), "cityblock") / a[0].size
 
 
@@ -55,36 +54,25 @@ def mean_distance_within(images: NDArray[np.uint8]) -> float:
     return float(pairwise(images, images).sum() / (len(images) * (len(images) - 1)))
 
 
-def natural_images(limit: int, seed: int) -> NDArray[np.uint8]:
-    """At most `limit` grey crops (n, 224, 224) of the three photographs that scikit-learn and matplotlib ship.
+def measure_distances(
+    sites: Mapping[str, ImageShards], recipe: DistanceRecipe, out: Path, natural: Path | None = None
+) -> ImageDistance:
+    """Draw ECG sheets over all sites, and measure the three mean distances into `out`.
 
-    A stand-in for ImageNet that needs no download; three photographs are no sample of anything.
+    natural: folder of natural images; None takes those that dependencies ship.
     """
-    portrait = Path(get_data_path()) / "sample_data" / "grace_hopper.jpg"
-    photographs = [Image.fromarray(image) for image in load_sample_images().images] + [Image.open(portrait)]
-    crops = []
-    for photograph in photographs:
-        grey = np.asarray(photograph.convert("L"))
-        for top in range(0, grey.shape[0] - SIDE_PX + 1, CROP_STRIDE_PX):
-            for left in range(0, grey.shape[1] - SIDE_PX + 1, CROP_STRIDE_PX):
-                crops.append(grey[top : top + SIDE_PX, left : left + SIDE_PX])
-    order = np.random.default_rng(seed).permutation(len(crops))[:limit]
-    return np.stack([crops[place] for place in order])
-
-
-def measure_distances(sites: Mapping[str, ImageShards], recipe: DistanceRecipe, out: Path) -> ImageDistance:
-    """Draw ECG sheets over all sites, and measure the three mean distances into `out`."""
-    natural = natural_images(recipe.images, recipe.seed)
+    photographs = natural_images(natural, recipe.images, recipe.seed)
     ecgs = _draw(sites, recipe)
     write_json(
         out / "distances.json",
         {
             "ecg_ecg": mean_distance_within(ecgs),
-            "natural_natural": mean_distance_within(natural),
-            "ecg_natural": float(pairwise(ecgs, natural).mean()),
+            "natural_natural": mean_distance_within(photographs.tiles),
+            "ecg_natural": float(pairwise(ecgs, photographs.tiles).mean()),
             "ecg_images": len(ecgs),
-            "natural_images": len(natural),
-            "natural_source": "crops of the photographs that scikit-learn and matplotlib ship",
+            "natural_images": len(photographs.tiles),
+            "natural_source": f"grey tiles of {photographs.photographs} files, from {photographs.source}",
+            "natural_skipped": photographs.skipped,
         },
     )
     return ImageDistance(out)

@@ -154,8 +154,10 @@ def saliency(made: Saliency) -> dict[str, Any]:
 
 
 def image_distance(distance: ImageDistance) -> dict[str, Any]:
-    """The three mean distances, in grey levels."""
-    return dict(distance.distances())
+    """The three mean distances, in grey levels, and the files that no natural image came from."""
+    distances = distance.distances()
+    skipped = [{"file": name, "reason": reason} for name, reason in distances.pop("natural_skipped").items()]
+    return {**distances, "natural_skipped": len(skipped), "skipped_files": _table(pl.DataFrame(skipped[:30]))}
 
 
 def report(made: Report) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
-from ecg_pipeline.evaluation.wasserstein import mean_distance_within, natural_images, pairwise
+from ecg_pipeline.evaluation.wasserstein import mean_distance_within, pairwise
 
 
 def images_of(seed, n=3):
@@ -35,9 +35,3 @@ def test_an_images_distance_to_itself_is_no_pair():
     images = images_of(0)
     a, b, c = (pairwise(images[[i]], images[[j]])[0, 0] for i, j in ((0, 1), (0, 2), (1, 2)))
     assert mean_distance_within(images) == pytest.approx((a + b + c) / 3, abs=1e-9)
-
-
-def test_natural_images_are_whole_crops():
-    images = natural_images(10, seed=0)
-    assert images.shape == (10, 224, 224)
-    assert images.std() > 20

@@ -6,7 +6,7 @@ import dagster as dg
 
 from ecg_pipeline.orchestration.assets.cohorts import cohort_asset
 from ecg_pipeline.orchestration.assets.evaluation import benchmark_asset, evaluation_asset, report_asset
-from ecg_pipeline.orchestration.assets.images import image_assets
+from ecg_pipeline.orchestration.assets.images import NATURAL, image_assets, natural_version
 from ecg_pipeline.orchestration.assets.published import (
     published_assets,
     published_key,
@@ -41,7 +41,7 @@ def source_versions(study: Study) -> dict[dg.AssetKey, Callable[[str | None], st
         published_key(name): lambda partition, name=name: published_version(study, name)
         for name in published_names(study)
     }
-    return {RAW: raw_version(study), **published}
+    return {RAW: raw_version(study), NATURAL: lambda partition: natural_version(study), **published}
 
 
 def _task_assets(study: Study, task: str) -> list[dg.AssetsDefinition]:

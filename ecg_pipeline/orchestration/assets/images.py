@@ -1,8 +1,12 @@
 """ECGs as images, and how far these are from natural ones."""
 
+import os
+from pathlib import Path
+
 import dagster as dg
 
 from ecg_pipeline.evaluation import wasserstein
+from ecg_pipeline.evaluation.natural_images import folder_version
 from ecg_pipeline.evaluation.wasserstein import ImageDistance, measure_distances
 from ecg_pipeline.images import shards
 from ecg_pipeline.images.shards import ImageShards, render_site
@@ -10,11 +14,34 @@ from ecg_pipeline.orchestration import show
 from ecg_pipeline.orchestration.partitions import site_partitions
 from ecg_pipeline.orchestration.resources import House, identified
 from ecg_pipeline.signals.filters import FilteredWaveforms
-from ecg_pipeline.study import Study
+from ecg_pipeline.study import Study, StudyError
+
+NATURAL = dg.AssetKey("natural_images")
 
 
-def image_assets(study: Study) -> list[dg.AssetsDefinition]:
-    """Asset `image_shards`, by site, and `image_distance`."""
+def natural_folder(study: Study) -> Path | None:
+    """The folder of natural images that a study names, below `ECG_DATA`."""
+    if study.image_distance.natural is None:
+        return None
+    data = os.environ.get("ECG_DATA")
+    if not data:
+        raise StudyError("image_distance.natural names a folder below ECG_DATA, which is not set")
+    return Path(data) / study.image_distance.natural
+
+
+def natural_version(study: Study) -> str:
+    """The data version of the natural images: their folder's, or that dependencies ship them."""
+    folder = natural_folder(study)
+    return folder_version(folder) if folder else "shipped"
+
+
+def image_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
+    """Asset `image_shards`, by site, `natural_images` and `image_distance`."""
+
+    @dg.observable_source_asset(key=NATURAL, group_name="images")
+    def natural() -> dg.DataVersion:
+        """Photographs to hold ECGs against: a folder that the study names, or three that dependencies ship."""
+        return dg.DataVersion(natural_version(study))
 
     @dg.asset(
         partitions_def=site_partitions(study),
@@ -33,7 +60,9 @@ def image_assets(study: Study) -> list[dg.AssetsDefinition]:
             show.image_shards,
         )
 
-    @dg.asset(group_name="images", **identified(wasserstein.REVISION, image_distance=study.image_distance))
+    @dg.asset(
+        group_name="images", deps=[NATURAL], **identified(wasserstein.REVISION, image_distance=study.image_distance)
+    )
     def image_distance(
         context: dg.AssetExecutionContext, house: dg.ResourceParam[House], image_shards: dict[str, ImageShards]
     ) -> dg.MaterializeResult[ImageDistance]:
@@ -41,8 +70,8 @@ def image_assets(study: Study) -> list[dg.AssetsDefinition]:
         return house.materialise(
             context,
             ImageDistance,
-            lambda build: measure_distances(image_shards, study.image_distance, build.folder),
+            lambda build: measure_distances(image_shards, study.image_distance, build.folder, natural_folder(study)),
             show.image_distance,
         )
 
-    return [image_shards, image_distance]
+    return [image_shards, natural, image_distance]

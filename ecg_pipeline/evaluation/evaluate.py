@@ -1,44 +1,65 @@
 """One model, once a seed, on the test patients of one site: predictions, and what they amount to."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from ecg_pipeline.ecg import Progress, silent
-from ecg_pipeline.evaluation.bootstrap import Interval, intervals
-from ecg_pipeline.evaluation.metrics import auroc, average_precision, brier, trapezoid_auprc
 from ecg_pipeline.evaluation.recipes import EvaluationRecipe
 from ecg_pipeline.files import read_json, write_json, write_parquet
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.checkpoints import FinetunedModel
-from ecg_pipeline.models.family import load_classifier
-from ecg_pipeline.training.batches import Batches
-from ecg_pipeline.training.finetune import score
 
-REVISION = 2
-"""Bumped by hand when this module's results change."""
+REVISION = 3
+"""Bumped by hand when this module's results, or those of `summary`, change."""
 
-ECG = ("record", "site", "patient", "label")
-"""Columns that say which ECG was scored, and what is true of it."""
+NO_VALIDATION = "there are no operating points: no validation patients were kept out of training to fix them on"
+
+TABLES = ("calibration", "decision", "operating_points", "subgroups")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What predictions amount to. metrics: as `summary.summarise` gives them.
+
+    calibration: `calibration_curve` of each seed. decision: `decision_curve` of each seed. operating_points: counts and
+    rates of each seed at its thresholds. subgroups: as `subgroups.subgroups` gives them.
+    """
+
+    metrics: dict[str, Any]
+    calibration: pl.DataFrame
+    decision: pl.DataFrame
+    operating_points: pl.DataFrame
+    subgroups: pl.DataFrame
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Predictions of one model at one site. Files: `predictions.parquet`, `metrics.json`."""
+    """Predictions of one model at one site. Files: `predictions.parquet`, `metrics.json`, and a table each for
+    `calibration`, `decision`, `operating_points` and `subgroups`."""
 
     folder: Path
 
     def predictions(self) -> pl.DataFrame:
-        """One row an ECG and seed: record, site, patient, label (0 or 1), seed, score (probability of 1)."""
+        """One row an ECG and seed: record, site, patient, label (0 or 1), age_years, sex, device, seed, score
+        (probability of 1)."""
         return pl.read_parquet(self.folder / "predictions.parquet")
 
     def metrics(self) -> dict[str, Any]:
-        """Counts, what a reader must know of the model, and the metrics as in `summarise`."""
+        """Counts and metrics as in `summary.summarise`; under `model` what a reader must know of the model; under
+        `operating_points` its thresholds by seed, and the reason where there are none."""
         return read_json(self.folder / "metrics.json")
+
+    def thresholds(self) -> dict[int, dict[str, float]]:
+        """By seed: the threshold of each operating point, fixed on validation patients."""
+        return {int(seed): points for seed, points in self.metrics()["operating_points"]["by_seed"].items()}
+
+    def findings(self) -> Findings:
+        """The metrics with the curves and tables."""
+        return Findings(self.metrics(), *(pl.read_parquet(self.folder / f"{name}.parquet") for name in TABLES))
 
 
 def evaluate(
@@ -50,57 +71,41 @@ def evaluate(
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Evaluation:
-    """Score `examples` (columns `ECG`, of one site) with each seed's network; predictions and metrics to `out`."""
-    table, checkpoints = examples.select(ECG), model.checkpoints()
+    """Score `examples` with each seed's network; predictions and all that follows from them to `out`.
+
+    examples: columns record, site (one), patient, label, age_years, sex, device.
+    """
+    from ecg_pipeline.evaluation.summary import DESCRIBED, ECG, find, validation_thresholds
+    from ecg_pipeline.models.family import load_classifier
+    from ecg_pipeline.training.batches import Batches
+    from ecg_pipeline.training.finetune import score
+
+    table, checkpoints = examples.select(*ECG, *DESCRIBED), model.checkpoints()
     batches = Batches({"sheets": {str(table["site"].first()): images}}, table)
     scored = []
     for done, (seed, checkpoint) in enumerate(checkpoints.items(), start=1):
         scores = score(load_classifier(checkpoint).to(device), batches, device)
-        scored.append(scores.select(*ECG, pl.lit(seed, pl.Int64).alias("seed"), pl.col("score").cast(pl.Float64)))
+        scored.append(scores.select(*table.columns, pl.lit(seed, pl.Int64).alias("seed"), pl.col("score").cast(float)))
         progress(done * len(table), len(checkpoints) * len(table))
     predictions = pl.concat(scored).sort("seed", "record")
+    kept = {seed: path for seed, one in checkpoints.items() if (path := one.folder / "validation.parquet").exists()}
+    thresholds, reason = (
+        validation_thresholds({seed: pl.read_parquet(path) for seed, path in kept.items()})
+        if kept
+        else ({}, NO_VALIDATION)
+    )
+    points = {"by_seed": {str(seed): values for seed, values in thresholds.items()}, "reason": reason}
+    about = {"operating_points": points, "model": _provenance(model)}
+    return write_evaluation(predictions, find(predictions, thresholds, recipe), about, out)
+
+
+def write_evaluation(predictions: pl.DataFrame, findings: Findings, about: Mapping[str, Any], out: Path) -> Evaluation:
+    """Write the files of an evaluation. about: `operating_points` and `model` of `Evaluation.metrics`."""
     write_parquet(out / "predictions.parquet", predictions)
-    write_json(out / "metrics.json", {**summarise(predictions, recipe), "model": _provenance(model)})
+    for name in TABLES:
+        write_parquet(out / f"{name}.parquet", getattr(findings, name))
+    write_json(out / "metrics.json", {**findings.metrics, **about})
     return Evaluation(out)
-
-
-def by_ecg(predictions: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.float64]]:
-    """Predictions as one row an ECG, with columns as in `ECG`, and the scores (S, N) of each seed for these rows."""
-    wide = predictions.pivot(on="seed", index=ECG, values="score")
-    return wide.select(ECG), wide.drop(ECG).to_numpy().T
-
-
-def summarise(predictions: pl.DataFrame, recipe: EvaluationRecipe) -> dict[str, Any]:
-    """Counts and metrics of predictions. AUROC and average precision are the mean over seeds with the interval of this
-    mean, beside the value of each seed and their standard deviation (null for one seed). One class alone has no
-    metrics, and says so.
-    """
-    ecgs, scores = by_ecg(predictions)
-    labels = ecgs["label"].to_numpy()
-    summary: dict[str, Any] = {
-        "ecgs": len(ecgs),
-        "patients": ecgs["patient"].n_unique(),
-        "positives": int(labels.sum()),
-        "draws": recipe.bootstrap_draws,
-    }
-    if not 0 < summary["positives"] < summary["ecgs"]:
-        nothing = {"auroc": None, "average_precision": None, "trapezoid_auprc": None, "brier": None}
-        return summary | nothing | {"reason": "the test patients here have one label alone, or there are none"}
-    drawn = intervals(labels, scores, ecgs["patient"].to_numpy(), recipe.bootstrap_draws, recipe.seed)
-    seeds = predictions["seed"].unique(maintain_order=True).to_list()
-    return summary | {
-        "auroc": _over_seeds(drawn[0], {seed: auroc(labels, row) for seed, row in zip(seeds, scores, strict=True)}),
-        "average_precision": _over_seeds(
-            drawn[1], {seed: average_precision(labels, row) for seed, row in zip(seeds, scores, strict=True)}
-        ),
-        "trapezoid_auprc": trapezoid_auprc(labels, scores),
-        "brier": brier(labels, scores),
-    }
-
-
-def _over_seeds(mean: Interval, by_seed: dict[int, float]) -> dict[str, Any]:
-    spread = float(np.std(list(by_seed.values()), ddof=1)) if len(by_seed) > 1 else None
-    return {**asdict(mean), "sd": spread, "by_seed": {str(seed): value for seed, value in by_seed.items()}}
 
 
 def _provenance(model: FinetunedModel) -> dict[str, Any]:

@@ -1,40 +1,91 @@
-"""Figures of the reports, one function a figure: SVG text that needs nothing from outside the page."""
+"""Figures of the reports, one function a figure: SVG text that needs nothing from outside the page.
+
+Matplotlib is loaded when a figure is drawn, because orchestration imports this module to know its assets.
+"""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
-
-from ecg_pipeline.evaluation.metrics import precision_recall_curve, roc_curve
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's colours: told apart by colour-blind readers too."""
 
+QUIET = "#999999"
+"""Of lines that no model made: chance, treating all."""
+
 STYLE: Any = {
-    "font.family": "DejaVu Sans",
+    "font.family": ["DejaVu Sans", "sans-serif"],
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.color": "#dddddd",
     "grid.linewidth": 0.6,
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
     "svg.hashsalt": "ecg_pipeline",
 }
+"""Text stays text, which can be searched, read aloud and recoloured by a page."""
 
 
 def roc_figure(predictions: Mapping[str, pl.DataFrame], title: str) -> str:
     """ROC curves. predictions: by name, columns label, seed and score, both labels present; one curve a seed."""
+    from ecg_pipeline.evaluation.metrics import roc_curve
+
     return _curves(predictions, title, "False positive rate", "True positive rate", roc_curve, diagonal=True)
 
 
 def precision_recall_figure(predictions: Mapping[str, pl.DataFrame], title: str) -> str:
     """Precision-recall curves."""
+    from ecg_pipeline.evaluation.metrics import precision_recall_curve
+
     return _curves(predictions, title, "Recall", "Precision", precision_recall_curve, diagonal=False)
+
+
+def calibration_figure(curves: Mapping[str, pl.DataFrame], title: str) -> str:
+    """Observed against predicted risk with Wilson intervals. curves: by name, columns as in `Findings.calibration`."""
+    figure, axes = _axes(title, "Mean score", "Share of positive ECGs")
+    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
+    for colour, (name, curve) in zip(PALETTE, curves.items(), strict=False):
+        for (seed,), one in curve.group_by("seed", maintain_order=True):
+            x, y = one["score"].to_numpy(), one["observed"].to_numpy()
+            label = name if seed == curve["seed"].first() else None
+            axes.errorbar(
+                x,
+                y,
+                _spread(one, y),
+                color=colour,
+                marker="o",
+                markersize=3,
+                linewidth=1.1,
+                elinewidth=0.7,
+                label=label,
+            )
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_aspect("equal")
+    axes.legend(frameon=False, loc="upper left")
+    return _svg(figure)
+
+
+def decision_figure(curves: Mapping[str, pl.DataFrame], title: str) -> str:
+    """Net benefit against the threshold. curves: by name, columns as in `Findings.decision`, of the same ECGs."""
+    figure, axes = _axes(title, "Threshold probability", "Net benefit an ECG")
+    first = next(iter(curves.values()))
+    common = first.filter(seed=first["seed"].first())
+    axes.plot(common["threshold"], common["treat_all"], color=QUIET, linewidth=1, linestyle="--", label="all positive")
+    axes.axhline(0, color=QUIET, linewidth=0.8, label="none positive")
+    for colour, (name, curve) in zip(PALETTE, curves.items(), strict=False):
+        for (seed,), one in curve.group_by("seed", maintain_order=True):
+            label = name if seed == curve["seed"].first() else None
+            axes.plot(one["threshold"], one["model"], color=colour, linewidth=1.2, label=label)
+    top = max(0.01, *(float(curve["model"].to_numpy().max()) for curve in curves.values()))
+    axes.set_ylim(-0.3 * top, 1.15 * top)
+    axes.set_xlim(0, 1)
+    axes.legend(frameon=False, loc="upper right")
+    return _svg(figure)
 
 
 def fraction_figure(rows: pl.DataFrame, metric: str, title: str) -> str:
@@ -42,36 +93,60 @@ def fraction_figure(rows: pl.DataFrame, metric: str, title: str) -> str:
 
     rows: columns model, fraction, value, low, high; rows without a value are left out.
     """
-    figure, axes = _axes(title, "Fraction of the training patients", metric)
-    models = rows["model"].unique(maintain_order=True).to_list()
-    for colour, model in zip(PALETTE, models, strict=False):
-        line = rows.filter(pl.col("model") == model).drop_nulls("value").sort("fraction")
-        x = line["fraction"].to_numpy() * (1 + 0.02 * models.index(model))
-        y = line["value"].to_numpy()
-        spread = np.clip(np.stack([y - line["low"].to_numpy(), line["high"].to_numpy() - y]), 0, None)
-        axes.errorbar(x, y, spread, color=colour, marker="o", markersize=4, linewidth=1.5, capsize=2, label=model)
-    axes.set_xscale("log")
-    ticks = rows["fraction"].unique().sort().to_list()
-    axes.set_xticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
-    axes.minorticks_off()
+    figure, axes = _by_fraction(rows, metric, title)
     axes.set_ylim(None, 1.02)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def difference_figure(rows: pl.DataFrame, metric: str, title: str) -> str:
+    """How far one model is ahead of each other, against the fraction of the training data, with 95 % intervals.
+
+    rows: columns model (the other), fraction, value, low, high. Colours follow those of `fraction_figure`, whose first
+    model is the one that is ahead.
+    """
+    figure, axes = _by_fraction(rows, f"{metric} difference", title, PALETTE[1:])
+    axes.axhline(0, color=QUIET, linewidth=0.9)
+    axes.legend(frameon=False)
     return _svg(figure)
 
 
 def training_figure(trace: pl.DataFrame, columns: Sequence[str], title: str) -> str:
     """Curves of a training over its steps or epochs (the first column)."""
-    figure, axes = _axes(title, trace.columns[0], ", ".join(columns))
+    figure, axes = _axes(title, trace.columns[0], columns[0] if len(columns) == 1 else "")
     for colour, column in zip(PALETTE, columns, strict=False):
         axes.plot(trace[trace.columns[0]], trace[column], color=colour, linewidth=1.4, label=column)
     axes.legend(frameon=False)
     return _svg(figure)
 
 
-def _curves(predictions, title, xlabel, ylabel, curve, diagonal) -> str:
+def _by_fraction(rows: pl.DataFrame, ylabel: str, title: str, palette: Sequence[str] = PALETTE):
+    figure, axes = _axes(title, "Fraction of the training patients", ylabel)
+    models = rows["model"].unique(maintain_order=True).to_list()
+    for colour, model in zip(palette, models, strict=False):
+        line = rows.filter(pl.col("model") == model).drop_nulls("value").sort("fraction")
+        x, y = line["fraction"].to_numpy() * (1 + 0.02 * models.index(model)), line["value"].to_numpy()
+        axes.errorbar(
+            x, y, _spread(line, y), color=colour, marker="o", markersize=4, linewidth=1.5, capsize=2, label=model
+        )
+    axes.set_xscale("log")
+    ticks = rows["fraction"].unique().sort().to_list()
+    axes.set_xticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
+    axes.minorticks_off()
+    return figure, axes
+
+
+def _spread(rows: pl.DataFrame, y: Any) -> Any:
+    """Lengths of the bars of intervals below and above their values."""
+    return np.clip(np.stack([y - rows["low"].to_numpy(), rows["high"].to_numpy() - y]), 0, None)
+
+
+def _curves(
+    predictions: Mapping[str, pl.DataFrame], title: str, xlabel: str, ylabel: str, curve: Callable, diagonal: bool
+) -> str:
     figure, axes = _axes(title, xlabel, ylabel)
     if diagonal:
-        axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle=":")
+        axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
     for colour, (name, table) in zip(PALETTE, predictions.items(), strict=False):
         width = 1.6 if table["seed"].n_unique() == 1 else 0.9
         for (seed,), scored in table.group_by("seed", maintain_order=True):
@@ -81,24 +156,30 @@ def _curves(predictions, title, xlabel, ylabel, curve, diagonal) -> str:
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(-0.01, 1.03)
     axes.set_aspect("equal")
-    axes.legend(frameon=False, loc="lower right" if diagonal else "lower left")
+    axes.legend(frameon=False, loc="lower right" if diagonal else "best")
     return _svg(figure)
 
 
 def _axes(title: str, xlabel: str, ylabel: str):
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.2, 3.8), layout="constrained")
         axes = figure.subplots()
-    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_title(title, fontsize=10, loc="left", parse_math=False)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     return figure, axes
 
 
-def _svg(figure: Figure) -> str:
+def _svg(figure: Any) -> str:
     """The figure as SVG text without date and random ids, so that equal data give equal bytes."""
+    import matplotlib as mpl
+
     buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with mpl.rc_context(STYLE):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(buffer, format="svg", metadata=nothing)
     text = buffer.getvalue()
     return text[text.index("<svg") :]

@@ -9,61 +9,70 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from ecg_pipeline.cohorts.splits import SplitRecipe
+from ecg_pipeline.cohorts.tasks import DiagnosisRule, MeasurementRule, StatementRule
 from ecg_pipeline.evaluation.evaluate import Evaluation
-from ecg_pipeline.evaluation.figures import fraction_figure, precision_recall_figure, roc_figure
+from ecg_pipeline.evaluation.recipes import EvaluationRecipe
 from ecg_pipeline.files import write_parquet, write_text
-from ecg_pipeline.training.recipes import OPTIMISTIC
+from ecg_pipeline.models.recipes import ModelRecipe
+from ecg_pipeline.tokens.recipes import ImportedTokenizer, TokenizerRecipe
+from ecg_pipeline.training.recipes import FinetuneRecipe, PretrainRecipe
 
-REVISION = 2
-"""Bumped by hand when this module's results change."""
+REVISION = 4
+"""Bumped by hand when a page, or a table in it, changes."""
 
-HONEST = (
-    "The epoch is chosen once, on validation patients. The paper reports the best epoch on the test set, which is "
-    "optimistic.",
-    "All models share one optimiser, and each its own normalisation. In the paper's code both differ between models.",
-)
-"""What the honest protocol of fine-tuning changes."""
+Place = tuple[str, float, str]
+"""Model, fraction and site of an evaluation."""
 
-OFFICIAL = (
-    "Fine-tuning follows the released code: the epoch is the best one on the test patients, so every figure here is "
-    "optimistic. Who trains and who tests is this study's split, not the code's.",
-    "Each model has its own normalisation. In the paper's code BEiT's differs from that of all others.",
-)
-"""What the official protocol leaves changed."""
 
-DEVIATIONS = (
-    "Pretraining and tokenizer see training patients only. The paper pretrained on all five hospitals, the external "
-    "one and the test patients among them (without labels).",
-    "Patients of an external hospital who are also seen inside are left out and counted. The paper cuts by site alone.",
-    "Fractions are of patients, and nested. The paper draws ECGs.",
-    "Intervals are percentiles of a bootstrap over patients. The paper's intervals of width zero cannot come from one.",
-    "AUPRC is average precision; the paper's area under straight lines is larger.",
-    "Low ejection fraction is 40 % or less throughout; the paper says both that and less than 40 %.",
-    "75 of 196 patches are masked, blockwise, which realises 38 %; the paper says 40 %.",
-)
+Rule = MeasurementRule | DiagnosisRule | StatementRule
 
 
 @dataclass(frozen=True)
 class TaskResults:
     """Everything that a task's report is made of.
 
-    evaluations: by model, fraction and site. flow: `Cohort.flow`. rejects: number of files by site and reason.
-    roles: `internal`, `external` or `transfer` by site.
+    outcome: the rule of the label, in words. looks: how often each evaluation was materialised. flow: `Cohort.flow`.
+    rejects: number of files by site and reason. roles: `internal`, `external` or `transfer` by site. titles: of sites.
     """
 
     name: str
     title: str
-    evaluations: Mapping[tuple[str, float, str], Evaluation]
+    outcome: str
+    evaluations: Mapping[Place, Evaluation]
+    looks: Mapping[Place, int]
     flow: Mapping[str, Mapping[str, int]]
     rejects: Mapping[str, Mapping[str, int]]
     roles: Mapping[str, str]
+    titles: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Background:
+    """What all tasks of a study have in common.
+
+    synthetic: whether any patient is invented. pretrained: name of the model that is compared with each other one.
+    pretraining: None where a published checkpoint was taken over. pretraining_trace: one row an epoch, or None.
+    recorded: first and last date of an ECG, or None. distances: as `ImageDistance.distances`, or None.
+    """
+
+    synthetic: bool
+    pretrained: str
+    models: Mapping[str, ModelRecipe]
+    tokenizer: TokenizerRecipe | ImportedTokenizer
+    pretraining: PretrainRecipe | None
+    pretraining_trace: pl.DataFrame | None
+    split: SplitRecipe
+    finetuning: FinetuneRecipe
+    evaluation: EvaluationRecipe
+    distances: Mapping[str, Any] | None
+    recorded: tuple[str, str] | None
 
 
 @dataclass(frozen=True)
 class Report:
-    """A page and its numbers. Files: `report.html`, `results.parquet`."""
+    """A page and its numbers. Files: `report.html`, `results.parquet`, `differences.parquet`."""
 
     folder: Path
 
@@ -73,136 +82,76 @@ class Report:
         return self.folder / "report.html"
 
     def results(self) -> pl.DataFrame:
-        """One row a task, model, fraction and site, columns as in `RESULT_SCHEMA`."""
+        """One row a task, model, fraction and site, columns as in `tables.RESULT_SCHEMA`."""
         return pl.read_parquet(self.folder / "results.parquet")
 
-
-RESULT_SCHEMA = {
-    "task": pl.String,
-    "model": pl.String,
-    "initialisation": pl.String,
-    "fraction": pl.Float64,
-    "site": pl.String,
-    "role": pl.String,
-    "train_patients": pl.Int64,
-    "train_positives": pl.Int64,
-    "seeds": pl.Int64,
-    "optimistic": pl.Boolean,
-    "ecgs": pl.Int64,
-    "patients": pl.Int64,
-    "positives": pl.Int64,
-    "auroc": pl.Float64,
-    "auroc_low": pl.Float64,
-    "auroc_high": pl.Float64,
-    "auroc_sd": pl.Float64,
-    "average_precision": pl.Float64,
-    "average_precision_low": pl.Float64,
-    "average_precision_high": pl.Float64,
-    "average_precision_sd": pl.Float64,
-    "brier": pl.Float64,
-}
+    def differences(self) -> pl.DataFrame:
+        """One row a task, site, fraction and other model, columns as in `tables.DIFFERENCE_SCHEMA`."""
+        return pl.read_parquet(self.folder / "differences.parquet")
 
 
-SPREADS = ("low", "high", "sd")
+def outcome(rule: Rule) -> str:
+    """When an ECG is positive, in words."""
+    match rule:
+        case MeasurementRule():
+            return f"{rule.code} of at most {rule.at_most:g}, measured within {rule.window_days} days of the ECG."
+        case DiagnosisRule():
+            return f"a diagnosis of {rule.code}; negative where it was looked for and excluded."
+        case StatementRule():
+            least = f" with a likelihood of at least {rule.minimum_likelihood:g}" if rule.minimum_likelihood else ""
+            without = f"; ECGs with one of {', '.join(rule.exclude)} are left out" if rule.exclude else ""
+            return f"the ECG carries one of {', '.join(rule.positive)} ({rule.system}){least}{without}."
 
 
 def write_report(
-    title: str, tasks: Sequence[TaskResults], synthetic: bool, facts: Mapping[str, str], out: Path
+    title: str, tasks: Sequence[TaskResults], background: Background, facts: Mapping[str, str], out: Path
 ) -> Report:
-    """Write one page over the given tasks to `out`.
+    """Write one page over the given tasks to `out`. facts: what made the page, printed at its foot."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-    synthetic: whether any patient is invented, which the page says before anything else. facts: what made the page
-    (study, fingerprint, code), printed at its foot.
-    """
-    results = pl.concat([result_rows(task) for task in tasks])
-    optimistic = bool(results["optimistic"].any())
+    from ecg_pipeline.evaluation.deviations import deviations
+    from ecg_pipeline.evaluation.paper import published
+    from ecg_pipeline.evaluation.sections import pretraining_figures, section
+    from ecg_pipeline.evaluation.tripod import tripod_items
+
+    sections = [section(task, background) for task in tasks]
+    results = pl.concat([made["results"] for made in sections])
     write_parquet(out / "results.parquet", results)
+    write_parquet(out / "differences.parquet", pl.concat([made["differences"] for made in sections]))
     environment = Environment(
-        loader=PackageLoader("ecg_pipeline.evaluation"), autoescape=select_autoescape(), undefined=StrictUndefined
+        loader=PackageLoader("ecg_pipeline.evaluation"),
+        autoescape=select_autoescape(default_for_string=True, enabled_extensions=("j2",)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_typeset,
     )
-    page = environment.get_template("report.html.j2").render(
+    environment.filters |= {"count": _count, "figure": _figure}
+    page = environment.get_template("page.html.j2").render(
         title=title,
-        synthetic=synthetic,
-        optimistic=optimistic,
-        tasks=[_section(task, results.filter(pl.col("task") == task.name)) for task in tasks],
-        deviations=(*(OFFICIAL if optimistic else HONEST), *DEVIATIONS),
+        background=background,
+        optimistic=bool(results["optimistic"].any()),
+        tasks=sections,
+        paper=published(),
+        pretraining_figures=pretraining_figures(background),
+        deviations=deviations(tasks, results, background),
+        tripod=tripod_items(tasks, results, background, facts),
         facts=facts,
     )
     write_text(out / "report.html", page)
     return Report(out)
 
 
-def result_rows(task: TaskResults) -> pl.DataFrame:
-    """The numbers of a task, a row for each model, fraction and site; nulls where a site lacks one of the labels.
-
-    AUROC and average precision are means over the seeds, low and high the interval of the mean, sd that of the seeds.
-    """
-    rows = []
-    for (model, fraction, site), evaluation in task.evaluations.items():
-        metrics = evaluation.metrics()
-        row: dict[str, Any] = {
-            "task": task.name,
-            "model": model,
-            "initialisation": metrics["model"]["initialisation"],
-            "fraction": fraction,
-            "site": site,
-            "role": task.roles[site],
-            "train_patients": metrics["model"]["train_patients"],
-            "train_positives": metrics["model"]["train_positives"],
-            "seeds": len(metrics["model"]["seeds"]),
-            "optimistic": metrics["model"]["optimistic"],
-            "brier": metrics["brier"],
-        }
-        row |= {name: metrics[name] for name in ("ecgs", "patients", "positives")}
-        for name in ("auroc", "average_precision"):
-            interval = metrics[name] or {}
-            row |= {name: interval.get("value")} | {f"{name}_{what}": interval.get(what) for what in SPREADS}
-        rows.append(row)
-    return pl.DataFrame(rows, schema=RESULT_SCHEMA).sort("model", "fraction", "site", maintain_order=True)
+def _count(value: float) -> str:
+    """A number of things, whole unless it is a mean."""
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
 
 
-def _section(task: TaskResults, results: pl.DataFrame) -> dict[str, Any]:
-    """What the template needs for one task."""
-    sites = list(dict.fromkeys(site for _, _, site in task.evaluations))
-    fractions = sorted({fraction for _, fraction, _ in task.evaluations})
-    models = list(dict.fromkeys(model for model, _, _ in task.evaluations))
-    cells = {(row["model"], row["fraction"], row["site"]): row for row in results.iter_rows(named=True)}
-    return {
-        "name": task.name,
-        "title": task.title,
-        "roles": task.roles,
-        "sites": sites,
-        "fractions": fractions,
-        "models": models,
-        "cells": cells,
-        "seeds": results["seeds"].max(),
-        "optimistic": OPTIMISTIC if results["optimistic"].any() else None,
-        "flow": task.flow,
-        "rejects": task.rejects,
-        "initialisations": {row["model"]: row["initialisation"] for row in results.iter_rows(named=True)},
-        "figures": [figure for site in sites for figure in _figures(task, results, site, fractions[-1])],
-    }
+def _figure(value: float | None, digits: int = 2) -> str:
+    """A figure, or a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
-def _figures(task: TaskResults, results: pl.DataFrame, site: str, fraction: float) -> list[str]:
-    """Curves at one site for the largest fraction, and both metrics against the fraction."""
-    where = f"{site} ({task.roles[site]})"
-    if results["optimistic"].any():
-        where += f"\n{OPTIMISTIC}"
-    predictions = {
-        model: evaluation.predictions()
-        for (model, f, s), evaluation in task.evaluations.items()
-        if s == site and f == fraction and evaluation.metrics()["auroc"] is not None
-    }
-    at_site = results.filter(pl.col("site") == site)
-    if not predictions or at_site["auroc"].is_null().all():
-        return []
-    figures = [
-        roc_figure(predictions, f"ROC at {100 * fraction:g} %\n{where}"),
-        precision_recall_figure(predictions, f"Precision and recall at {100 * fraction:g} %\n{where}"),
-    ]
-    for metric, name in (("auroc", "AUROC"), ("average_precision", "AUPRC")):
-        columns = {"value": metric, "low": f"{metric}_low", "high": f"{metric}_high"}
-        rows = at_site.select("model", "fraction", **{new: pl.col(old) for new, old in columns.items()})
-        figures.append(fraction_figure(rows, name, f"{name} by training data\n{where}"))
-    return figures
+def _typeset(value: Any) -> Any:
+    """A value as it is printed: no line breaks between a number and its percent sign. Markup is left alone."""
+    return value.replace(" %", "\u00a0%") if type(value) is str else value

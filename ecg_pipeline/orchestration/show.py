@@ -10,7 +10,13 @@ import polars as pl
 
 from ecg_pipeline.cohorts.cohort import Cohort
 from ecg_pipeline.evaluation.evaluate import Evaluation
-from ecg_pipeline.evaluation.figures import precision_recall_figure, roc_figure, training_figure
+from ecg_pipeline.evaluation.figures import (
+    calibration_figure,
+    decision_figure,
+    precision_recall_figure,
+    roc_figure,
+    training_figure,
+)
 from ecg_pipeline.evaluation.report import Report
 from ecg_pipeline.evaluation.saliency import Saliency
 from ecg_pipeline.evaluation.wasserstein import ImageDistance
@@ -123,8 +129,9 @@ def cohort(made: Cohort) -> dict[str, Any]:
 
 
 def evaluation(made: Evaluation) -> dict[str, Any]:
-    """Metrics with intervals, and both curves."""
-    metrics = made.metrics()
+    """Metrics with intervals, curves, and tables of operating points and subgroups."""
+    findings = made.findings()
+    metrics = findings.metrics
     shown: dict[str, Any] = {name: metrics[name] for name in ("ecgs", "patients", "positives")}
     shown |= {name: metrics["model"][name] for name in ("chosen_by", "optimistic")}
     if metrics["auroc"] is None:
@@ -136,10 +143,15 @@ def evaluation(made: Evaluation) -> dict[str, Any]:
         if mean["sd"] is not None:
             shown[f"{name}_seeds"] = f"± {mean['sd']:.3f} over {len(mean['by_seed'])} seeds"
     note = f"\n{OPTIMISTIC}" if metrics["model"]["optimistic"] else ""
+    points = metrics["operating_points"]["reason"] or _table(_rounded(findings.operating_points))
     return shown | {
         "brier": metrics["brier"],
+        "operating_points": points,
+        "subgroups": _table(_rounded(findings.subgroups)),
         "roc": _svg(roc_figure(predictions, f"ROC{note}")),
         "precision_recall": _svg(precision_recall_figure(predictions, f"Precision and recall{note}")),
+        "calibration": _svg(calibration_figure({"model": findings.calibration}, f"Calibration{note}")),
+        "decision": _svg(decision_figure({"model": findings.decision}, f"Decision curve{note}")),
     }
 
 
@@ -164,9 +176,11 @@ def report(made: Report) -> dict[str, Any]:
     """Where the page is, and its numbers."""
     counts = ["task", "model", "fraction", "site", "ecgs", "positives", "seeds", "optimistic"]
     columns = [*counts, "auroc", "auroc_sd", "average_precision", "average_precision_sd"]
+    areas = ["task", "site", "fraction", "model", "other", "auroc", "auroc_p", "average_precision"]
     return {
         "page": dg.MetadataValue.url(made.page.as_uri()),
-        "results": _table(made.results().select(columns).with_columns(pl.col(pl.Float64).round(3))),
+        "results": _table(_rounded(made.results().select(columns))),
+        "differences": _table(_rounded(made.differences().select([*areas, "average_precision_p"]))),
     }
 
 
@@ -178,6 +192,10 @@ def _table(table: pl.DataFrame) -> dg.TableMetadataValue | dg.MarkdownMetadataVa
     if table.is_empty():
         return dg.MetadataValue.md("none")
     return dg.MetadataValue.table([dg.TableRecord(_plain(row)) for row in table.iter_rows(named=True)])
+
+
+def _rounded(table: pl.DataFrame) -> pl.DataFrame:
+    return table.with_columns(pl.col(pl.Float64).round(3))
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,6 +47,10 @@ class Archive:
             )
         return record
 
+    def times(self, asset: str, partition: str | None) -> int:
+        """How often a partition was materialised: the number of records ever written there."""
+        return len(list((self.place(asset, partition) / "records").glob("*.json")))
+
     def folder(self, record: Record) -> Path:
         """The folder that a record describes."""
         return self.place(record.asset, record.partition) / record.build

@@ -43,8 +43,9 @@ def finetune(
     """Fine-tune on `train` once a seed, each time keeping the epoch that does best on `selection`, into `out`.
 
     train, selection: columns record, site, patient, label (0 or 1). selection holds the patients of the recipe's
-    `chosen_on`; nobody else may be among them. Beside each checkpoint stands `trace.parquet`, a row an epoch, and where
-    validation patients chose it `validation.parquet`: its scores of them (record, patient, label, score). The result is a function of the inputs and the seeds, on one kind of processor; a killed run goes on after its last
+    `chosen_on`; nobody else may be among them. Beside each checkpoint stand `trace.parquet`, a row an epoch, and, where
+    validation patients chose the epoch, `validation.parquet`: their record, patient, label and score at that epoch. The
+    result is a function of the inputs and the seeds, on one kind of processor; a killed run goes on after its last
     epoch, and a seed that stands whole is not trained again. One class alone in `train` is a ValueError.
     """
     tracker = tracker or NoTracker()

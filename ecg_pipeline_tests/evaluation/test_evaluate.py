@@ -6,8 +6,9 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from ecg_pipeline.evaluation.evaluate import by_ecg, evaluate, summarise
+from ecg_pipeline.evaluation.evaluate import evaluate
 from ecg_pipeline.evaluation.recipes import EvaluationRecipe
+from ecg_pipeline.evaluation.summary import by_ecg, summarise
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.family import load_classifier
 from ecg_pipeline.models.recipes import TimmRecipe
@@ -90,14 +91,23 @@ def test_every_seed_scores_every_ecg(tmp_path):
     writer.finish(pl.DataFrame(index, schema_overrides={"part": pl.Int32, "row": pl.Int32}))
     images = ImageShards(tmp_path / "images")
     table = pl.DataFrame(
-        {"record": names, "site": "s", "patient": names, "label": [0, 1] * 12}, schema_overrides={"label": pl.Int8}
+        {
+            "record": names,
+            "site": "s",
+            "patient": names,
+            "label": [0, 1] * 12,
+            "age_years": 50.0,
+            "sex": ["F", "M", None, "F"] * 6,
+            "device": None,
+        },
+        schema_overrides={"label": pl.Int8, "device": pl.String},
     )
     recipe = FinetuneRecipe(epochs=1, batch=8, seeds=(1, 0))
     network = TimmRecipe(name="test_resnet", image_px=32)
     model = finetune(network, recipe, None, {"s": images}, table[:8], table[8:12], tmp_path / "model")
     made = evaluate(model, images, table[12:], DRAWS, tmp_path / "evaluation")
     predictions, metrics = made.predictions(), made.metrics()
-    assert predictions.columns == ["record", "site", "patient", "label", "seed", "score"]
+    assert predictions.columns == [*table.columns, "seed", "score"]
     assert predictions.select("seed", "record").rows() == [(seed, name) for seed in (0, 1) for name in names[12:]]
     for seed, checkpoint in model.checkpoints().items():
         with torch.inference_mode():

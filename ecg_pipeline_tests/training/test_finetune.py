@@ -3,6 +3,7 @@
 import polars as pl
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from ecg_pipeline.ecg import silent
 from ecg_pipeline.files import sha256_file
@@ -59,6 +60,11 @@ def test_fine_tuning_from_a_pretrained_checkpoint_learns(sheets, tmp_path):
     assert config["chosen_by"] == "highest AUROC on validation patients"
     assert not config["optimistic"]
     assert (config["train_ecgs"], config["validation_ecgs"]) == (32, 16)
+    folder = model.checkpoints()[0].folder
+    kept, chosen = pl.read_parquet(folder / "validation.parquet"), model.checkpoints()[0].config()
+    assert kept.columns == ["record", "patient", "label", "score"]
+    assert set(kept["record"]) == set(table["record"][32:])
+    assert roc_auc_score(kept["label"], kept["score"]) == chosen["validation_auroc"]
 
 
 def test_fine_tuning_is_a_function_of_its_inputs_and_of_each_seed(sheets, tmp_path):
@@ -99,6 +105,7 @@ def test_the_official_protocol_says_that_it_is_optimistic(sheets, tmp_path):
     assert config["optimistic"] is True
     assert config["test_ecgs"] == 16
     assert "validation_ecgs" not in config
+    assert not (model.checkpoints()[0].folder / "validation.parquet").exists()
     trace = pl.read_parquet(model.checkpoints()[0].folder / "trace.parquet")
     assert trace.columns == ["epoch", "train_loss", "test_loss", "test_auroc"]
     assert model.checkpoints()[0].config()["test_auroc"] == trace["test_auroc"].max()

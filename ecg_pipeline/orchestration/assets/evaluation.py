@@ -1,16 +1,19 @@
 """Evaluation at each hospital, and the reports."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
+import polars as pl
 
 from ecg_pipeline.cohorts.cohort import Cohort
 from ecg_pipeline.evaluation import evaluate as evaluating
 from ecg_pipeline.evaluation import report as reporting
 from ecg_pipeline.evaluation.evaluate import Evaluation, evaluate
-from ecg_pipeline.evaluation.report import Report, TaskResults, write_report
+from ecg_pipeline.evaluation.report import Background, Report, TaskResults, outcome, write_report
+from ecg_pipeline.evaluation.wasserstein import ImageDistance
 from ecg_pipeline.images.shards import ImageShards
-from ecg_pipeline.models.checkpoints import FinetunedModel
+from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
 from ecg_pipeline.orchestration import show
 from ecg_pipeline.orchestration.partitions import FRACTION, SITE, dimensions, evaluation_partitions
 from ecg_pipeline.orchestration.resources import House, identified
@@ -47,6 +50,7 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
         image_shards: dict[str, ImageShards],
     ) -> dg.MaterializeResult[Evaluation]:
         """Predictions, metrics with intervals and curves on one hospital's test or external patients."""
+        asset = context.asset_key.to_user_string()
         site = dimensions(partitions, context.partition_key)[SITE]
         return house.materialise(
             context,
@@ -60,7 +64,10 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
                 house.device,
                 build.progress,
             ),
-            show.evaluation,
+            lambda made: {
+                **show.evaluation(made),
+                "test_data_looked_at": house.archive.times(asset, context.partition_key),
+            },
         )
 
     return evaluation
@@ -86,60 +93,96 @@ def _report_asset(study: Study, tasks: list[str], key: dg.AssetKey, title: str, 
     }
     cohorts = {f"{task}__cohort": dg.AssetIn(key=[task, "cohort"], dagster_type=Cohort) for task in tasks}
     stores = {"waveform_store": dg.AssetIn(partition_mapping=dg.SpecificPartitionsPartitionMapping(sites))}
+    checkpoint = {"pretrained_checkpoint": dg.AssetIn(key=[study.pretraining.model, "pretrained_checkpoint"])}
 
     @dg.asset(
         key=key,
         group_name=group,
-        ins={**inputs, **cohorts, **stores},
+        ins={**inputs, **cohorts, **stores, **checkpoint},
         kinds={"html"},
         **identified(
             reporting.REVISION,
             title=title,
-            tasks={task: study.tasks[task].title for task in tasks},
-            roles=_roles(study),
+            tasks={task: study.tasks[task] for task in tasks},
+            sites={name: (site.title, site.role) for name, site in study.sites.items()},
+            models=study.models,
+            tokenizer=study.tokenizer,
+            pretraining=study.pretraining,
+            split=study.split,
+            finetuning=study.finetuning,
+            evaluation=study.evaluation,
         ),
     )
     def report(
         context: dg.AssetExecutionContext,
         house: dg.ResourceParam[House],
         waveform_store: dict[str, WaveformStore],
+        pretrained_checkpoint: Checkpoint,
+        image_distance: ImageDistance,
         **made: Any,
     ) -> dg.MaterializeResult[Report]:
         """Tables and figures with internal and external results side by side, as one page that opens from disk."""
-        rejects = {
-            site: dict(sorted(store.rejects().group_by("reason").len().iter_rows()))
-            for site, store in waveform_store.items()
-        }
-
-        def results(task: str) -> TaskResults:
-            partitions = evaluation_partitions(study, task)
-            evaluations = {}
-            for model in study.models:
-                for partition, evaluation in made[f"{task}__{model}"].items():
-                    place = dimensions(partitions, partition)
-                    evaluations[model, float(place[FRACTION]), place[SITE]] = evaluation
-            own = (*study.tasks[task].sites, *study.tasks[task].external)
-            return TaskResults(
-                name=task,
-                title=study.tasks[task].title,
-                evaluations=evaluations,
-                flow=made[f"{task}__cohort"].flow(),
-                rejects={site: rejects[site] for site in own},
-                roles={site: study.sites[site].role for site in own},
-            )
-
+        evaluations = {task: {model: made[f"{task}__{model}"] for model in study.models} for task in tasks}
+        results = [
+            _task_results(house, task, evaluations[task], made[f"{task}__cohort"], waveform_store) for task in tasks
+        ]
+        background = _background(study, pretrained_checkpoint, image_distance, waveform_store)
         facts = {"Study": study.name, "Study fingerprint": study.fingerprint()}
         return house.materialise(
             context,
             Report,
-            lambda build: write_report(
-                title, [results(task) for task in tasks], study.is_synthetic, facts, build.folder
-            ),
+            lambda build: write_report(title, results, background, facts, build.folder),
             show.report,
         )
 
     return report
 
 
-def _roles(study: Study) -> dict[str, str]:
-    return {name: site.role for name, site in study.sites.items()}
+def _task_results(
+    house: House,
+    task: str,
+    made: Mapping[str, Mapping[str, Evaluation]],
+    cohort: Cohort,
+    stores: Mapping[str, WaveformStore],
+) -> TaskResults:
+    """What the records know of a task. made: evaluations by model and partition."""
+    study, recipe = house.study, house.study.tasks[task]
+    partitions, sites = evaluation_partitions(study, task), (*recipe.sites, *recipe.external)
+    evaluations, looks = {}, {}
+    for model, by_partition in made.items():
+        for partition, evaluation in by_partition.items():
+            cut = dimensions(partitions, partition)
+            place = model, float(cut[FRACTION]), cut[SITE]
+            evaluations[place] = evaluation
+            looks[place] = house.archive.times(f"{task}/{model}/evaluation", partition)
+    return TaskResults(
+        name=task,
+        title=recipe.title,
+        outcome=outcome(recipe.rule),
+        evaluations=evaluations,
+        looks=looks,
+        flow=cohort.flow(),
+        rejects={site: dict(stores[site].rejects().group_by("reason").len().iter_rows()) for site in sites},
+        roles={site: study.sites[site].role for site in sites},
+        titles={site: study.sites[site].title for site in sites},
+    )
+
+
+def _background(
+    study: Study, checkpoint: Checkpoint, distance: ImageDistance, stores: Mapping[str, WaveformStore]
+) -> Background:
+    trace = checkpoint.folder / "trace.parquet"
+    dates = pl.concat([store.records()["acquired_at"] for store in stores.values()]).drop_nulls().sort()
+    return Background(
+        synthetic=study.is_synthetic,
+        pretrained=study.pretraining.model,
+        models=study.models,
+        tokenizer=study.tokenizer,
+        pretraining=None if study.pretraining.weights else study.pretraining.recipe,
+        pretraining_trace=pl.read_parquet(trace) if trace.exists() else None,
+        split=study.split,
+        finetuning=study.finetuning,
+        evaluation=study.evaluation,
+        distances=distance.distances(),
+        recorded=(f"{dates[0]:%Y-%m}", f"{dates[-1]:%Y-%m}") if len(dates) else None,
+    )

@@ -1,0 +1,178 @@
+"""What predictions amount to: discrimination, calibration, decisions and subgroups, at one site or several.
+
+A model is one network a seed. A figure is the mean over seeds; curves and counts are those of each seed, because the
+mean of several networks' scores would be another, better model.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ecg_pipeline.evaluation.bootstrap import Interval, intervals
+from ecg_pipeline.evaluation.calibration import calibration_curve, recalibrate
+from ecg_pipeline.evaluation.decision import confusion, decision_curve, operating_points
+from ecg_pipeline.evaluation.evaluate import Findings
+from ecg_pipeline.evaluation.metrics import auroc, average_precision, brier, patient_level, trapezoid_auprc
+from ecg_pipeline.evaluation.recipes import EvaluationRecipe
+from ecg_pipeline.evaluation.subgroups import subgroups
+
+ECG = ("record", "site", "patient", "label")
+"""Columns that say which ECG was scored, and what is true of it."""
+
+DESCRIBED = ("age_years", "sex", "device")
+"""Columns that say of whom and on what it was recorded."""
+
+ONE_LABEL = "the test patients here have one label alone, or there are none"
+
+Thresholds = Mapping[int, Mapping[str, float]]
+"""By seed: the threshold of each operating point."""
+
+CALIBRATION_SCHEMA = {
+    "seed": pl.Int64,
+    "score": pl.Float64,
+    "observed": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "ecgs": pl.Int64,
+    "positives": pl.Int64,
+}
+DECISION_SCHEMA = {
+    "seed": pl.Int64,
+    "threshold": pl.Float64,
+    "model": pl.Float64,
+    "treat_all": pl.Float64,
+    "treat_none": pl.Float64,
+}
+OPERATING_SCHEMA = {
+    "seed": pl.Int64,
+    "point": pl.String,
+    "threshold": pl.Float64,
+    "true_positives": pl.Int64,
+    "false_positives": pl.Int64,
+    "true_negatives": pl.Int64,
+    "false_negatives": pl.Int64,
+    "sensitivity": pl.Float64,
+    "specificity": pl.Float64,
+    "ppv": pl.Float64,
+    "npv": pl.Float64,
+}
+
+
+def find(predictions: pl.DataFrame, thresholds: Thresholds, recipe: EvaluationRecipe) -> Findings:
+    """All findings. predictions: columns `ECG`, `DESCRIBED`, seed and score, one row an ECG and seed.
+
+    Curves are empty where the ECGs have one label alone.
+    """
+    ecgs, scores = by_ecg(predictions)
+    described = predictions.select("record", "site", *DESCRIBED).unique("record")
+    labels, seeds = ecgs["label"].to_numpy(), _seeds(predictions)
+    by_seed = list(zip(seeds, scores, strict=True)) if 0 < labels.sum() < len(labels) else []
+    points = [
+        {"seed": seed, "point": point} | asdict(confusion(labels, row, threshold))
+        for seed, row in by_seed
+        for point, threshold in thresholds.get(seed, {}).items()
+    ]
+    return Findings(
+        summarise(predictions, recipe),
+        _stacked({seed: calibration_curve(labels, row) for seed, row in by_seed}, CALIBRATION_SCHEMA),
+        _stacked({seed: decision_curve(labels, row) for seed, row in by_seed}, DECISION_SCHEMA),
+        pl.DataFrame(points, schema=OPERATING_SCHEMA),
+        subgroups(ecgs, scores, described, recipe.bootstrap_draws, recipe.seed),
+    )
+
+
+def by_ecg(predictions: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.float64]]:
+    """Predictions as one row an ECG, with columns as in `ECG`, and the scores (S, N) of each seed for these rows."""
+    wide = predictions.pivot(on="seed", index=ECG, values="score")
+    return wide.select(ECG), wide.drop(ECG).to_numpy().T
+
+
+def summarise(predictions: pl.DataFrame, recipe: EvaluationRecipe) -> dict[str, Any]:
+    """Counts and metrics of predictions, by ECG and, under `patient_level`, by patient.
+
+    AUROC and average precision are the mean over seeds with the interval of this mean, beside the value of each seed
+    and their standard deviation (null for one seed). `calibration`: by seed, slope, intercept and in_the_large, or the
+    reason why there is none. One label alone has no metrics, and says so under `reason`.
+    """
+    ecgs, scores = by_ecg(predictions)
+    labels, patients, seeds = ecgs["label"].to_numpy(), ecgs["patient"].to_numpy(), _seeds(predictions)
+    summary: dict[str, Any] = {
+        "ecgs": len(ecgs),
+        "patients": ecgs["patient"].n_unique(),
+        "positives": int(labels.sum()),
+        "draws": recipe.bootstrap_draws,
+    }
+    nothing = {"auroc": None, "average_precision": None, "trapezoid_auprc": None, "brier": None}
+    if not 0 < summary["positives"] < summary["ecgs"]:
+        return summary | nothing | {"patient_level": None, "calibration": {}, "reason": ONE_LABEL}
+    return (
+        summary
+        | (nothing | or_reason(lambda: _discrimination(labels, scores, patients, seeds, recipe)))
+        | {"trapezoid_auprc": trapezoid_auprc(labels, scores), "brier": brier(labels, scores)}
+        | {"patient_level": or_reason(lambda: _by_patient(labels, scores, patients, seeds, recipe))}
+        | {
+            "calibration": {
+                str(seed): or_reason(lambda row=row: asdict(recalibrate(labels, row)))
+                for seed, row in zip(seeds, scores, strict=True)
+            }
+        }
+    )
+
+
+def validation_thresholds(validation: Mapping[int, pl.DataFrame]) -> tuple[dict[int, dict[str, float]], str | None]:
+    """Operating points by seed from validation predictions (columns label, score), and why there are none, if so."""
+    found = {
+        seed: or_reason(lambda rows=rows: operating_points(rows["label"].to_numpy(), rows["score"].to_numpy()))
+        for seed, rows in validation.items()
+    }
+    if failed := [value["reason"] for value in found.values() if "reason" in value]:
+        return {}, f"no operating point on the validation patients: {failed[0]}"
+    return found, None
+
+
+def or_reason(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `make` gives; where these ECGs have no such figure (a ValueError says why), its `reason`."""
+    try:
+        return make()
+    except ValueError as error:
+        return {"reason": str(error)}
+
+
+def _discrimination(
+    labels: NDArray, scores: NDArray, patients: NDArray, seeds: list[int], recipe: EvaluationRecipe
+) -> dict[str, Any]:
+    drawn = intervals(labels, scores, patients, recipe.bootstrap_draws, recipe.seed)
+    return {
+        name: _over_seeds(interval, {seed: metric(labels, row) for seed, row in zip(seeds, scores, strict=True)})
+        for name, interval, metric in zip(
+            ("auroc", "average_precision"), drawn, (auroc, average_precision), strict=True
+        )
+    }
+
+
+def _by_patient(
+    labels: NDArray, scores: NDArray, patients: NDArray, seeds: list[int], recipe: EvaluationRecipe
+) -> dict[str, Any]:
+    """Figures that count each patient once, by the mean of the patient's scores."""
+    ill, means, people = patient_level(labels, scores, patients)
+    counts = {"patients": len(people), "positives": int(ill.sum())}
+    return counts | _discrimination(ill, means, people, seeds, recipe) | {"brier": brier(ill, means)}
+
+
+def _over_seeds(mean: Interval, by_seed: dict[int, float]) -> dict[str, Any]:
+    spread = float(np.std(list(by_seed.values()), ddof=1)) if len(by_seed) > 1 else None
+    return {**asdict(mean), "sd": spread, "by_seed": {str(seed): value for seed, value in by_seed.items()}}
+
+
+def _seeds(predictions: pl.DataFrame) -> list[int]:
+    return predictions["seed"].unique(maintain_order=True).to_list()
+
+
+def _stacked(curves: Mapping[int, pl.DataFrame], schema: Mapping[str, Any]) -> pl.DataFrame:
+    empty = pl.DataFrame(schema=schema)
+    named = [curve.with_columns(seed=pl.lit(seed, pl.Int64)) for seed, curve in curves.items()]
+    return pl.concat([empty, *(curve.select(pl.col(n).cast(t) for n, t in schema.items()) for curve in named)])

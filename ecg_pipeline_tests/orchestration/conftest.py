@@ -19,6 +19,7 @@ fractions: [0.5, 1.0]
 finetuning: {epochs: 1, batch: 8}
 evaluation: {bootstrap_draws: 20}
 image_distance: {images: 20}
+saliency: {ecgs: 2}
 """
 
 

@@ -47,6 +47,7 @@ def test_every_partition_that_the_study_names_is_materialised(line):
         "low_lvef/cohort",
         "hcm/mobilenet/finetuned_model",
         "stemi/heartbeit/evaluation",
+        "low_lvef/saliency",
         "low_lvef/report",
         "benchmark_report",
         "image_distance",
@@ -176,7 +177,7 @@ def test_a_changed_constant_makes_due_what_hangs_on_it(line, small_study, tmp_pa
     [
         ("low_lvef/report", {"low_lvef/report"}),
         ("+filtered_waveforms", {"waveform_store", "filtered_waveforms"}),
-        ("hcm/heartbeit/evaluation+", {"hcm/heartbeit/evaluation", "hcm/report", "benchmark_report"}),
+        ("hcm/heartbeit/evaluation+", {"hcm/heartbeit/evaluation", "hcm/saliency", "hcm/report", "benchmark_report"}),
     ],
 )
 def test_assets_are_asked_for_by_name(line, asked, found):

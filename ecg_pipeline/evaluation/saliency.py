@@ -24,12 +24,14 @@ from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.checkpoints import FinetunedModel
 from ecg_pipeline.signals.filters import FilteredWaveforms
 
-REVISION = 1
+REVISION = 2
 """Bumped by hand when this module's results change."""
 
 WINDOW, LEAD = "window", "lead"
 REST = "rest"
 """What of a sheet no window covers: P waves, baseline, and beats that were not delineated."""
+
+HEADINGS = {"qrs": "QRS complexes", "st": "ST segments", "t": "T waves", REST: "All else"}
 
 SHARES = {
     "ecg": pl.Int64,
@@ -63,8 +65,9 @@ class Saliency:
     def shares(self) -> pl.DataFrame:
         """One row an ECG, model and region, columns as in `SHARES`.
 
-        kind: `window` or `lead`. share, area_share, ink_share: of the map's magnitude, the sheet's area and its ink
-        that lie in the region. margin, elsewhere, error: as in `attribution.Attribution`, in logits.
+        kind: `window`, which together cover the sheet, or `lead`, which leave out its margins.
+        share, area_share, ink_share: of the map's magnitude, the sheet's area and its ink that lie in the region.
+        margin, elsewhere, error: as in `attribution.Attribution`, in logits.
         """
         return pl.read_parquet(self.folder / "shares.parquet")
 
@@ -86,7 +89,7 @@ class Saliency:
     def page_html(self) -> str:
         """A fragment for a page: the table of shares, and every picture inline."""
         rows = "".join(
-            f"<tr><td>{row['model']}</td><td>{row['initialisation']}</td><td>{row['window'].upper()}</td>"
+            f"<tr><td>{row['model']}</td><td>{row['initialisation']}</td><td>{HEADINGS[row['window']]}</td>"
             f"<td>{row['share']:.1%}</td><td>{row['area_share']:.1%}</td><td>{row['ink_share']:.1%}</td></tr>"
             for row in self.summary().fill_nan(None).drop_nulls().iter_rows(named=True)
         )
@@ -140,10 +143,8 @@ def explain(
     sheets = np.stack([images[site].read_records([record])[0] for site, record in places])
     windows = [wave_windows(waveforms[site].read_records([record])[0], sampling_hz) for site, record in places]
     leads = lead_masks(sheet)
-    regions = [
-        [(LEAD, *item) for item in leads.items()] + [(WINDOW, *item) for item in window_masks(found, sheet).items()]
-        for found in windows
-    ]
+    of_leads = [(LEAD, *item) for item in leads.items()]
+    regions = [of_leads + [(WINDOW, *item) for item in window_masks(found, sheet).items()] for found in windows]
     rows, explained = [], [[] for _ in places]
     for done, (model, tuned) in enumerate(models.items(), start=1):
         classifier = load_classifier(next(iter(tuned.checkpoints().values()))).to(device)
@@ -183,14 +184,12 @@ def choose(predictions: Mapping[str, pl.DataFrame], ecgs: int) -> pl.DataFrame:
 
 
 def lead_masks(recipe: SheetRecipe) -> dict[str, NDArray[np.bool_]]:
-    """(H, W) for each lead: the cell that it is drawn in; the margins belong to the cells beside them."""
-    masks = {}
-    for place, cell in enumerate(recipe.cells()):
-        half, row = recipe.cell_px[0] / 2, place % recipe.rows
-        top = 0 if row == 0 else round(cell.baseline_px - half)
-        bottom = recipe.height_px if row == recipe.rows - 1 else round(cell.baseline_px + half)
+    """(H, W) for each lead, its cell; cells are equal in size, so that their shares compare."""
+    masks, half_px = {}, recipe.cell_px[0] / 2
+    for cell in recipe.cells():
         masks[cell.lead] = np.zeros((recipe.height_px, recipe.width_px), bool)
-        masks[cell.lead][top:bottom, cell.left_px : cell.left_px + cell.width_px] = True
+        rows = slice(round(cell.baseline_px - half_px), round(cell.baseline_px + half_px))
+        masks[cell.lead][rows, cell.left_px : cell.left_px + cell.width_px] = True
     return masks
 
 

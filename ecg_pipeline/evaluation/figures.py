@@ -84,7 +84,7 @@ def decision_figure(curves: Mapping[str, pl.DataFrame], title: str) -> str:
     top = max(0.01, *(float(curve["model"].to_numpy().max()) for curve in curves.values()))
     axes.set_ylim(-0.3 * top, 1.15 * top)
     axes.set_xlim(0, 1)
-    axes.legend(frameon=False, loc="upper right")
+    axes.legend(frameon=False)
     return _svg(figure)
 
 

@@ -19,7 +19,7 @@ from ecg_pipeline.models.recipes import ModelRecipe
 from ecg_pipeline.tokens.recipes import ImportedTokenizer, TokenizerRecipe
 from ecg_pipeline.training.recipes import FinetuneRecipe, PretrainRecipe
 
-REVISION = 4
+REVISION = 5
 """Bumped by hand when a page, or a table in it, changes."""
 
 Place = tuple[str, float, str]
@@ -126,7 +126,7 @@ def write_report(
         lstrip_blocks=True,
         finalize=_typeset,
     )
-    environment.filters |= {"count": _count, "figure": _figure}
+    environment.filters |= {"count": _count, "figure": _figure, "chance": _chance}
     page = environment.get_template("page.html.j2").render(
         title=title,
         background=background,
@@ -150,6 +150,11 @@ def _count(value: float) -> str:
 def _figure(value: float | None, digits: int = 2) -> str:
     """A figure, or a dash where there is none."""
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def _chance(p: float | None) -> str:
+    """A p value."""
+    return "< 0.001" if p is not None and p < 0.001 else _figure(p, 3)
 
 
 def _typeset(value: Any) -> Any:

@@ -27,6 +27,7 @@ EXCLUSIONS = {
     "without_patient_id": "no patient id",
     "waveform_of_another_site": "waveform of another site",
     "patient_also_internal": "external patient also seen inside",
+    "waveform_pretrained_on": "waveform that was pretrained on",
     "without_label": "no label",
 }
 

@@ -1,8 +1,13 @@
 """Where the QRS complexes, ST segments and T waves of an ECG are, by NeuroKit2's wavelet delineator.
 
-The method is Martinez et al. 2004, lead by lead; as on a cart, a wave begins and ends for all leads at one time, here
-the median over the leads, so that a lead without a clear T wave has no say alone. R waves are found in the root mean
-square of the leads, which has a peak at every beat whatever the axis.
+The method is Martinez et al. 2004, lead by lead; as on a cart, a wave begins and ends for all leads at one time. That
+is the median over the leads, so that a lead without a clear T wave has no say alone, but for the onset of the QRS
+complex the upper quartile: in some leads the delineator takes the P wave in. R waves are found in the root mean square
+of the leads, which has a peak at every beat whatever the axis.
+
+How good it is: on twelve synthetic hearts, a third with infarction and a third with low ejection fraction, the QRS
+onset errs by -7 ms in the median, its offset by 3 and the end of T by -12 (half of them within 15, 10 and 2 ms of
+that); a pixel column of a sheet is 22 ms. Premature and very wide beats are often missed: their time counts as rest.
 """
 
 import warnings
@@ -16,8 +21,10 @@ WINDOWS = ("qrs", "st", "t")
 FEWEST_BEATS = 4
 """NeuroKit2 measures the rate by an interpolation that needs as many."""
 
+QRS_ONSET = "ECG_R_Onsets"
+
 _BORDERS = {
-    "qrs": ("ECG_R_Onsets", "ECG_R_Offsets"),
+    "qrs": (QRS_ONSET, "ECG_R_Offsets"),
     "st": ("ECG_R_Offsets", "ECG_T_Onsets"),
     "t": ("ECG_T_Onsets", "ECG_T_Offsets"),
 }
@@ -42,10 +49,13 @@ def wave_windows(x_mv: NDArray, sampling_hz: int) -> dict[str, NDArray[np.bool_]
         leads = [marks for lead in x_mv if (marks := _delineate(lead, beats, sampling_hz))]
         if not leads:
             return None
-        middle = {name: np.nanmedian([lead[name] for lead in leads], axis=0) for name in leads[0]}
+        borders = {
+            name: np.nanquantile([lead[name] for lead in leads], 0.75 if name == QRS_ONSET else 0.5, axis=0)
+            for name in leads[0]
+        }
     windows = {name: np.zeros(x_mv.shape[1], bool) for name in WINDOWS}
     for name, (begin, end) in _BORDERS.items():
-        for first, last in zip(middle[begin], middle[end], strict=True):
+        for first, last in zip(borders[begin], borders[end], strict=True):
             if first < last:
                 windows[name][round(first) : round(last)] = True
     # A sample counts once, where the T wave of a fast heart runs into the next complex.

@@ -1,6 +1,6 @@
 """TRIPOD+AI (Collins et al., BMJ 2024), item by item: what the records know is filled in, the rest left to authors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -76,17 +76,13 @@ class Item:
     text: str
 
 
-def tripod_items(
-    tasks: Sequence[TaskResults], results: pl.DataFrame, background: Background, facts: Mapping[str, str]
-) -> list[Item]:
+def tripod_items(tasks: Sequence[TaskResults], results: pl.DataFrame, background: Background) -> list[Item]:
     """Every item, in order."""
-    known = _known(tasks, results, background, facts)
+    known = _known(tasks, results, background)
     return [Item(number, subject, *known.get(number, ("", ""))) for number, subject in ITEMS]
 
 
-def _known(
-    tasks: Sequence[TaskResults], results: pl.DataFrame, background: Background, facts: Mapping[str, str]
-) -> dict[str, tuple[str, str]]:
+def _known(tasks: Sequence[TaskResults], results: pl.DataFrame, background: Background) -> dict[str, tuple[str, str]]:
     """What the records say, by item: where on the page, and in words."""
     titles = {site: title for task in tasks for site, title in task.titles.items()}
     roles = {site: role for task in tasks for site, role in task.roles.items()}
@@ -96,7 +92,8 @@ def _known(
         f"{name}: {recipe.name if isinstance(recipe, TimmRecipe) else f'BEiT, {recipe.depth} layers of {recipe.width}'}"
         for name, recipe in background.models.items()
     )
-    without_id = sum(steps.get("without_patient_id", 0) for task in tasks[:1] for steps in task.flow.values())
+    flow = {site: steps for task in tasks for site, steps in task.flow.items()}
+    without_id = sum(steps["without_patient_id"] for steps in flow.values())
     threshold = (
         "Three thresholds, fixed on validation patients: Youden's, sensitivity 90 %, specificity 90 %."
         if not tuning.is_optimistic
@@ -131,7 +128,7 @@ def _known(
         ),
         "12d": ("Tables 2 and 3", "Each site by itself, and those inside together."),
         "12e": (
-            "Tables 2 to 7",
+            "Tables 2 to 6",
             "AUROC, average precision, Brier score, calibration, decision curves, operating points; intervals from "
             f"{evaluation.bootstrap_draws} bootstrap draws over patients; paired comparisons, with DeLong's test.",
         ),
@@ -141,11 +138,12 @@ def _known(
         "14": ("Subgroups", "Nothing was done in training; performance is given by sex, age, site and device."),
         "15": ("Operating points", f"A probability. {threshold}"),
         "16": ("Table 1", "External sites differ by hospital; the rule of the label is the same everywhere."),
-        "18f": ("Foot of the page", "; ".join(f"{name} {value}" for name, value in facts.items())),
+        "18f": ("record.json", "ecg-pipeline, Apache-2.0. The record beside this page names its version and commit."),
         "20a": ("From files to ECGs", "See there."),
         "20b": ("Table 1", "ECGs, patients and positives by part and site."),
         "21": ("Tables 1 to 3", f"{len(results):,} analyses, each with its patients and positives."),
-        "23a": ("Tables 2 to 7", "See there."),
+        "22": ("record.json", "Weights and recipe of every model are kept; the records name their folders."),
+        "23a": ("Tables 2 to 6", "See there."),
         "23b": ("Tables 2 and 3", "See there."),
         "24": ("", "None."),
         "26": ("Where this differs from the paper", "Differences of protocol and their effects."),

@@ -266,7 +266,7 @@ def test_only_deviations_that_apply_are_listed(task, background):
 
 def test_tripod_items_that_records_cannot_answer_stay_blank(task, background):
     rows = result_rows(task, find_cells(task, RECIPE))
-    items = {item.number: item for item in tripod_items([task], rows, background, {})}
+    items = {item.number: item for item in tripod_items([task], rows, background)}
     assert list(items) == [number for number, _ in ITEMS]
     assert [items[number].text for number in ("1", "17", "18a", "19", "25")] == [""] * 5
     assert "1990-01" in items["5b"].text

@@ -100,7 +100,14 @@ def pretrained_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
         "steps": config["steps"],
         **{f"last_{name}": value for name, value in config["last_epoch"].items()},
         "loss_curve": _svg(training_figure(trace, ["loss"], "Masked image modelling")),
+        "mask_frequency": _grid(config["mask_frequency"]),
     }
+
+
+def _grid(shares: list[list[float]]) -> dg.MarkdownMetadataValue:
+    """Shares by patch as they lie on the sheet, in per cent: how often each patch was hidden."""
+    rows = ["| " + " | ".join(f"{share:.0%}" for share in row) + " |" for row in shares]
+    return dg.MetadataValue.md("\n".join([rows[0], "|---" * len(shares[0]) + "|", *rows[1:]]))
 
 
 def finetuned_model(model: FinetunedModel) -> dict[str, Any]:

@@ -7,7 +7,8 @@ of the leads, which has a peak at every beat whatever the axis.
 
 How good it is: on twelve synthetic hearts, a third with infarction and a third with low ejection fraction, the QRS
 onset errs by -7 ms in the median, its offset by 3 and the end of T by -12 (half of them within 15, 10 and 2 ms of
-that); the quartile was chosen on these hearts, so elsewhere expect worse. A pixel column of a sheet is 22 ms. Premature and very wide beats are often missed: their time counts as rest.
+that). The quartile was chosen on these hearts, so elsewhere expect worse. A pixel column of a sheet is 22 ms. Premature
+and very wide beats are often missed: their time counts as rest.
 """
 
 import warnings

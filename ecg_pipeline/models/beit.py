@@ -186,7 +186,8 @@ def _add(x: Tensor, branch: Callable[[Tensor], Tensor], gamma: Tensor | None, ke
     """x plus a branch of it that counts `gamma` and, row by row, `kept`. Where that is 0 the branch is not computed."""
     if kept is None or bool((kept == 1).all()):
         return x + (branch(x) if gamma is None else gamma * branch(x))
-    alive = kept.nonzero().squeeze(1)
+    # Where no row keeps it, one goes through and counts nothing, so that every parameter has a gradient.
+    alive = kept.nonzero().squeeze(1) if kept.any() else torch.zeros(1, dtype=torch.long)
     share = kept[alive].reshape(-1, *[1] * (x.ndim - 1)).to(x)
     alive = alive.to(x.device)
     y = branch(x[alive]) * (share if gamma is None else share * gamma)

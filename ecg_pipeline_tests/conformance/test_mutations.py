@@ -81,7 +81,7 @@ MISTAKES = {
     **{f"{change.__name__}/beit_pretrain": partial(rebuilt, change) for change in NETWORK},
     **{f"{change.__name__}/beit_finetune_same": partial(rebuilt, change) for change in NETWORK},
     "mask_token_zeroed/beit_pretrain": partial(
-        rewritten, beit.MaskedImageModel.features, "self.mask_token.to(x.dtype)", "0 * self.mask_token"
+        rewritten, beit.MaskedImageModel._before_last_mlp, "self.mask_token.to(x.dtype)", "0 * self.mask_token"
     ),
     "class_slot_kept/beit_pretrain": partial(rewritten, beit.MaskedImageModel.forward, "[:, 1:]", "[:, :-1]"),
     "trained_norm_kept/beit_finetune_same": partial(rewritten, beit.from_pretraining, '"norm.", ', ""),

@@ -40,8 +40,9 @@ def hearts(tmp_path_factory):
         pl.DataFrame({"record": names, "part": 0, "row": range(len(names))}, schema_overrides={"part": pl.Int32})
     )
     examples = pl.DataFrame(
-        {"record": names, "site": "s", "patient": names, "label": labels.tolist()}, schema_overrides={"label": pl.Int8}
-    )
+        {"record": names, "site": "s", "patient": names, "label": labels.tolist(), "age_years": 60.0, "sex": "F"},
+        schema_overrides={"label": pl.Int8},
+    ).with_columns(device=pl.lit("cart"))
     return ImageShards(folder), examples
 
 

@@ -14,12 +14,13 @@ from ecg_pipeline.cohorts.splits import SplitRecipe
 from ecg_pipeline.cohorts.tasks import DiagnosisRule, MeasurementRule, StatementRule
 from ecg_pipeline.evaluation.evaluate import Evaluation
 from ecg_pipeline.evaluation.recipes import EvaluationRecipe
+from ecg_pipeline.evaluation.saliency import Saliency
 from ecg_pipeline.files import write_parquet, write_text
 from ecg_pipeline.models.recipes import ModelRecipe
 from ecg_pipeline.tokens.recipes import ImportedTokenizer, TokenizerRecipe
 from ecg_pipeline.training.recipes import FinetuneRecipe, PretrainRecipe
 
-REVISION = 6
+REVISION = 7
 """Bumped by hand when a page, or a table in it, changes."""
 
 Place = tuple[str, float, str]
@@ -35,6 +36,7 @@ class TaskResults:
 
     outcome: the rule of the label, in words. looks: how often each evaluation was materialised. flow: `Cohort.flow`.
     rejects: number of files by site and reason. roles: `internal`, `external` or `transfer` by site. titles: of sites.
+    saliency: what the models of the largest fraction look at, where that was asked.
     """
 
     name: str
@@ -46,6 +48,7 @@ class TaskResults:
     rejects: Mapping[str, Mapping[str, int]]
     roles: Mapping[str, str]
     titles: Mapping[str, str]
+    saliency: Saliency | None = None
 
 
 @dataclass(frozen=True)

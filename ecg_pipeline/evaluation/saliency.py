@@ -9,6 +9,7 @@ share of the sheet's area and of its ink that these take up: a model that looks 
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ class Saliency:
     def page_html(self) -> str:
         """A fragment for a page: the table of shares, and every picture inline."""
         rows = "".join(
-            f"<tr><td>{row['model']}</td><td>{row['initialisation']}</td><td>{HEADINGS[row['window']]}</td>"
+            f"<tr><td>{escape(row['model'])}</td><td>{escape(row['initialisation'])}</td><td>{HEADINGS[row['window']]}</td>"
             f"<td>{row['share']:.1%}</td><td>{row['area_share']:.1%}</td><td>{row['ink_share']:.1%}</td></tr>"
             for row in self.summary().fill_nan(None).drop_nulls().iter_rows(named=True)
         )

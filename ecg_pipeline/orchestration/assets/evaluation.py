@@ -11,6 +11,7 @@ from ecg_pipeline.evaluation import evaluate as evaluating
 from ecg_pipeline.evaluation import report as reporting
 from ecg_pipeline.evaluation.evaluate import Evaluation, evaluate
 from ecg_pipeline.evaluation.report import Background, Report, TaskResults, outcome, write_report
+from ecg_pipeline.evaluation.saliency import Saliency
 from ecg_pipeline.evaluation.wasserstein import ImageDistance
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
@@ -92,13 +93,14 @@ def _report_asset(study: Study, tasks: list[str], key: dg.AssetKey, title: str, 
         for model in study.models
     }
     cohorts = {f"{task}__cohort": dg.AssetIn(key=[task, "cohort"], dagster_type=Cohort) for task in tasks}
+    looked = {f"{task}__saliency": dg.AssetIn(key=[task, "saliency"], dagster_type=Saliency) for task in tasks}
     stores = {"waveform_store": dg.AssetIn(partition_mapping=dg.SpecificPartitionsPartitionMapping(sites))}
     checkpoint = {"pretrained_checkpoint": dg.AssetIn(key=[study.pretraining.model, "pretrained_checkpoint"])}
 
     @dg.asset(
         key=key,
         group_name=group,
-        ins={**inputs, **cohorts, **stores, **checkpoint},
+        ins={**inputs, **cohorts, **looked, **stores, **checkpoint},
         kinds={"html"},
         **identified(
             reporting.REVISION,
@@ -124,7 +126,10 @@ def _report_asset(study: Study, tasks: list[str], key: dg.AssetKey, title: str, 
         """Tables and figures with internal and external results side by side, as one page that opens from disk."""
         evaluations = {task: {model: made[f"{task}__{model}"] for model in study.models} for task in tasks}
         results = [
-            _task_results(house, task, evaluations[task], made[f"{task}__cohort"], waveform_store) for task in tasks
+            _task_results(
+                house, task, evaluations[task], made[f"{task}__cohort"], made[f"{task}__saliency"], waveform_store
+            )
+            for task in tasks
         ]
         background = _background(study, pretrained_checkpoint, image_distance, waveform_store)
         facts = {"Study": study.name, "Study fingerprint": study.fingerprint()}
@@ -143,6 +148,7 @@ def _task_results(
     task: str,
     made: Mapping[str, Mapping[str, Evaluation]],
     cohort: Cohort,
+    saliency: Saliency,
     stores: Mapping[str, WaveformStore],
 ) -> TaskResults:
     """What the records know of a task. made: evaluations by model and partition."""
@@ -165,6 +171,7 @@ def _task_results(
         rejects={site: dict(stores[site].rejects().group_by("reason").len().iter_rows()) for site in sites},
         roles={site: study.sites[site].role for site in sites},
         titles={site: study.sites[site].title for site in sites},
+        saliency=saliency,
     )
 
 

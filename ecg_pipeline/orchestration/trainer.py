@@ -19,8 +19,8 @@ import psutil
 from dagster_pipes import open_dagster_pipes
 from pydantic import TypeAdapter
 
-from ecg_pipeline.ecg import Progress
-from ecg_pipeline.files import write_atomically
+from ecg_pipeline.ecg import Progress, silent
+from ecg_pipeline.files import write_text
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.recipes import BeitRecipe
 from ecg_pipeline.tokens.shards import TokenShards
@@ -63,7 +63,7 @@ def order_training(context: dg.AssetExecutionContext, order: Order, progress: Pr
     Processes: one on processors, one a GPU on `cuda`; `ECG_PROCESSES` says otherwise.
     """
     path = order.out / ".order.json"
-    write_atomically(path, lambda temporary: temporary.write_bytes(ORDERS.dump_json(order)))
+    write_text(path, ORDERS.dump_json(order).decode())
     listener = _Listener(progress)
     processes = int(os.environ.get("ECG_PROCESSES") or _devices(order.device))
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
@@ -84,7 +84,7 @@ def main(path: Path) -> None:
     order = ORDERS.validate_json(path.read_bytes())
     ranks = meet(order.device)
     if not ranks.leads:
-        _carry_out(order, ranks, None, _watching(order, lambda done, total: None))
+        _carry_out(order, ranks, None, _watching(order, silent))
         return
     with open_dagster_pipes() as pipes, training_run(order.home, order.experiment, order.tags) as run:
         pipes.report_custom_message({"mlflow_run_id": run.run_id, "page": run.page})

@@ -23,6 +23,7 @@ from ecg_pipeline.models.weights import save_checkpoint
 from ecg_pipeline.training.batches import Batches
 from ecg_pipeline.training.loop import RunState, descend, seed_step
 from ecg_pipeline.training.recipes import FinetuneRecipe
+from ecg_pipeline.training.schedules import one_cycle
 from ecg_pipeline.training.tracker import NoTracker, Tracker
 
 SCORING_BATCH = 64
@@ -103,9 +104,7 @@ def _finetune_seed(
     steps = batches.steps(recipe.batch)
     network = build_classifier(model, start, seed).to(device)
     optimiser = _optimiser(model, recipe, network)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, recipe.max_learning_rate, epochs=recipe.epochs, steps_per_epoch=steps
-    )
+    schedule = one_cycle(optimiser, recipe.max_learning_rate, recipe.epochs, steps)
     chosen_auroc = f"{recipe.chosen_on}_auroc"
     trace: list[dict[str, float | None]] = []
     best: dict[str, Any] = {}

@@ -18,9 +18,14 @@ class NotFinite(FloatingPointError):  # noqa: N818
     """A loss or gradient is not finite. The weights are still those of the step before."""
 
 
+def step_seed(seed: int, step: int) -> int:
+    """The seed of what one step draws: a function of the run's seed and the step, so no generator's state is kept."""
+    return (seed << 32) + step
+
+
 def seed_step(seed: int, step: int) -> None:
-    """Make what a step draws (drop path) a function of seed and step, so that no generator's state need be kept."""
-    torch.manual_seed((seed << 32) + step)
+    """Seed torch's own generator, which drop path draws from, for a step."""
+    torch.manual_seed(step_seed(seed, step))
 
 
 def descend(model: nn.Module, loss: Tensor, optimiser: torch.optim.Optimizer, clip: float | None, step: int) -> float:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
@@ -22,8 +23,9 @@ from ecg_pipeline.models.family import normalised
 from ecg_pipeline.models.recipes import BeitRecipe
 from ecg_pipeline.models.weights import save_checkpoint
 from ecg_pipeline.tokens.shards import TokenShards
+from ecg_pipeline.tokens.tokenizer import id_counts
 from ecg_pipeline.training.batches import Batches
-from ecg_pipeline.training.loop import RunState, move
+from ecg_pipeline.training.loop import RunState, move, step_seed
 from ecg_pipeline.training.masking import draw_masks
 from ecg_pipeline.training.ranks import Ranks
 from ecg_pipeline.training.recipes import PretrainRecipe
@@ -73,7 +75,7 @@ def pretrain(
     rates = warmup_cosine(recipe.learning_rate, recipe.final_learning_rate, recipe.epochs, steps, recipe.warmup_epochs)
     network = masked_image_model(model, vocabulary, recipe.seed).to(ranks.device).train()
     optimiser = torch.optim.AdamW(decay_groups(network, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
-    background = _commonest_token(tokens, table)
+    background = _commonest_token(tokens, table, vocabulary)
     tracker.parameters({"model": asdict(model), "pretraining": asdict(recipe), "images": len(table)})
 
     trace: list[dict[str, float]] = []
@@ -143,7 +145,7 @@ def _pieces(
     batch = len(arrays["sheets"])
     share = ranks.share(batch)
     masks = draw_masks(recipe.seed, step, share, model.grid, model.grid, recipe.mask)
-    kept = draw_kept(model, batch, torch.Generator().manual_seed((recipe.seed << 32) + step))
+    kept = draw_kept(model, batch, torch.Generator().manual_seed(step_seed(recipe.seed, step)))
     size = micro_batch or len(share)
     pieces = []
     for first in range(share.start, share.stop, size):
@@ -200,15 +202,12 @@ def _table(images: Mapping[str, ImageShards], records: frozenset[str]) -> pl.Dat
     return table
 
 
-def _commonest_token(tokens: Mapping[str, TokenShards], table: pl.DataFrame) -> int:
+def _commonest_token(tokens: Mapping[str, TokenShards], table: pl.DataFrame, vocabulary: int) -> int:
     """The id of blank paper: the token that occurs most often in the pretraining images."""
-    wanted = set(table["record"])
-    counts = torch.zeros(0, dtype=torch.long)
+    wanted, counts = table["record"].implode(), np.zeros(vocabulary, np.int64)
     for shards in tokens.values():
         for rows, array in shards:
-            chosen = array[rows["record"].is_in(list(wanted)).to_numpy()]
-            found = torch.bincount(torch.from_numpy(chosen.reshape(-1)).long(), minlength=len(counts))
-            counts = found + torch.nn.functional.pad(counts, (0, len(found) - len(counts)))
+            counts += id_counts(array[rows["record"].is_in(wanted).to_numpy()], vocabulary)
     return int(counts.argmax())
 
 

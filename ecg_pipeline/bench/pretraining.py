@@ -13,6 +13,7 @@ from ecg_pipeline.models.family import normalised
 from ecg_pipeline.models.recipes import BeitRecipe
 from ecg_pipeline.tokens.dalle_networks import DalleEncoder, DalleShape
 from ecg_pipeline.tokens.pixels import map_pixels
+from ecg_pipeline.training.loop import move
 from ecg_pipeline.training.masking import draw_masks
 from ecg_pipeline.training.pretrain import Piece, backward
 from ecg_pipeline.training.recipes import MaskRecipe
@@ -47,9 +48,8 @@ def pretrain() -> list[Row]:
     def our_step() -> None:
         piece = Piece(sheets, tokens, mask, draw_kept(recipe, BATCH, generator))
         ours_optimiser.zero_grad(set_to_none=True)
-        backward(ours, piece, 1 / int(mask.sum()), background=0)
-        torch.nn.utils.clip_grad_norm_(ours.parameters(), CLIP)
-        ours_optimiser.step()
+        loss, *_ = backward(ours, piece, 1 / int(mask.sum()), background=0).tolist()
+        move(ours, loss, ours_optimiser, CLIP, step=0)
 
     def their_step() -> None:
         target = _name(encoder, sheets)[mask]

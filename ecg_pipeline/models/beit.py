@@ -4,7 +4,7 @@ The blocks are timm's `Beit`, which reproduces the official ones; masking, initi
 official rules, which timm's differ from.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from math import sqrt
@@ -15,6 +15,7 @@ from timm.models.beit import Beit, Block, gen_relative_position_index
 from torch import Tensor, nn
 
 from ecg_pipeline.files import write_atomically
+from ecg_pipeline.models.branches import attend, attend_from, transform
 from ecg_pipeline.models.checkpoints import Checkpoint
 from ecg_pipeline.models.recipes import BeitRecipe
 from ecg_pipeline.models.relative_position import INDEX, TABLE, expand_shared_table, grid_of, resize_table
@@ -35,40 +36,39 @@ class MaskedImageModel(nn.Module):
         self.beit = _beit(recipe, classes=vocabulary, global_pool="", use_shared_rel_pos_bias=True)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, recipe.width))
 
-    def features(self, images: Tensor, mask: Tensor, kept: Tensor | None = None) -> Tensor:
-        """images (B, 3, H, W), mask (B, P) bool -> (B, P + 1, D): class slot first, after the final norm.
-
-        kept: (blocks, 2, B), what each branch of a block counts for each image (`draw_kept`); None keeps every branch.
-        """
-        last = None if kept is None else kept[-1, 1]
-        return self.beit.norm(_transform(self._blocks[-1], self._before_last_mlp(images, mask, kept), last))
+    def features(self, images: Tensor, mask: Tensor) -> Tensor:
+        """images (B, 3, H, W), mask (B, P) bool -> (B, P + 1, D): class slot first, after the final norm."""
+        x, bias = self._embed(images, mask)
+        for block in self._blocks:
+            x = transform(block, attend(block, x, bias))
+        return self.beit.norm(x)
 
     def forward(self, images: Tensor, mask: Tensor, kept: Tensor | None = None) -> Tensor:
         """images (B, 3, H, W) normalised, mask (B, P) bool -> logits (masked patches, V), in row-major order.
 
-        Equal to the head on the masked of `features`; of the last MLP only what the head reads is computed.
+        Equal to the head on the masked of `features`; of the last block only what the head reads is computed.
+        kept: (blocks, 2, B), what each branch of a block counts for each image (`draw_kept`); None keeps every branch.
         """
-        x = self._before_last_mlp(images, mask, kept)[:, 1:][mask]  # (masked patches, D)
-        last = None if kept is None else kept[-1, 1].repeat_interleave(mask.sum(dim=1).to(kept.device))
-        return self.beit.head(self.beit.norm(_transform(self._blocks[-1], x, last)))
+        x, bias = self._embed(images, mask)
+        *others, last = zip(self._blocks, [(None, None)] * len(self._blocks) if kept is None else kept, strict=True)
+        for block, (attention, mlp) in others:
+            x = transform(block, attend(block, x, bias, attention), mlp)
+        block, (attention, mlp) = last
+        of_patch = None if mlp is None else mlp.repeat_interleave(mask.sum(dim=1).to(mlp.device))
+        x = transform(block, attend_from(block, x, bias, mask, attention), of_patch)  # (masked patches, D)
+        return self.beit.head(self.beit.norm(x))
 
     @property
     def _blocks(self) -> list[Block]:
         return list(self.beit.blocks)  # type: ignore[arg-type]
 
-    def _before_last_mlp(self, images: Tensor, mask: Tensor, kept: Tensor | None) -> Tensor:
-        """(B, P + 1, D): everything but the last block's MLP."""
-        beit, blocks = self.beit, self._blocks
+    def _embed(self, images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The first block's input (B, P + 1, D), and the bias of every block's attention (heads, P + 1, P + 1)."""
+        beit = self.beit
         x = beit.patch_embed(images)  # (B, P, D)
         x = torch.where(mask[..., None], self.mask_token.to(x.dtype), x)
         x = torch.cat([beit.cls_token.expand(len(x), -1, -1), x], dim=1)
-        bias = beit.rel_pos_bias()  # type: ignore[misc]
-        for number, block in enumerate(blocks):
-            attention, mlp = (None, None) if kept is None else kept[number]
-            x = _attend(block, x, bias, attention)
-            if number + 1 < len(blocks):
-                x = _transform(block, x, mlp)
-        return x
+        return x, beit.rel_pos_bias()  # type: ignore[misc]
 
     def official_state(self) -> dict[str, Tensor]:
         """Weights under the names of BEiT's authors."""
@@ -170,28 +170,6 @@ def from_pretraining(recipe: BeitRecipe, state: Mapping[str, Tensor]) -> dict[st
     return {
         name: resize_table(tensor, recipe.grid) if name.endswith(TABLE) else tensor for name, tensor in kept.items()
     }
-
-
-def _attend(block: Block, x: Tensor, bias: Tensor, kept: Tensor | None) -> Tensor:
-    """x (B, P + 1, D) after a block's attention."""
-    return _add(x, lambda x: block.attn(block.norm1(x), shared_rel_pos_bias=bias), block.gamma_1, kept)
-
-
-def _transform(block: Block, x: Tensor, kept: Tensor | None) -> Tensor:
-    """x (..., D) after a block's MLP."""
-    return _add(x, lambda x: block.mlp(block.norm2(x)), block.gamma_2, kept)
-
-
-def _add(x: Tensor, branch: Callable[[Tensor], Tensor], gamma: Tensor | None, kept: Tensor | None) -> Tensor:
-    """x plus a branch of it that counts `gamma` and, row by row, `kept`. Where that is 0 the branch is not computed."""
-    if kept is None or bool((kept == 1).all()):
-        return x + (branch(x) if gamma is None else gamma * branch(x))
-    # Where no row keeps it, one goes through and counts nothing, so that every parameter has a gradient.
-    alive = kept.nonzero().squeeze(1) if kept.any() else torch.zeros(1, dtype=torch.long)
-    share = kept[alive].reshape(-1, *[1] * (x.ndim - 1)).to(x)
-    alive = alive.to(x.device)
-    y = branch(x[alive]) * (share if gamma is None else share * gamma)
-    return x.index_add(0, alive, y.to(x.dtype))
 
 
 def _fresh(model: nn.Module) -> list[str]:

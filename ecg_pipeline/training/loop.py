@@ -39,9 +39,12 @@ def move(model: nn.Module, loss: float, optimiser: torch.optim.Optimizer, clip: 
     """Take one step down the gradients of `loss` that the model holds; return their norm before clipping."""
     if not isfinite(loss):
         raise NotFinite(f"step {step}: the loss is {loss}; lower the learning rate or look at this batch")
-    norm = float(nn.utils.clip_grad_norm_(model.parameters(), clip if clip is not None else float("inf")))
-    if not isfinite(norm):
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    total = nn.utils.get_total_norm(gradients)
+    if not isfinite(norm := float(total)):
         raise NotFinite(f"step {step}: the gradient is not finite though the loss is {loss:.4g}")
+    if clip is not None and norm > clip:
+        nn.utils.clip_grads_with_norm_(model.parameters(), clip, total)
     optimiser.step()
     return norm
 

@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool2d
 from ecg_pipeline.cohorts import official
 from ecg_pipeline.evaluation import metrics
 from ecg_pipeline.images import views
-from ecg_pipeline.models import beit, relative_position
+from ecg_pipeline.models import beit, branches, relative_position
 from ecg_pipeline.tokens import customised_vae, dalle_networks, pixels
 from ecg_pipeline.training import masking, schedules
 from ecg_pipeline_tests.conformance.fixtures import Fixture
@@ -75,15 +75,19 @@ def forgotten_query_bias(module):
         module.register_forward_pre_hook(forget)
 
 
-NETWORK = [looser_layer_norm, transposed_index, swapped_class_rows, approximate_gelu, forgotten_query_bias]
+NETWORK = [looser_layer_norm, transposed_index, swapped_class_rows, approximate_gelu]
 
 MISTAKES = {
     **{f"{change.__name__}/beit_pretrain": partial(rebuilt, change) for change in NETWORK},
     **{f"{change.__name__}/beit_finetune_same": partial(rebuilt, change) for change in NETWORK},
+    "forgotten_query_bias/beit_finetune_same": partial(rebuilt, forgotten_query_bias),
     "mask_token_zeroed/beit_pretrain": partial(
-        rewritten, beit.MaskedImageModel._before_last_mlp, "self.mask_token.to(x.dtype)", "0 * self.mask_token"
+        rewritten, beit.MaskedImageModel._embed, "self.mask_token.to(x.dtype)", "0 * self.mask_token"
     ),
-    "class_slot_kept/beit_pretrain": partial(rewritten, beit.MaskedImageModel.forward, "[:, 1:]", "[:, :-1]"),
+    "forgotten_query_bias/beit_pretrain": partial(rewritten, branches._heads, "attention.q_bias", "attention.k_bias"),
+    "class_slot_kept/beit_pretrain": partial(rewritten, branches.attend_from, "[:, 1:]", "[:, :-1]"),
+    "class_slot_asks/beit_pretrain": partial(rewritten, branches.attend_from, "1 + (", "0 + ("),
+    "unsorted_patches/beit_pretrain": partial(rewritten, branches.attend_from, "(~mask)", "mask"),
     "trained_norm_kept/beit_finetune_same": partial(rewritten, beit.from_pretraining, '"norm.", ', ""),
     "linear_resizing/beit_finetune_interp": partial(
         rewritten, relative_position.resize_table, "kx=3, ky=3", "kx=1, ky=1"

@@ -1,0 +1,81 @@
+"""The two branches of BEiT's blocks, computed only where something reads them (paper: Pre-training).
+
+Equal to timm's blocks up to rounding. `kept` is (B,), what a branch counts for each row of its input where stochastic
+depth has drawn, None where it has not; `gamma` is the layer scale.
+"""
+
+from collections.abc import Callable
+
+import torch
+from timm.models.beit import Attention, Block
+from torch import Tensor
+from torch.nn.functional import linear
+
+
+def attend(block: Block, x: Tensor, bias: Tensor, kept: Tensor | None = None) -> Tensor:
+    """x (B, N, D) after a block's attention, whose weights `bias` (heads, N, N) is added to."""
+
+    def branch(x: Tensor) -> Tensor:
+        q, k, v = _heads(block.attn, block.norm1(x), slice(0, 3))
+        return _attention(block.attn, q, k, v, bias)
+
+    return _add(x, branch, block.gamma_1, kept)
+
+
+def attend_from(block: Block, x: Tensor, bias: Tensor, mask: Tensor, kept: Tensor | None = None) -> Tensor:
+    """(masked patches, D), row-major: what `attend` gives there, without asking from anywhere else.
+
+    x: (B, P + 1, D), class slot first; mask: (B, P) bool.
+    """
+    counts = mask.sum(dim=1, keepdim=True)
+    most = int(counts.max())
+    places = 1 + (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]  # (B, most), the masked first
+    asking = torch.arange(most, device=mask.device) < counts
+    normed = block.norm1(x)
+    asked = normed.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
+    (q,) = _heads(block.attn, asked, slice(0, 1))
+    k, v = _heads(block.attn, normed, slice(1, 3))
+    near = bias.transpose(0, 1).index_select(0, places.flatten()).unflatten(0, places.shape).transpose(1, 2)
+    y = _attention(block.attn, q, k, v, near)[asking]
+    share = None if kept is None else kept.to(x)[:, None].expand_as(asking)[asking]
+    return _plus(x[:, 1:][mask], y, block.gamma_1, share)
+
+
+def transform(block: Block, x: Tensor, kept: Tensor | None = None) -> Tensor:
+    """x (B, ..., D) after a block's MLP."""
+    return _add(x, lambda x: block.mlp(block.norm2(x)), block.gamma_2, kept)
+
+
+def _heads(attention: Attention, x: Tensor, which: slice) -> tuple[Tensor, ...]:
+    """Of queries, keys and values those that `which` picks, each (B, heads, N, D / heads)."""
+    heads = (-1, attention.num_heads, x.shape[-1] // attention.num_heads)
+    weight = attention.qkv.weight.unflatten(0, (3, -1))[which].flatten(0, 1)
+    bias = torch.stack([attention.q_bias, attention.k_bias, attention.v_bias])[which].flatten()  # type: ignore[list-item]
+    return linear(x, weight, bias).unflatten(2, heads).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def _attention(attention: Attention, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    weights = ((q * attention.scale) @ k.transpose(-2, -1) + bias).softmax(dim=-1)
+    return attention.proj((weights @ v).transpose(1, 2).flatten(2))
+
+
+def _add(x: Tensor, branch: Callable[[Tensor], Tensor], gamma: Tensor | None, kept: Tensor | None) -> Tensor:
+    """x plus a branch of it. Where that counts nothing it is not computed."""
+    if kept is None or bool(kept.all()):
+        return _plus(x, branch(x), gamma, kept)
+    # Where no row keeps it, one goes through and counts nothing, so that every parameter has a gradient.
+    alive = kept.nonzero().squeeze(1) if kept.any() else torch.zeros(1, dtype=torch.long)
+    share, alive = kept[alive], alive.to(x.device)
+    y = branch(x.index_select(0, alive))
+    return x.index_add(0, alive, (y * _scale(gamma, share, y)).to(x.dtype))
+
+
+def _plus(x: Tensor, y: Tensor, gamma: Tensor | None, kept: Tensor | None) -> Tensor:
+    return torch.addcmul(x, _scale(gamma, kept, x), y)
+
+
+def _scale(gamma: Tensor | None, kept: Tensor | None, x: Tensor) -> Tensor:
+    """What a branch of x (B, ..., D) is multiplied by."""
+    share = x.new_ones(1) if kept is None else kept.to(x)
+    share = share.reshape(-1, *[1] * (x.ndim - 1))
+    return share if gamma is None else share * gamma

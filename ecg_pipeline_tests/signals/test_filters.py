@@ -5,7 +5,8 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.signal import resample_poly
+from scipy.ndimage import median_filter
+from scipy.signal import butter, resample_poly, sosfiltfilt
 
 from ecg_pipeline.ecg import INDEPENDENT_LEADS, LEADS
 from ecg_pipeline.files import write_parquet
@@ -25,6 +26,23 @@ def wave(hz: float) -> np.ndarray:
 def gain(hz: float) -> float:
     """How much of a wave of `hz` the band-pass leaves, away from the ends."""
     return np.abs(band_pass(wave(hz), RECIPE)[MIDDLE]).max()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(1, 70),
+    st.integers(30, 600),
+    st.integers(1, 4),
+    st.sampled_from([1, 3, 5, 9]),
+    st.integers(0, 2**32 - 1),
+)
+def test_the_kernel_is_scipy_bit_for_bit(rows, samples, order, kernel, seed):
+    recipe = replace(RECIPE, order=order, median_samples=kernel)
+    x = np.random.default_rng(seed).normal(size=(rows, samples)).cumsum(axis=-1).astype(np.float32)
+    sos = butter(order, (0.5, 40), "bandpass", fs=500, output="sos")
+    expected = sosfiltfilt(sos, x.astype(np.float64), padtype="even", padlen=min(samples - 1, 1000))
+    assert np.array_equal(band_pass(x, recipe), expected)
+    assert np.array_equal(clean(x, recipe), median_filter(expected, (1, kernel), mode="reflect").astype(np.float32))
 
 
 @pytest.mark.parametrize("hz", [2, 10, 20])

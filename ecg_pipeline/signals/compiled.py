@@ -1,0 +1,86 @@
+"""The band-pass and the median filter as one compiled kernel: many leads in step, sample by sample.
+
+An infinite impulse response has to be computed in the order of time, so the leads, not the samples, share the
+processor's vector registers. Every operation is SciPy's, in SciPy's order and in float64, so the result is that of
+`sosfiltfilt` and `median_filter` bit for bit.
+"""
+
+import numpy as np
+from numba import njit
+
+LANES = 32
+"""Leads filtered in step. With fewer, each operation waits for the one before; more leave the second-level cache."""
+
+
+@njit(cache=True, nogil=True)
+def filter_rows(rows, sections, settled, mirrored, window, out):
+    """Filter each row of `rows` (R, T) forward and backward, then take its running median, into `out` (R, T).
+
+    sections: (S, 6) second-order sections; settled: (S, 2) their state after an endless 1 (`scipy.signal.sosfilt_zi`).
+    mirrored: how many samples continue either end, a mirror image about the end's sample; less than T.
+    window: odd, samples of the median; the ends are mirrored between samples.
+    """
+    samples = rows.shape[1]
+    lanes = np.empty((samples + 2 * mirrored, LANES))
+    ordered = np.empty((window, LANES))
+    for first in range(0, len(rows), LANES):
+        used = min(LANES, len(rows) - first)
+        group = rows[first : first + used]
+        for time in range(len(lanes)):
+            at = abs(time - mirrored)
+            at = min(at, 2 * (samples - 1) - at)
+            row = lanes[time]
+            for lane in range(used):
+                row[lane] = group[lane, at]
+            for lane in range(used, LANES):
+                row[lane] = 0.0
+        _pass(lanes, sections, settled)
+        _pass(lanes[::-1], sections, settled)
+        for time in range(samples):
+            _median(lanes[mirrored : mirrored + samples], time, ordered)
+            middle = ordered[window // 2]
+            for lane in range(used):
+                out[first + lane, time] = middle[lane]
+
+
+@njit(cache=True, nogil=True)
+def _pass(lanes, sections, settled):
+    """Run the sections over `lanes` (T, LANES) in place, settled to the first sample."""
+    start, one, two = lanes[0].copy(), np.empty(LANES), np.empty(LANES)
+    for section in range(len(sections)):
+        b0, b1, b2, a1, a2 = (
+            sections[section, 0],
+            sections[section, 1],
+            sections[section, 2],
+            sections[section, 4],
+            sections[section, 5],
+        )
+        for lane in range(LANES):
+            one[lane] = settled[section, 0] * start[lane]
+            two[lane] = settled[section, 1] * start[lane]
+        for time in range(len(lanes)):
+            row = lanes[time]
+            for lane in range(LANES):
+                x = row[lane]
+                y = b0 * x + one[lane]
+                one[lane] = b1 * x - a1 * y + two[lane]
+                two[lane] = b2 * x - a2 * y
+                row[lane] = y
+
+
+@njit(cache=True, nogil=True)
+def _median(lanes, time, ordered):
+    """Sort the window about `time` of every lane into `ordered` (window, LANES), by comparing neighbours in turn."""
+    window, samples = len(ordered), len(lanes)
+    for place in range(window):
+        at = time + place - window // 2
+        at = -1 - at if at < 0 else at
+        row, to = lanes[2 * samples - 1 - at if at >= samples else at], ordered[place]
+        for lane in range(LANES):
+            to[lane] = row[lane]
+    for turn in range(window if window > 1 else 0):
+        for place in range(turn % 2, window - 1, 2):
+            lower, upper = ordered[place], ordered[place + 1]
+            for lane in range(LANES):
+                least, most = min(lower[lane], upper[lane]), max(lower[lane], upper[lane])
+                lower[lane], upper[lane] = least, most

@@ -20,7 +20,7 @@ from ecg_pipeline.models.recipes import ModelRecipe
 from ecg_pipeline.tokens.recipes import ImportedTokenizer, TokenizerRecipe
 from ecg_pipeline.training.recipes import FinetuneRecipe, PretrainRecipe
 
-REVISION = 7
+REVISION = 8
 """Bumped by hand when a page, or a table in it, changes."""
 
 Place = tuple[str, float, str]
@@ -129,7 +129,7 @@ def write_report(
         lstrip_blocks=True,
         finalize=_typeset,
     )
-    environment.filters |= {"count": _count, "figure": _figure, "chance": _chance}
+    environment.filters |= {"count": _count, "figure": _figure, "chance": _chance, "threshold": _threshold}
     page = environment.get_template("page.html.j2").render(
         title=title,
         background=background,
@@ -153,6 +153,11 @@ def _count(value: float) -> str:
 def _figure(value: float | None, digits: int = 2) -> str:
     """A figure, or a dash where there is none."""
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def _threshold(score: float | None) -> str:
+    """A score with as many digits as tell it from 0."""
+    return _figure(score, 3) if score is None or score >= 0.001 else f"{score:.1g}"
 
 
 def _chance(p: float | None) -> str:

@@ -25,7 +25,7 @@ from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.checkpoints import FinetunedModel
 from ecg_pipeline.signals.filters import FilteredWaveforms
 
-REVISION = 3
+REVISION = 4
 """Bumped by hand when this module's results change."""
 
 WINDOW, LEAD = "window", "lead"
@@ -53,7 +53,13 @@ SHARES = {
 CAPTION = (
     "Darker is a larger part of what makes this ECG score other than a blank sheet (FullGrad, magnitude). "
     "The bars along the top are QRS complexes (black), ST segments (orange) and T waves (blue); named are the two "
-    "leads with the largest share. Second row: attention rollout of transformers, where it is above the even share."
+    "leads with the largest share. Second row: attention rollout of transformers, where it is above the even share; "
+    "above the picture its largest value as a multiple of that."
+)
+
+WINDOWS_FROM = (
+    "the windows are NeuroKit2's. A map that knows nothing of the ECG has the shares of the area, one that knows only "
+    "where ink is, those of the ink."
 )
 
 
@@ -102,7 +108,8 @@ class Saliency:
         )
         if not pictures:
             return "<p>No test ECG of this task is positive, so none is explained.</p>"
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{pictures}"
+        caption = f"<caption>Where FullGrad's maps lie, mean over {len(self.figures())} ECGs; {WINDOWS_FROM}</caption>"
+        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{pictures}"
 
 
 @dataclass(frozen=True, eq=False)

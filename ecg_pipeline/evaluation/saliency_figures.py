@@ -88,14 +88,18 @@ def page_figure(
                 left, bottom = 0.3 + place * pitch_in, total_in - (row + 1) * (height_in + TITLE_IN)
                 axes = figure.add_axes((left / width_in, bottom / total_in, PANEL_IN / width_in, height_in / total_in))
                 _panel(axes, overlay(sheet, strength), covers, recipe)
-                axes.set_title(
-                    (f"{one.model}, score {one.score:.2f}", "attention rollout")[row], loc="left", fontsize=8
-                )
+                axes.set_title(_title(one, row), loc="left", fontsize=8)
                 if row == 0:
                     _mark(axes, one.lead_shares, recipe)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _title(one: "Explained", row: int) -> str:
+    if row == 0 or one.rollout is None:
+        return f"{one.model}, score {one.score:.2f}"
+    return f"attention rollout, at most {one.rollout.max() / one.rollout.mean():.2f} of even"
 
 
 def _panel(axes, picture: NDArray[np.uint8], covers: Mapping[str, NDArray[np.float64]], recipe: SheetRecipe) -> None:

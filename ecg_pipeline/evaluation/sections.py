@@ -69,15 +69,22 @@ def section(task: TaskResults, background: Background) -> dict[str, Any]:
     }
 
 
+ACCURACIES = {
+    "accuracy_of_background": "if always the commonest token",
+    "accuracy": "of all",
+    "accuracy_drawn": "of those that are not the commonest token",
+}
+"""What the columns of a pretraining's trace are called in its figure; drawn in this order, the last on top."""
+
+
 def pretraining_figures(background: Background) -> list[str]:
-    """Loss, and the share of masked patches that were guessed, by epoch."""
+    """Loss, and the share of masked patches that were named rightly, by step."""
     trace = background.pretraining_trace
     if trace is None:
         return []
-    shares = [name for name in trace.columns if "accuracy" in name]
-    losses = [name for name in trace.columns if "loss" in name]
-    drawn = [(losses, "Masked image modelling: loss"), (shares, "Masked image modelling: accuracy")]
-    return [training_figure(trace, columns, title) for columns, title in drawn if columns]
+    trace = trace.rename(ACCURACIES)
+    drawn = [(["loss"], "Masked image modelling: loss"), (list(ACCURACIES.values()), "Masked patches named rightly")]
+    return [training_figure(trace, columns, title) for columns, title in drawn]
 
 
 def _figures(

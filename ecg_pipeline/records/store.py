@@ -170,7 +170,7 @@ def read_ecg(path: Path, drop: DropFolder, recipe: IngestRecipe) -> Ecg:
 
 
 def _check_file(path: Path, drop: DropFolder, recipe: IngestRecipe) -> None:
-    if leaves_folder(path, drop.path):
+    if path.is_symlink() and leaves_folder(path, drop.path):
         raise Rejected(RejectReason.OUTSIDE_FOLDER, "a link that leaves the drop folder")
     if not path.is_file():
         raise Rejected(RejectReason.UNREADABLE, "a link that leads to no file")
@@ -223,7 +223,7 @@ def _record(
 ) -> dict[str, Any]:
     name = drop.name(path)
     waveform = hashlib.sha256(repr((ecg.sampling_hz, ecg.leads, ecg.microvolts_per_count)).encode())
-    waveform.update(ecg.counts.tobytes())
+    waveform.update(np.ascontiguousarray(ecg.counts).data)
     return {
         "record": record_id(drop, key, path),
         "site": drop.site,

@@ -112,7 +112,15 @@ def background():
         models={"heartbeit": BeitRecipe(), "other": TimmRecipe()},
         tokenizer=TokenizerRecipe(),
         pretraining=PretrainRecipe(),
-        pretraining_trace=pl.DataFrame({"step": [1, 2], "loss": [9.0, 8.0], "accuracy": [0.0, 0.1]}),
+        pretraining_trace=pl.DataFrame(
+            {
+                "step": [1, 2],
+                "loss": [9.0, 8.0],
+                "accuracy": [0.0, 0.1],
+                "accuracy_drawn": [0.0, 0.2],
+                "accuracy_of_background": [0.1, 0.1],
+            }
+        ),
         split=SplitRecipe(),
         finetuning=FinetuneRecipe(seeds=(0, 1)),
         evaluation=RECIPE,

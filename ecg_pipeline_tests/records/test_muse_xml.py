@@ -71,6 +71,27 @@ def test_latin_letters_in_a_file_that_claims_utf_8(tmp_path, counts):
     assert (read(tmp_path, text).counts == counts).all()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("<WaveFormData>", "<WaveFormData >"),
+        lambda text: text.replace("<WaveFormData>", "<WaveFormData><!-- here -->", 1),
+        lambda text: text.replace("<Waveform>", "<!--<WaveFormData>AAAA</WaveFormData>--><Waveform>", 1),
+        lambda text: text.replace("Sinus rhythm", "<![CDATA[<WaveFormData>AAAA</WaveFormData>]]>"),
+        lambda text: text.replace("Sinus rhythm", "Sinus \x7f0 rhythm"),
+        lambda text: text.replace("\n", "\r\n \t"),
+    ],
+)
+def test_waveforms_are_found_whatever_stands_around_them(tmp_path, counts, change):
+    text = change(export_xml(waveform_xml("Median", counts[:, :600] // 2) + waveform_xml("Rhythm", counts)))
+    assert np.array_equal(read(tmp_path, text).counts, counts)
+
+
+def test_a_number_of_what_was_cut_is_no_waveform(tmp_path, counts):
+    text = export_xml(waveform_xml("Rhythm", counts, encoded="\x7f0"))
+    assert reason_of(tmp_path, text) == RejectReason.BAD_ENCODING
+
+
 def test_a_signed_checksum_is_a_checksum(tmp_path, counts):
     crc = zlib.crc32(counts[0].astype("<i2").tobytes())
     text = export_xml(waveform_xml("Rhythm", counts)).replace(str(crc), str(crc - 2**32))

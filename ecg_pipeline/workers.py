@@ -1,11 +1,15 @@
 """Parts done one after the other, or by several processes that each own whole parts."""
 
+import ctypes
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import TypeVar
 
 from ecg_pipeline.ecg import Progress, silent
+
+# <malloc.h>: arguments of mallopt.
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,11 +29,23 @@ def each(
         progress(len(results), len(items))
 
     if workers <= 1 or len(items) <= 1:
+        _keep_memory()
         for item in items:
             collect(work(item))
         return results
     # Spawned, not forked: the parent may hold threads (Zarr, polars), and a fork of those can hang.
-    with ProcessPoolExecutor(min(workers, len(items)), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(min(workers, len(items)), get_context("spawn"), _keep_memory) as pool:
         for result in pool.map(work, items):
             collect(result)
     return results
+
+
+def _keep_memory() -> None:
+    """Let this process keep the memory that it frees: parts of a hundred megabytes come and go, and on a virtual
+    machine a fresh page costs more than writing it. Nothing happens where the C library is not glibc.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(M_MMAP_MAX, 0)
+        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        library.mallopt(M_ARENA_MAX, 1)

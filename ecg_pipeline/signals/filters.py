@@ -11,7 +11,6 @@ ringing) and on unlabelled PTB-XL records (ends, median):
 - Median of 3 samples, which takes out single-sample spikes; 5 samples take more than twice as much off the R waves.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import gcd
@@ -30,9 +29,6 @@ from ecg_pipeline.workers import each
 
 REVISION = 1
 """Bumped by hand when this module's results change."""
-
-BLOCK = 64
-"""Records filtered at once: bounds memory, changes no result."""
 
 
 @dataclass(frozen=True)
@@ -161,20 +157,15 @@ def _filter_part(rows: pl.DataFrame, store: WaveformStore, recipe: FilterRecipe,
     """Write one part unless it stands, and return its quality. rows: the part's rows of `store.records()`."""
     writer, part = PartsWriter(out), rows["part"][0]
     standing = writer.has(part)
-    waveforms, measures = [], []
-    for block in _blocks(rows):
-        sampling_hz = block["sampling_hz"][0]
-        x_mv = crop(store.read_mv(block, INDEPENDENT_LEADS, recipe.seconds), sampling_hz, recipe)
+    filtered = np.empty((len(rows), len(INDEPENDENT_LEADS), recipe.samples), np.float32)
+    measures, done = [], 0
+    for block, recorded_mv in store.millivolts(rows, INDEPENDENT_LEADS, recipe.seconds):
+        x_mv = crop(recorded_mv, block["sampling_hz"][0], recipe)
         measures.append(quality.measure(x_mv, recipe.sampling_hz))
         if not standing:
-            waveforms.append(clean(x_mv, recipe))
+            filtered[done : done + len(block)] = clean(x_mv, recipe)
+        done += len(block)
     if not standing:
         attributes = {"leads": list(INDEPENDENT_LEADS), "sampling_hz": recipe.sampling_hz, "units": "mV"}
-        writer.write(part, np.concatenate(waveforms), attributes=attributes)
+        writer.write(part, filtered, attributes=attributes)
     return pl.concat([rows.select("record"), pl.concat(measures)], how="horizontal")
-
-
-def _blocks(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """A part's rows in runs of one stored array, at most `BLOCK` long."""
-    for run in rows.partition_by("array", maintain_order=True):
-        yield from run.iter_slices(BLOCK)

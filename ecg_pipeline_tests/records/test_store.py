@@ -96,7 +96,7 @@ def test_interrupted_or_not_and_with_any_number_of_workers_the_bytes_are_the_sam
 
 def test_einthoven_and_goldberger_on_read(tmp_path, counts):
     store = ingest_site(drop_of(tmp_path, a=export_xml(waveform_xml("Rhythm", counts))), IngestRecipe(), KEY, tmp_path)
-    x = dict(zip(LEADS, store.read_mv(store.records(), LEADS)[0], strict=True))
+    x = dict(zip(LEADS, next(store.millivolts(store.records(), LEADS))[1][0], strict=True))
     np.testing.assert_allclose(x["III"], x["II"] - x["I"], atol=1e-5)
     np.testing.assert_allclose(x["aVR"] + x["aVL"] + x["aVF"], 0, atol=1e-5)
     np.testing.assert_allclose(x["V3"], counts[4] * 4.88 / 1000, rtol=1e-6)

@@ -23,6 +23,9 @@ from ecg_pipeline.files import write_json, write_parquet
 CODEC = BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.shuffle)
 """By measurement (docs/performance.md): a fifth of Zstandard's time to write, a third to read."""
 
+CHUNK = 64
+"""Rows compressed together: a part is read as a whole, and Zarr takes its time for each chunk."""
+
 
 def part_name(part: int) -> str:
     """Name of a part's array inside its group, ordered as the parts are."""
@@ -35,14 +38,11 @@ def open_group(path: Path) -> None:
         write_json(path / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": {}})
 
 
-def write_array(path: Path, array: NDArray, chunk: int, attributes: dict | None = None) -> None:
-    """Write `array` as one sharded Zarr v3 array at `path`, whole or not at all.
-
-    chunk: how many entries of the first axis are compressed (and so read) together.
-    """
+def write_array(path: Path, array: NDArray, attributes: dict | None = None) -> None:
+    """Write `array` as one sharded Zarr v3 array at `path`, whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    chunk = max(1, min(chunk, len(array)))
+    chunk = max(1, min(CHUNK, len(array)))
     rows = -(-max(1, len(array)) // chunk) * chunk
     target = zarr.create_array(
         store=str(temporary),
@@ -121,9 +121,9 @@ class PartsWriter:
         """Whether this part is whole."""
         return (self.folder / "arrays.zarr" / part_name(part) / "zarr.json").exists()
 
-    def write(self, part: int, array: NDArray, chunk: int = 16, attributes: dict | None = None) -> None:
+    def write(self, part: int, array: NDArray, attributes: dict | None = None) -> None:
         """Write one part, whole or not at all. array: (n, ...), one row a record."""
-        write_array(self.folder / "arrays.zarr" / part_name(part), array, chunk, attributes)
+        write_array(self.folder / "arrays.zarr" / part_name(part), array, attributes)
 
     def finish(self, index: pl.DataFrame) -> None:
         """Write the index (columns record, part, row): the parts are complete."""

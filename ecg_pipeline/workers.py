@@ -29,18 +29,18 @@ def each(
         progress(len(results), len(items))
 
     if workers <= 1 or len(items) <= 1:
-        _keep_memory()
+        keep_memory()
         for item in items:
             collect(work(item))
         return results
     # Spawned, not forked: the parent may hold threads (Zarr, polars), and a fork of those can hang.
-    with ProcessPoolExecutor(min(workers, len(items)), get_context("spawn"), _keep_memory) as pool:
+    with ProcessPoolExecutor(min(workers, len(items)), get_context("spawn"), keep_memory) as pool:
         for result in pool.map(work, items):
             collect(result)
     return results
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Let this process keep the memory that it frees: parts of a hundred megabytes come and go, and on a virtual
     machine a fresh page costs more than writing it. Nothing happens where the C library is not glibc.
     """

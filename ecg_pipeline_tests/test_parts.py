@@ -17,14 +17,14 @@ def fill(folder, sizes):
     writer = PartsWriter(folder)
     rows = []
     for part, array in enumerate(arrays):
-        writer.write(part, array, chunk=4)
+        writer.write(part, array)
         rows += [(f"r{part}-{row}", part, row) for row in range(len(array))]
     writer.finish(pl.DataFrame(rows, schema={"record": pl.String, "part": pl.Int32, "row": pl.Int32}, orient="row"))
     return ArrayParts(folder), arrays
 
 
 @settings(max_examples=15, deadline=None)
-@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=4), data=st.data())
+@given(sizes=st.lists(st.sampled_from([1, 2, 9, 64, 65, 150]), min_size=1, max_size=4), data=st.data())
 def test_any_records_in_any_order(sizes, data, tmp_path_factory):
     parts, arrays = fill(tmp_path_factory.mktemp("parts"), sizes)
     every = [(part, row) for part, size in enumerate(sizes) for row in range(size)]

@@ -1,7 +1,7 @@
 """Two ways to do the same work, timed in turn (A B A B ...), so that a busy machine slows both alike."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -12,7 +12,7 @@ PAIRS = 5
 class Row:
     """How many times as fast `name` is as `against`: the median over pairs of runs, with the least and the most.
 
-    met: whether the median reaches `target`. unit: what the ratio counts.
+    met: whether the median reaches `target`, or stays below it where that is a limit (`within`). unit: what is counted.
     """
 
     name: str
@@ -48,6 +48,12 @@ def compare(
         ratios.append(work * _seconds(theirs, clock) / ours_s)
     ratio = median(ratios)
     return Row(name, against, ratio, min(ratios), max(ratios), target, ratio >= target, unit)
+
+
+def within(name: str, against: str, measured: Sequence[float], limit: float, unit: str) -> Row:
+    """A row that is met where the median of what was measured is no more than a limit; `ratio` is that median."""
+    middle = median(measured)
+    return Row(name, against, middle, min(measured), max(measured), limit, middle <= limit, unit)
 
 
 def _seconds(call: Callable[[], object], clock: Callable[[], float]) -> float:

@@ -13,9 +13,6 @@ from ecg_pipeline.workers import each
 REVISION = 1
 """Bumped by hand when this module's results change."""
 
-CHUNK = 16
-"""Sheets compressed together: one at random costs hardly more than alone, all in order cost a sixth."""
-
 
 @dataclass(frozen=True)
 class ImageShards(ArrayParts):
@@ -41,4 +38,4 @@ def _render_part(part: int, filtered: FilteredWaveforms, recipe: SheetRecipe, ou
     writer = PartsWriter(out)
     if not writer.has(part):
         attributes = {"leads": list(INDEPENDENT_LEADS), "paper": 255, "ink": 0}
-        writer.write(part, render_many(filtered.read(part), recipe), CHUNK, attributes)
+        writer.write(part, render_many(filtered.read(part), recipe), attributes)

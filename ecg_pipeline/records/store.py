@@ -55,9 +55,6 @@ REJECT_SCHEMA = {
     "detail": pl.String,
     "twin": pl.String,
 }
-CHUNK = 16
-"""ECGs compressed together."""
-
 BLOCK = 128
 """ECGs turned into millivolts at once: bounds memory, changes no result."""
 
@@ -215,7 +212,7 @@ def _ingest_part(
     for array, stack in stacks.items():
         rate, leads, _ = array.split("_")
         attributes = {"leads": leads.split("-"), "sampling_hz": int(rate.removesuffix("hz")), "units": "counts"}
-        write_array(out / "waveforms.zarr" / part_name(part) / array, np.stack(stack), CHUNK, attributes)
+        write_array(out / "waveforms.zarr" / part_name(part) / array, np.stack(stack), attributes)
     write_parquet(place / "rejects.parquet", pl.DataFrame(rejects, schema=REJECT_SCHEMA))
     write_parquet(place / "records.parquet", pl.DataFrame(records, schema=RECORD_SCHEMA))
 

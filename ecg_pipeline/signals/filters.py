@@ -167,5 +167,5 @@ def _filter_part(rows: pl.DataFrame, store: WaveformStore, recipe: FilterRecipe,
         done += len(block)
     if not standing:
         attributes = {"leads": list(INDEPENDENT_LEADS), "sampling_hz": recipe.sampling_hz, "units": "mV"}
-        writer.write(part, filtered, attributes=attributes)
+        writer.write(part, filtered, attributes)
     return pl.concat([rows.select("record"), pl.concat(measures)], how="horizontal")

@@ -11,9 +11,6 @@ from ecg_pipeline.tokens.tokenizer import ImageTokenizer
 REVISION = 1
 """Bumped by hand when this module's results change."""
 
-CHUNK = 256
-"""Rows of tokens compressed together."""
-
 
 @dataclass(frozen=True)
 class TokenShards(ArrayParts):
@@ -27,7 +24,7 @@ def tokenise_site(
     loaded, writer, parts = tokenizer.load(device), PartsWriter(out), images.parts()
     for done, part in enumerate(parts, start=1):
         if not writer.has(part):
-            writer.write(part, loaded.ids(images.read(part)), CHUNK, {"vocabulary": tokenizer.vocabulary})
+            writer.write(part, loaded.ids(images.read(part)), {"vocabulary": tokenizer.vocabulary})
         progress(done, len(parts))
     writer.finish(images.index())
     return TokenShards(out)

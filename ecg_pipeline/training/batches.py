@@ -4,7 +4,7 @@ Memory is a few parts, whatever the number of ECGs: parts are shuffled, a buffer
 shuffled. So an epoch's order can be made again from nothing, which is what resuming a killed run needs.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,21 +34,20 @@ class Batches:
         """The batches of one epoch: for each kind its array (B, ...), and the rows of the table."""
         rng = np.random.default_rng([seed, epoch])
         left, batch = self.steps(batch), min(batch, len(self.table))
-        rest: tuple[dict[str, NDArray], pl.DataFrame] | None = None
+        taken: list[tuple[dict[str, NDArray], pl.DataFrame]] = []
         for arrays, rows in self._buffers(rng):
             order = rng.permutation(len(rows))
-            arrays, rows = {kind: array[order] for kind, array in arrays.items()}, rows[order]
-            if rest is not None:
-                arrays = {kind: np.concatenate([rest[0][kind], array]) for kind, array in arrays.items()}
-                rows = pl.concat([rest[1], rows])
-            for first in range(0, len(rows) - batch + 1, batch):
-                chosen = slice(first, first + batch)
-                yield {kind: array[chosen] for kind, array in arrays.items()}, rows[chosen]
+            while len(order):
+                wanted = batch - sum(len(rows) for _, rows in taken)
+                chosen, order = order[:wanted], order[wanted:]
+                taken.append(({kind: array[chosen] for kind, array in arrays.items()}, rows[chosen]))
+                if len(chosen) < wanted:
+                    continue
+                yield _together(taken)
+                taken = []
                 left -= 1
                 if left == 0:
                     return
-            used = len(rows) // batch * batch
-            rest = ({kind: array[used:] for kind, array in arrays.items()}, rows[used:])
 
     def in_order(self, batch: int) -> Iterator[tuple[dict[str, NDArray], pl.DataFrame]]:
         """Every row once, part by part, in batches of at most `batch`."""
@@ -65,11 +64,10 @@ class Batches:
         order = range(len(groups)) if rng is None else rng.permutation(len(groups))
         for first in range(0, len(groups), parts):
             chosen = [groups[number] for number in order[first : first + parts]]
-            arrays = {
-                kind: np.concatenate([by_site[g["site"][0]].read(g["part"][0])[g["row"].to_numpy()] for g in chosen])
-                for kind, by_site in self.arrays.items()
-            }
-            yield arrays, pl.concat(chosen).drop("part", "row")
+            yield (
+                {kind: _read(by_site, chosen) for kind, by_site in self.arrays.items()},
+                pl.concat(chosen).drop("part", "row"),
+            )
 
     def _placed(self) -> pl.DataFrame:
         """The table with each record's part and row, in their order. A record without an array is a KeyError."""
@@ -80,3 +78,23 @@ class Batches:
             missing = placed.filter(pl.col("part").is_null())
             raise KeyError(f"{len(missing)} records have no image, the first is {missing['record'][0]}")
         return placed.sort("site", "part", "row")
+
+
+def _read(by_site: Mapping[str, ArrayParts], groups: Sequence[pl.DataFrame]) -> NDArray:
+    """The rows of each group, which share a site and a part, one after the other. Memory is theirs and one part."""
+    rows: NDArray = np.empty(0)
+    first = 0
+    for group in groups:
+        part = by_site[group["site"][0]].read(group["part"][0])
+        if not first:
+            rows = np.empty((sum(map(len, groups)), *part.shape[1:]), part.dtype)
+        rows[first : first + len(group)] = part[group["row"].to_numpy()]
+        first += len(group)
+    return rows
+
+
+def _together(taken: Sequence[tuple[dict[str, NDArray], pl.DataFrame]]) -> tuple[dict[str, NDArray], pl.DataFrame]:
+    if len(taken) == 1:
+        return taken[0]
+    arrays = {kind: np.concatenate([arrays[kind] for arrays, _ in taken]) for kind in taken[0][0]}
+    return arrays, pl.concat([rows for _, rows in taken])

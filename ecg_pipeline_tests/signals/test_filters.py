@@ -165,7 +165,7 @@ def site(ptb_xl, tmp_path):
         open_group(folder / "waveforms.zarr" / part_name(part))
         attributes = {"leads": list(leads), "sampling_hz": hz, "units": "counts"}
         counts = np.round(x_mv * 1000).astype(np.int16)
-        write_array(folder / "waveforms.zarr" / part_name(part) / array, counts, 4, attributes)
+        write_array(folder / "waveforms.zarr" / part_name(part) / array, counts, attributes)
         rows += [
             {
                 "record": f"{part}{hz}{len(leads)}{row}",

@@ -1,0 +1,132 @@
+"""The whole line from exports to sheets at two sizes, and what stays the same however many ECGs there are."""
+
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import polars as pl
+import psutil
+
+from ecg_pipeline.bench.compare import Row, within
+from ecg_pipeline.bench.exports import write_exports
+from ecg_pipeline.images.layout import SheetRecipe
+from ecg_pipeline.images.shards import render_site
+from ecg_pipeline.records.drop_folder import DropFolder
+from ecg_pipeline.records.pseudonyms import PseudonymKey
+from ecg_pipeline.records.store import IngestRecipe, ingest_site
+from ecg_pipeline.signals.filters import FilterRecipe, filter_site
+
+SMALL, LARGE, ALL = 5_000, 50_000, 8_500_000
+WORKERS = 2
+SAMPLED_EVERY_S = 0.05
+
+
+@dataclass(frozen=True)
+class Line:
+    """Wall-clock seconds of the line, and its most megabytes: those of all its processes together."""
+
+    seconds: float
+    peak_mb: float
+
+
+def end_to_end() -> list[Row]:
+    """Hours for all the ECGs of the paper."""
+    hours = _line(LARGE).seconds / LARGE * ALL / 3600
+    against = f"nothing: absolute, projected from {LARGE:,} exports"
+    return [within("end-to-end", against, [hours], 4, f"hours for {ALL:,} ECGs at most, {WORKERS} processes")]
+
+
+def linearity() -> list[Row]:
+    """What an ECG costs among many, against what it costs among few."""
+    growth = (_line(LARGE).seconds / LARGE) / (_line(SMALL).seconds / SMALL)
+    return [within("linearity", f"itself at {SMALL:,} ECGs", [growth], 1.1, f"times the time an ECG at {LARGE:,}")]
+
+
+def memory() -> list[Row]:
+    """The most memory that the line's processes hold together, at both sizes."""
+    return [
+        within("memory", f"a limit, {ecgs:,} ECGs", [_line(ecgs).peak_mb], 1500, f"MB at most, {WORKERS} processes")
+        for ecgs in (SMALL, LARGE)
+    ]
+
+
+def records_query() -> list[Row]:
+    """All ECGs of one patient out of a table of records as large as the paper's, which polars scans."""
+    rng = np.random.default_rng(0)
+    patients = np.char.mod("%032x", np.arange(ALL // 4))
+    table = pl.DataFrame(
+        {
+            "record": pl.int_range(ALL, eager=True).cast(pl.String),
+            "site": "mount_sinai",
+            "patient": patients[rng.integers(0, len(patients), ALL)],
+            "part": pl.int_range(ALL, dtype=pl.Int32, eager=True) // 1024,
+        }
+    )
+    seconds = []
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "records.parquet")
+        table.write_parquet(path, compression="zstd")
+        del table
+        for patient in patients[:: len(patients) // 5]:
+            began = time.perf_counter()
+            pl.scan_parquet(path).filter(pl.col("patient") == patient).collect()
+            seconds.append(time.perf_counter() - began)
+    return [within("records-query", "a limit", seconds, 1, f"seconds at most, one patient among {ALL:,} ECGs")]
+
+
+def import_definitions() -> list[Row]:
+    """Loading the asset graph of the demonstration in a fresh process."""
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import ecg_pipeline.definitions"], check=True)
+        seconds.append(time.perf_counter() - began)
+    return [within("import", "a limit", seconds, 4, "seconds at most")]
+
+
+@cache
+def _line(ecgs: int) -> Line:
+    """Run the line once over that many exports of 140 KB."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        drop = DropFolder("bench", write_exports(folder / "exports", ecgs), "muse_xml", mrn_system="bench")
+        peak = _Peak()
+        began = time.perf_counter()
+        with peak:
+            store = ingest_site(drop, IngestRecipe(), PseudonymKey(b"bench" * 8), folder / "store", WORKERS)
+            filtered = filter_site(store, FilterRecipe(), folder / "filtered", WORKERS)
+            render_site(filtered, SheetRecipe(), folder / "sheets", WORKERS)
+        return Line(time.perf_counter() - began, peak.mb)
+
+
+class _Peak:
+    """The most resident memory of this process and those it has started, looked at again and again."""
+
+    def __init__(self) -> None:
+        self.mb = 0.0
+        self.done = threading.Event()
+
+    def __enter__(self) -> None:
+        self.thread = threading.Thread(target=self._watch)
+        self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.done.set()
+        self.thread.join()
+
+    def _watch(self) -> None:
+        me = psutil.Process()
+        while not self.done.wait(SAMPLED_EVERY_S):
+            held = 0
+            for process in [me, *me.children(recursive=True)]:
+                try:
+                    held += process.memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+            self.mb = max(self.mb, held / 1e6)

@@ -21,7 +21,7 @@ from ecg_pipeline.synthetic.heart import draw_heart, draw_person, record
 from ecg_pipeline.training.batches import Batches
 from ecg_pipeline.workers import keep_memory
 
-ECGS = 256
+ECGS, PART = 256, 1024
 
 
 def filter_leads() -> list[Row]:
@@ -92,18 +92,25 @@ def render_opencv() -> list[Row]:
 
 def shards() -> list[Row]:
     """Sheets read back from a shard, against PNG files by Pillow; and what they take on disk."""
-    sheets = render_many(clean(_waveforms(ECGS), FilterRecipe()), SheetRecipe())
+    keep_memory()
+    sheets = render_many(clean(_waveforms(PART), FilterRecipe()), SheetRecipe())
     with TemporaryDirectory() as folder:
         parts = _stored(sheets, Path(folder, "shards"))
         for number, sheet in enumerate(sheets):
             Image.fromarray(sheet).save(Path(folder, f"{number}.png"))
 
         def theirs() -> NDArray[np.uint8]:
-            files = (Path(folder, f"{number}.png").read_bytes() for number in range(ECGS))
+            files = (Path(folder, f"{number}.png").read_bytes() for number in range(PART))
             return np.stack([np.asarray(Image.open(io.BytesIO(content))) for content in files])
 
         read = compare(
-            "shards", "PNG files read by Pillow", lambda: parts.read(0), theirs, 10, _unit("times as fast"), clock=CLOCK
+            "shards",
+            "PNG files read by Pillow",
+            lambda: parts.read(0),
+            theirs,
+            10,
+            _unit("times as fast", PART),
+            clock=CLOCK,
         )
         size = sum(path.stat().st_size for path in Path(folder, "shards").rglob("*") if path.is_file())
     return [read, within("shards", "the bytes of the sheets", [size / sheets.nbytes], 0.5, "of the size, at most")]
@@ -112,7 +119,7 @@ def shards() -> list[Row]:
 def batches() -> list[Row]:
     """Shuffled batches from shards over an epoch, against one copy of the decoded bytes."""
     keep_memory()
-    sheets = np.tile(render_many(clean(_waveforms(ECGS), FilterRecipe()), SheetRecipe()), (4, 1, 1))
+    sheets = render_many(clean(_waveforms(PART), FilterRecipe()), SheetRecipe())
     with TemporaryDirectory() as folder:
         parts = _stored(sheets, Path(folder))
         shuffled = Batches({"sheets": {"bench": parts}}, parts.index().select("record", site=pl.lit("bench")))
@@ -122,7 +129,7 @@ def batches() -> list[Row]:
             for _ in shuffled.epoch(32, 0, 0):
                 pass
 
-        unit = f"of the floor's speed, {len(sheets)} sheets, one process, processor time"
+        unit = _unit("of the floor's speed", PART)
         return [
             compare(
                 "batches", "a copy of the decoded bytes", ours, lambda: np.copyto(into, sheets), 0.5, unit, 1, CLOCK
@@ -133,8 +140,8 @@ def batches() -> list[Row]:
 CLOCK = time.process_time
 
 
-def _unit(words: str) -> str:
-    return f"{words}, {ECGS} ECGs, one process, processor time"
+def _unit(words: str, ecgs: int = ECGS) -> str:
+    return f"{words}, {ecgs:,} ECGs, one process, processor time"
 
 
 def _stored(sheets: NDArray[np.uint8], folder: Path) -> ArrayParts:

@@ -40,32 +40,49 @@ def render_many(x_mv: NDArray, recipe: SheetRecipe) -> NDArray[np.uint8]:
 def _draw(x_mv, lefts, baselines, width, px_per_mv, half_stroke, sheets):
     """Ink `sheets` (N, H, W) with the traces `x_mv` (N, L, T), lead l from column lefts[l] on, about baselines[l]."""
     rows, samples = sheets.shape[1], x_mv.shape[2]
+    borders = np.minimum(np.arange(width + 1) * samples / width, samples - 1.0)
+    before = borders.astype(np.int64)
+    after = np.minimum(before + 1, samples - 1)
+    part = borders - before
+    inside = np.ceil(borders).astype(np.int64)
     for record in range(x_mv.shape[0]):
+        sheet = sheets[record]
         for lead in range(x_mv.shape[1]):
-            trace = x_mv[record, lead]
+            trace, baseline, left = x_mv[record, lead], baselines[lead], lefts[lead]
+            last = np.float64(trace[0])
             for column in range(width):
-                begin = min(column * samples / width, samples - 1.0)
-                end = min((column + 1) * samples / width, samples - 1.0)
-                first, last = _between(trace, begin), _between(trace, end)
+                # Between borders the trace is interpolated linearly, so its extremes are samples or border values.
+                first, to = last, column + 1
+                last = (1 - part[to]) * trace[before[to]] + part[to] * trace[after[to]]
+                least = most = trace[inside[column]]
+                for sample in range(inside[column] + 1, inside[to]):
+                    value = trace[sample]
+                    least = value if value < least else least
+                    most = value if value > most else most
                 low, high = min(first, last), max(first, last)
-                for sample in range(int(np.ceil(begin)), int(np.floor(end)) + 1):
-                    low, high = min(low, trace[sample]), max(high, trace[sample])
-                upper = _on_sheet(baselines[lead] - high * px_per_mv - half_stroke, rows)
-                lower = _on_sheet(baselines[lead] - low * px_per_mv + half_stroke, rows)
-                for row in range(int(upper), int(np.ceil(lower))):
-                    covered = min(lower, row + 1.0) - max(upper, float(row))
-                    grey = np.uint8(255 - int(255 * covered + 0.5))
-                    x = lefts[lead] + column
-                    sheets[record, row, x] = min(sheets[record, row, x], grey)
+                if inside[column] < inside[to]:
+                    low, high = min(low, least), max(high, most)
+                upper = _on_sheet(baseline - high * px_per_mv - half_stroke, rows)
+                lower = _on_sheet(baseline - low * px_per_mv + half_stroke, rows)
+                _ink(sheet, left + column, upper, lower)
 
 
 @njit(cache=True, nogil=True)
-def _between(trace, time):
-    """The trace's value at a time in samples, interpolated linearly."""
-    before = int(time)
-    after = min(before + 1, trace.shape[0] - 1)
-    part = time - before
-    return (1 - part) * trace[before] + part * trace[after]
+def _ink(sheet, column, upper, lower):
+    """Ink a column from one height to another, the first and the last row as far as they are covered."""
+    first, last = int(upper), int(np.ceil(lower)) - 1
+    if first < last:
+        sheet[first, column] = min(sheet[first, column], _grey(first + 1.0 - upper))
+        for row in range(first + 1, last):
+            sheet[row, column] = 0
+        sheet[last, column] = min(sheet[last, column], _grey(lower - last))
+    elif first == last:
+        sheet[first, column] = min(sheet[first, column], _grey(lower - upper))
+
+
+@njit(cache=True, nogil=True)
+def _grey(covered):
+    return np.uint8(255 - int(255 * covered + 0.5))
 
 
 @njit(cache=True, nogil=True)

@@ -26,27 +26,29 @@ def filter_rows(rows, sections, settled, mirrored, window, out):
     for first in range(0, len(rows), LANES):
         used = min(LANES, len(rows) - first)
         group = rows[first : first + used]
-        for time in range(len(lanes)):
-            at = abs(time - mirrored)
-            at = min(at, 2 * (samples - 1) - at)
-            row = lanes[time]
+        centre = lanes[mirrored : mirrored + samples]
+        for time in range(samples):
+            row = centre[time]
             for lane in range(used):
-                row[lane] = group[lane, at]
+                row[lane] = group[lane, time]
             for lane in range(used, LANES):
                 row[lane] = 0.0
-        _pass(lanes, sections, settled)
-        _pass(lanes[::-1], sections, settled)
+        for away in range(1, mirrored + 1):
+            lanes[mirrored - away] = centre[away]
+            lanes[mirrored + samples - 1 + away] = centre[samples - 1 - away]
+        _pass(lanes, 0, 1, sections, settled)
+        _pass(lanes, len(lanes) - 1, -1, sections, settled)
         for time in range(samples):
-            _median(lanes[mirrored : mirrored + samples], time, ordered)
+            _median(centre, time, ordered)
             middle = ordered[window // 2]
             for lane in range(used):
                 out[first + lane, time] = middle[lane]
 
 
 @njit(cache=True, nogil=True)
-def _pass(lanes, sections, settled):
-    """Run the sections over `lanes` (T, LANES) in place, settled to the first sample."""
-    start, one, two = lanes[0].copy(), np.empty(LANES), np.empty(LANES)
+def _pass(lanes, begin, step, sections, settled):
+    """Run the sections over `lanes` (T, LANES) in place, from `begin` on, settled to the sample there."""
+    start, one, two = lanes[begin].copy(), np.empty(LANES), np.empty(LANES)
     for section in range(len(sections)):
         b0, b1, b2, a1, a2 = (
             sections[section, 0],
@@ -59,7 +61,7 @@ def _pass(lanes, sections, settled):
             one[lane] = settled[section, 0] * start[lane]
             two[lane] = settled[section, 1] * start[lane]
         for time in range(len(lanes)):
-            row = lanes[time]
+            row = lanes[begin + step * time]
             for lane in range(LANES):
                 x = row[lane]
                 y = b0 * x + one[lane]

@@ -1,0 +1,60 @@
+"""Twenty kills at random moments leave no trace in what the stages of the line write."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ecg_pipeline.bench.exports import write_exports
+from ecg_pipeline.files import folder_digests
+
+LINE = """
+import sys
+from pathlib import Path
+from ecg_pipeline.images.layout import SheetRecipe
+from ecg_pipeline.images.render import render_many
+from ecg_pipeline.images.shards import render_site
+from ecg_pipeline.records.drop_folder import DropFolder
+from ecg_pipeline.records.pseudonyms import fixed_key
+from ecg_pipeline.records.store import IngestRecipe, ingest_site
+from ecg_pipeline.signals.compiled import filter_rows
+from ecg_pipeline.signals.filters import FilterRecipe, filter_site
+
+exports, out = map(Path, sys.argv[1:])
+drop = DropFolder("site", exports, "muse_xml", mrn_system="test")
+print("ready", flush=True)
+store = ingest_site(drop, IngestRecipe(files_per_part=16), fixed_key("test"), out / "store")
+filtered = filter_site(store, FilterRecipe(), out / "filtered")
+render_site(filtered, SheetRecipe(), out / "sheets")
+"""
+KILLS = 20
+
+
+@pytest.mark.slow
+def test_twenty_kills_leave_the_bits_of_an_undisturbed_run(tmp_path):
+    exports = write_exports(tmp_path / "exports", 640)
+
+    def start(out):
+        command = [sys.executable, "-c", LINE, str(exports), str(tmp_path / out)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+        assert process.stdout.readline() == b"ready\n"
+        return process
+
+    process = start("whole")
+    began_s = time.monotonic()
+    assert process.wait() == 0
+    whole_s = time.monotonic() - began_s
+    moments, states = random.Random(0), set()
+    for _ in range(KILLS):
+        process = start("cut")
+        time.sleep(moments.uniform(0, whole_s / 5))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        states.add(frozenset(folder_digests(tmp_path / "cut")))
+    assert start("cut").wait() == 0
+    assert len(states) > KILLS / 4, "most of the kills came when nothing was being written"
+    assert folder_digests(tmp_path / "cut") == folder_digests(tmp_path / "whole")

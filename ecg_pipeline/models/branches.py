@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from timm.models.beit import Attention, Block
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 
 def attend(block: Block, x: Tensor, bias: Tensor, kept: Tensor | None = None) -> Tensor:
@@ -55,8 +55,12 @@ def _heads(attention: Attention, x: Tensor, which: slice) -> tuple[Tensor, ...]:
 
 
 def _attention(attention: Attention, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    weights = ((q * attention.scale) @ k.transpose(-2, -1) + bias).softmax(dim=-1)
-    return attention.proj((weights @ v).transpose(1, 2).flatten(2))
+    """(B, N, D) of queries (B, heads, N, .), and keys and values (B, heads, M, .)."""
+    if q.device.type == "cpu":  # where the fused kernel knows no gradient of the bias and PyTorch's detour is slower
+        y = ((q * attention.scale) @ k.transpose(-2, -1) + bias).softmax(dim=-1) @ v
+    else:
+        y = scaled_dot_product_attention(q, k, v, attn_mask=bias.expand(len(q), -1, -1, -1))
+    return attention.proj(y.transpose(1, 2).flatten(2))
 
 
 def _add(x: Tensor, branch: Callable[[Tensor], Tensor], gamma: Tensor | None, kept: Tensor | None) -> Tensor:

@@ -18,7 +18,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BloscShuffle
 
-from ecg_pipeline.files import write_json, write_parquet
+from ecg_pipeline.files import digest_json, folder_digests, write_json, write_parquet, write_text
 
 CODEC = BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.shuffle)
 """By measurement (docs/performance.md): a fifth of Zstandard's time to write, a third to read."""
@@ -72,6 +72,35 @@ def read_array(path: Path) -> zarr.Array:
     return array
 
 
+def take_over(part: int, made_of: str, before: Path | None, out: Path, folders: Sequence[str]) -> bool:
+    """Whether an earlier output holds this part, made of the same; then it is linked into `out`.
+
+    made_of: a digest of all that this part depends on, kept beside it. before: the folder of a whole output of the
+    same code. folders: where a part's files lie, below `out` and below `before`; the last tells that the part is whole.
+    """
+    name = part_name(part)
+    note = Path(".made_of", name)
+    known = before is not None and (before / note).exists() and (before / note).read_text() == made_of
+    if known and before is not None:
+        for folder in folders:
+            linked = out / folder / name
+            shutil.rmtree(linked, ignore_errors=True)
+            linked.parent.mkdir(parents=True, exist_ok=True)
+            temporary = linked.with_name(f".{name}.{os.getpid()}.tmp")
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.copytree(before / folder / name, temporary, copy_function=_link)
+            temporary.replace(linked)
+    write_text(out / note, made_of)
+    return known
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)
+
+
 @dataclass(frozen=True)
 class ArrayParts:
     """One row a record over the parts of one Zarr group, with the index that says which record stands where.
@@ -92,6 +121,10 @@ class ArrayParts:
     def read(self, part: int) -> NDArray:
         """All rows of one part, in index order."""
         return np.asarray(read_array(self.folder / "arrays.zarr" / part_name(part))[:])
+
+    def digest(self, part: int) -> str:
+        """Digest of what stands on disk of one part."""
+        return digest_json(folder_digests(self.folder / "arrays.zarr" / part_name(part)))
 
     def read_records(self, records: Sequence[str]) -> NDArray:
         """The rows of `records`, in that order. An unknown record is a KeyError."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ecg_pipeline.ecg import INDEPENDENT_LEADS, Progress, silent
 from ecg_pipeline.images.layout import SheetRecipe
-from ecg_pipeline.parts import ArrayParts, PartsWriter
+from ecg_pipeline.parts import ArrayParts, PartsWriter, take_over
 from ecg_pipeline.signals.filters import FilteredWaveforms
 from ecg_pipeline.workers import each
 
@@ -20,22 +20,30 @@ class ImageShards(ArrayParts):
 
 
 def render_site(
-    filtered: FilteredWaveforms, recipe: SheetRecipe, out: Path, workers: int = 1, progress: Progress = silent
+    filtered: FilteredWaveforms,
+    recipe: SheetRecipe,
+    out: Path,
+    workers: int = 1,
+    progress: Progress = silent,
+    before: Path | None = None,
 ) -> ImageShards:
-    """Draw every record of a site, part by part, into `out`. Parts that stand there are kept."""
+    """Draw every record of a site, part by part, into `out`. Parts that stand there are kept, and those of `before`,
+    an earlier output of the same recipe, are taken over where the filtered waveforms are the same.
+    """
     images, index = ImageShards(out), filtered.index()
     if (out / "index.parquet").exists() and images.index().equals(index):
         return images
-    each(partial(_render_part, filtered=filtered, recipe=recipe, out=out), filtered.parts(), workers, progress)
+    work = partial(_render_part, filtered=filtered, recipe=recipe, out=out, before=before)
+    each(work, filtered.parts(), workers, progress)
     PartsWriter(out).finish(index)
     return images
 
 
-def _render_part(part: int, filtered: FilteredWaveforms, recipe: SheetRecipe, out: Path) -> None:
+def _render_part(part: int, filtered: FilteredWaveforms, recipe: SheetRecipe, out: Path, before: Path | None) -> None:
     """Write one part unless it stands."""
     from ecg_pipeline.images.render import render_many
 
     writer = PartsWriter(out)
-    if not writer.has(part):
+    if not writer.has(part) and not take_over(part, filtered.digest(part), before, out, ["arrays.zarr"]):
         attributes = {"leads": list(INDEPENDENT_LEADS), "paper": 255, "ink": 0}
         writer.write(part, render_many(filtered.read(part), recipe), attributes)

@@ -34,9 +34,10 @@ RECIPE = "recipe"
 
 @dataclass
 class Build:
-    """An output in the making."""
+    """An output in the making. before: the folder of the newest output that the same code made of other inputs."""
 
     folder: Path
+    before: Path | None
     progress: Progress
     tags: dict[str, str]
     mlflow_run_id: str | None = None
@@ -122,7 +123,10 @@ class House:
             return self._result(made, record, {**show(made), "unchanged": True}, check(made))
         started = datetime.now(UTC)
         work = Build(
-            self.archive.place(asset, partition) / build, _logged(context, self.tell), _tags(context, self.study)
+            self.archive.place(asset, partition) / build,
+            self._before(record, code_version),
+            _logged(context, self.tell),
+            _tags(context, self.study),
         )
         work.folder.mkdir(parents=True, exist_ok=True)
         make(work)
@@ -152,6 +156,13 @@ class House:
         if all(result.passed for result in checks):
             self.archive.keep(record)
         return self._result(made, record, {**show(made), **work.metadata}, checks)
+
+    def _before(self, record: Record | None, code_version: str) -> Path | None:
+        """Where the newest output stands, if the same code made it and nobody has deleted it."""
+        if record is None or record.code_version != code_version:
+            return None
+        folder = self.archive.folder(record)
+        return folder if folder.is_dir() else None
 
     def _result(
         self, made: Any, record: Record, metadata: Mapping[str, Any], checks: Iterable[dg.AssetCheckResult]

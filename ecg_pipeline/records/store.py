@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ecg_pipeline.ecg import Ecg, Progress, silent
 from ecg_pipeline.files import sha256_file, write_parquet
-from ecg_pipeline.parts import open_group, part_name, read_array, write_array
+from ecg_pipeline.parts import open_group, part_name, read_array, take_over, write_array
 from ecg_pipeline.records.drop_folder import DropFolder, leaves_folder
 from ecg_pipeline.records.muse_xml import read_muse_xml
 from ecg_pipeline.records.pseudonyms import PseudonymKey, masked_name, stated_age
@@ -119,10 +119,13 @@ def ingest_site(
     out: Path,
     workers: int = 1,
     progress: Progress = silent,
+    before: Path | None = None,
 ) -> WaveformStore:
     """Read every file of a drop folder into a waveform store at `out`. Whole parts that stand there are kept.
 
-    The result does not depend on the number of workers or on interruptions. A missing folder is a FileNotFoundError.
+    before: an earlier store of the same code and recipe; parts whose files are as they were are taken over from it.
+    The result does not depend on it, nor on the number of workers, nor on interruptions. A missing folder is a
+    FileNotFoundError.
     """
     if not drop.path.is_dir():
         raise FileNotFoundError(f"site {drop.site}: there is no folder {drop.path}")
@@ -130,7 +133,7 @@ def ingest_site(
     files = drop.ecg_files()
     size = recipe.files_per_part
     parts = [(number, files[first : first + size]) for number, first in enumerate(range(0, len(files), size))]
-    each(partial(_ingest_part, drop=drop, recipe=recipe, key=key, out=out), parts, workers, progress)
+    each(partial(_ingest_part, drop=drop, recipe=recipe, key=key, out=out, before=before), parts, workers, progress)
     tables = [_read_part(out, number) for number, _ in parts]
     records = pl.concat([pl.DataFrame(schema=RECORD_SCHEMA), *(rows for rows, _ in tables)])
     rejects = pl.concat([pl.DataFrame(schema=REJECT_SCHEMA), *(rows for _, rows in tables)])
@@ -184,12 +187,20 @@ def _check_file(path: Path, drop: DropFolder, recipe: IngestRecipe) -> None:
 
 
 def _ingest_part(
-    numbered: tuple[int, list[Path]], drop: DropFolder, recipe: IngestRecipe, key: PseudonymKey, out: Path
+    numbered: tuple[int, list[Path]],
+    drop: DropFolder,
+    recipe: IngestRecipe,
+    key: PseudonymKey,
+    out: Path,
+    before: Path | None,
 ) -> None:
     """Read the files of one part and write its arrays, then its tables: a part with tables is whole."""
     part, files = numbered
     place = out / "parts" / part_name(part)
     if (place / "records.parquet").exists():
+        return
+    made_of = key.digest("\0".join(f"{drop.name(path)}\0{_state(path)}" for path in files))
+    if take_over(part, made_of, before, out, ("waveforms.zarr", "parts")):
         return
     shutil.rmtree(out / "waveforms.zarr" / part_name(part), ignore_errors=True)  # what a killed run left of it
     records: list[dict[str, Any]] = []
@@ -214,6 +225,11 @@ def _ingest_part(
         write_array(out / "waveforms.zarr" / part_name(part) / array, np.stack(stack), attributes)
     write_parquet(place / "rejects.parquet", pl.DataFrame(rejects, schema=REJECT_SCHEMA))
     write_parquet(place / "records.parquet", pl.DataFrame(records, schema=RECORD_SCHEMA))
+
+
+def _state(path: Path) -> str:
+    state = path.lstat()
+    return f"{state.st_size} {state.st_mtime_ns}"
 
 
 def _read_part(out: Path, part: int) -> tuple[pl.DataFrame, pl.DataFrame]:

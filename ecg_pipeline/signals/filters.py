@@ -21,8 +21,8 @@ import polars as pl
 from numpy.typing import DTypeLike, NDArray
 
 from ecg_pipeline.ecg import INDEPENDENT_LEADS, Progress, silent
-from ecg_pipeline.files import write_parquet
-from ecg_pipeline.parts import ArrayParts, PartsWriter
+from ecg_pipeline.files import digest_json, write_parquet
+from ecg_pipeline.parts import ArrayParts, PartsWriter, take_over
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.signals import quality
 from ecg_pipeline.workers import each
@@ -137,25 +137,43 @@ def _no_band_pass() -> tuple[NDArray, NDArray, int]:
 
 
 def filter_site(
-    store: WaveformStore, recipe: FilterRecipe, out: Path, workers: int = 1, progress: Progress = silent
+    store: WaveformStore,
+    recipe: FilterRecipe,
+    out: Path,
+    workers: int = 1,
+    progress: Progress = silent,
+    before: Path | None = None,
 ) -> FilteredWaveforms:
-    """Filter every record of a site, part by part, into `out`. Parts that stand there are kept."""
+    """Filter every record of a site, part by part, into `out`. Parts that stand there are kept, and those of `before`,
+    an earlier output of the same recipe, are taken over where their waveforms are the same.
+    """
     filtered = FilteredWaveforms(out)
     records = store.records().sort("part", "array", "row", maintain_order=True)
     index = records.select("record", "part", pl.int_range(pl.len(), dtype=pl.Int32).over("part").alias("row"))
     if (out / "index.parquet").exists() and filtered.index().equals(index):
         return filtered
-    work = partial(_filter_part, store=store, recipe=recipe, out=out)
+    work = partial(_filter_part, store=store, recipe=recipe, out=out, before=before)
     measures = each(work, records.partition_by("part", maintain_order=True), workers, progress)
+    if before is not None:
+        known = FilteredWaveforms(before).quality()
+        measures = [rows.join(known, on="record", how="left") if rows.width == 1 else rows for rows in measures]
     if measures:
         write_parquet(out / "quality.parquet", pl.concat(measures))
     PartsWriter(out).finish(index)
     return filtered
 
 
-def _filter_part(rows: pl.DataFrame, store: WaveformStore, recipe: FilterRecipe, out: Path) -> pl.DataFrame:
-    """Write one part unless it stands, and return its quality. rows: the part's rows of `store.records()`."""
+def _filter_part(
+    rows: pl.DataFrame, store: WaveformStore, recipe: FilterRecipe, out: Path, before: Path | None
+) -> pl.DataFrame:
+    """Write one part unless it stands, and return its quality; of a part that is taken over the column record alone.
+
+    rows: the part's rows of `store.records()`.
+    """
     writer, part = PartsWriter(out), rows["part"][0]
+    made_of = digest_json(rows.select("record", "array", "row", "waveform_sha256").rows())
+    if take_over(part, made_of, before, out, ["arrays.zarr"]):
+        return rows.select("record")
     standing = writer.has(part)
     filtered = np.empty((len(rows), len(INDEPENDENT_LEADS), recipe.samples), np.float32)
     measures, done = [], 0

@@ -56,7 +56,9 @@ def image_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         return house.materialise(
             context,
             ImageShards,
-            lambda build: render_site(filtered_waveforms, study.sheet, build.folder, house.workers, build.progress),
+            lambda build: render_site(
+                filtered_waveforms, study.sheet, build.folder, house.workers, build.progress, build.before
+            ),
             show.image_shards,
         )
 

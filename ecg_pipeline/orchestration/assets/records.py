@@ -56,7 +56,9 @@ def record_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         return house.materialise(
             context,
             WaveformStore,
-            lambda build: ingest_site(drop, study.ingest, key, build.folder, house.workers, build.progress),
+            lambda build: ingest_site(
+                drop, study.ingest, key, build.folder, house.workers, build.progress, build.before
+            ),
             show.waveform_store,
         )
 

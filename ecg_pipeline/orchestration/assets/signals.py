@@ -27,7 +27,9 @@ def signal_assets(study: Study) -> list[dg.AssetsDefinition]:
         return house.materialise(
             context,
             FilteredWaveforms,
-            lambda build: filter_site(waveform_store, study.filters, build.folder, house.workers, build.progress),
+            lambda build: filter_site(
+                waveform_store, study.filters, build.folder, house.workers, build.progress, build.before
+            ),
             show.filtered_waveforms,
         )
 

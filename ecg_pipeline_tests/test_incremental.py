@@ -1,0 +1,80 @@
+"""New files cost only themselves: parts whose files are as they were are taken over, and nothing else is different."""
+
+import os
+
+import pytest
+
+from ecg_pipeline.bench.exports import write_exports
+from ecg_pipeline.files import folder_digests
+from ecg_pipeline.images.layout import SheetRecipe
+from ecg_pipeline.images.shards import render_site
+from ecg_pipeline.parts import part_name
+from ecg_pipeline.records.drop_folder import DropFolder
+from ecg_pipeline.records.pseudonyms import fixed_key
+from ecg_pipeline.records.store import IngestRecipe, ingest_site
+from ecg_pipeline.signals.filters import FilterRecipe, filter_site
+
+STAGES = ("store", "filtered", "sheets")
+
+
+def run_line(drop, out, before=None, key="test"):
+    def of(stage):
+        return before / stage if before else None
+
+    recipe = IngestRecipe(files_per_part=8)
+    store = ingest_site(drop, recipe, fixed_key(key), out / "store", before=of("store"))
+    filtered = filter_site(store, FilterRecipe(), out / "filtered", before=of("filtered"))
+    render_site(filtered, SheetRecipe(), out / "sheets", before=of("sheets"))
+    return out
+
+
+@pytest.fixture
+def drop(tmp_path):
+    return DropFolder("site", write_exports(tmp_path / "exports", 36), "muse_xml", mrn_system="test")
+
+
+@pytest.fixture
+def first(drop, tmp_path):
+    """The line over the first 28 of 36 files, in parts of 8: three whole parts and half a part."""
+    held_back = [(path, path.read_bytes(), path.stat()) for path in drop.ecg_files()[28:]]
+    for path, _, _ in held_back:
+        path.unlink()
+    out = run_line(drop, tmp_path / "first")
+    for path, content, state in held_back:
+        path.write_bytes(content)
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    return out
+
+
+def taken_over(out, before):
+    """By stage, the parts that share their files with the earlier output."""
+
+    def files(folder, stage, part):
+        arrays = folder / stage / ("waveforms.zarr" if stage == "store" else "arrays.zarr") / part_name(part)
+        return {path.stat().st_ino for path in arrays.rglob("*") if path.is_file()}
+
+    return {
+        stage: [part for part in range(5) if (made := files(out, stage, part)) and made == files(before, stage, part)]
+        for stage in STAGES
+    }
+
+
+def test_new_files_cost_only_themselves(drop, first, tmp_path):
+    second = run_line(drop, tmp_path / "second", before=first)
+    assert taken_over(second, first) == {key: [0, 1, 2] for key in STAGES}
+    assert folder_digests(second) == folder_digests(run_line(drop, tmp_path / "fresh"))
+
+
+def test_a_file_that_changed_takes_its_part_along(drop, first, tmp_path):
+    changed, other = drop.ecg_files()[9], drop.ecg_files()[30]
+    changed.write_bytes(other.read_bytes())
+    other.unlink()
+    second = run_line(drop, tmp_path / "second", before=first)
+    assert taken_over(second, first) == {key: [0, 2] for key in STAGES}
+    assert folder_digests(second) == folder_digests(run_line(drop, tmp_path / "fresh"))
+
+
+def test_another_key_takes_nothing_over_from_the_store(drop, first, tmp_path):
+    second = run_line(drop, tmp_path / "second", before=first, key="another")
+    assert taken_over(second, first)["store"] == []
+    assert folder_digests(second) == folder_digests(run_line(drop, tmp_path / "fresh", key="another"))

@@ -35,7 +35,8 @@ def attend_from(block: Block, x: Tensor, bias: Tensor, mask: Tensor, kept: Tenso
     asked = normed.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
     (q,) = _heads(block.attn, asked, slice(0, 1))
     k, v = _heads(block.attn, normed, slice(1, 3))
-    near = bias.transpose(0, 1).index_select(0, places.flatten()).unflatten(0, places.shape).transpose(1, 2)
+    rows = places[:, None, :, None].expand(-1, len(bias), -1, bias.shape[-1])
+    near = bias.expand(len(x), -1, -1, -1).gather(2, rows)  # (B, heads, most, P + 1)
     y = _attention(block.attn, q, k, v, near)[asking]
     share = None if kept is None else kept.to(x)[:, None].expand_as(asking)[asking]
     return _plus(x[:, 1:][mask], y, block.gamma_1, share)

@@ -46,7 +46,7 @@ def test_a_missed_target_is_said():
 def test_an_unknown_name_lists_the_known():
     result = CliRunner().invoke(app, ["bench", "walk"])
     assert result.exit_code == 2
-    assert "no comparison walk; there are pretrain, bootstrap, image-distance" in result.output
+    assert f"no comparison walk; there are {', '.join(ROWS)}" in " ".join(result.output.split())
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -172,6 +173,7 @@ def site(ptb_xl, tmp_path):
                 "part": part,
                 "array": array,
                 "row": row,
+                "waveform_sha256": hashlib.sha256(counts[row].tobytes()).hexdigest(),
                 "microvolts_per_count": [1.0] * len(leads),
                 "leads": list(leads),
                 "sampling_hz": hz,

@@ -70,9 +70,9 @@ def section(task: TaskResults, background: Background) -> dict[str, Any]:
 
 
 ACCURACIES = {
-    "accuracy_of_background": "if always the commonest token",
+    "accuracy_of_background": "if always the commonest",
     "accuracy": "of all",
-    "accuracy_drawn": "of those that are not the commonest token",
+    "accuracy_drawn": "of all but the commonest",
 }
 """What the columns of a pretraining's trace are called in its figure; drawn in this order, the last on top."""
 

@@ -22,6 +22,7 @@ from ecg_pipeline.training.batches import Batches
 from ecg_pipeline.workers import keep_memory
 
 ECGS, PART = 256, 1024
+CLOCK = time.process_time
 
 
 def filter_leads() -> list[Row]:
@@ -135,9 +136,6 @@ def batches() -> list[Row]:
                 "batches", "a copy of the decoded bytes", ours, lambda: np.copyto(into, sheets), 0.5, unit, 1, CLOCK
             )
         ]
-
-
-CLOCK = time.process_time
 
 
 def _unit(words: str, ecgs: int = ECGS) -> str:

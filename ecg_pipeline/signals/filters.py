@@ -12,7 +12,7 @@ ringing) and on unlabelled PTB-XL records (ends, median):
 """
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from math import gcd
 from pathlib import Path
 
@@ -124,6 +124,7 @@ def _filter(x_mv: NDArray, recipe: FilterRecipe | None, median_samples: int, dty
     return out.reshape(x_mv.shape)
 
 
+@cache
 def _band_pass(recipe: FilterRecipe, samples: int) -> tuple[NDArray, NDArray, int]:
     """Second-order sections, their settled state, and how many samples of mirror image continue either end."""
     from scipy.signal import butter, sosfilt_zi

@@ -80,18 +80,18 @@ def take_over(part: int, made_of: str, before: Path | None, out: Path, folders: 
     """
     name = part_name(part)
     note = Path(".made_of", name)
-    known = before is not None and (before / note).exists() and (before / note).read_text() == made_of
-    if known and before is not None:
-        for folder in folders:
-            linked = out / folder / name
-            shutil.rmtree(linked, ignore_errors=True)
-            linked.parent.mkdir(parents=True, exist_ok=True)
-            temporary = linked.with_name(f".{name}.{os.getpid()}.tmp")
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.copytree(before / folder / name, temporary, copy_function=_link)
-            temporary.replace(linked)
     write_text(out / note, made_of)
-    return known
+    if before is None or not (before / note).exists() or (before / note).read_text() != made_of:
+        return False
+    for folder in folders:
+        linked = out / folder / name
+        shutil.rmtree(linked, ignore_errors=True)
+        linked.parent.mkdir(parents=True, exist_ok=True)
+        temporary = linked.with_name(f".{name}.{os.getpid()}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(before / folder / name, temporary, copy_function=_link)
+        temporary.replace(linked)
+    return True
 
 
 def _link(source: str, target: str) -> None:

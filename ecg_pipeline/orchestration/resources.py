@@ -124,7 +124,7 @@ class House:
         started = datetime.now(UTC)
         work = Build(
             self.archive.place(asset, partition) / build,
-            self._before(record, code_version),
+            self._before(record, code_version, context.log.warning),
             _logged(context, self.tell),
             _tags(context, self.study),
         )
@@ -157,12 +157,15 @@ class House:
             self.archive.keep(record)
         return self._result(made, record, {**show(made), **work.metadata}, checks)
 
-    def _before(self, record: Record | None, code_version: str) -> Path | None:
-        """Where the newest output stands, if the same code made it and nobody has deleted it."""
+    def _before(self, record: Record | None, code_version: str, warn: Callable[[str], None]) -> Path | None:
+        """Where the newest output stands, if the same code made it and every file is still as its record says."""
         if record is None or record.code_version != code_version:
             return None
         folder = self.archive.folder(record)
-        return folder if folder.is_dir() else None
+        if folder_digests(folder) != record.files:
+            warn(f"{folder} is no longer what its record says: nothing is taken over from it")
+            return None
+        return folder
 
     def _result(
         self, made: Any, record: Record, metadata: Mapping[str, Any], checks: Iterable[dg.AssetCheckResult]

@@ -9,6 +9,9 @@ from typing import Any
 
 import polars as pl
 
+ROW_GROUP = 8192
+"""Rows of a table that are read together: few enough that the rows of one part are found in milliseconds."""
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     """Let `write` fill a temporary sibling, flush it to disk, then rename it to `path`.
@@ -42,9 +45,11 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def write_parquet(path: Path, table: pl.DataFrame) -> Path:
-    """Write a table atomically."""
-    return write_atomically(path, lambda temporary: table.write_parquet(temporary, compression="zstd"))
+def write_parquet(path: Path, table: pl.DataFrame | pl.LazyFrame) -> Path:
+    """Write a table atomically. Of a lazy one no more is in memory than what is being written."""
+    return write_atomically(
+        path, lambda temporary: table.lazy().sink_parquet(temporary, compression="zstd", row_group_size=ROW_GROUP)
+    )
 
 
 def sha256_bytes(content: bytes) -> str:

@@ -8,9 +8,10 @@ missing part. `index.parquet` beside the group says which record stands where.
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -72,25 +73,33 @@ def read_array(path: Path) -> zarr.Array:
     return array
 
 
-def take_over(part: int, made_of: str, before: Path | None, out: Path, folders: Sequence[str]) -> bool:
-    """Whether an earlier output holds this part, made of the same; then it is linked into `out`.
+def stands(part: int, made_of: str, out: Path, before: Path | None, folders: Sequence[str]) -> bool:
+    """Whether `out` holds this part, whole and made of the same. If only `before` does, it is linked into `out` first.
 
-    made_of: a digest of all that this part depends on, kept beside it. before: the folder of a whole output of the
-    same code. folders: where a part's files lie, below `out` and below `before`; the last tells that the part is whole.
+    made_of: a digest of all that this part depends on, kept beside it. before: the folder of an earlier whole output of
+    the same code. folders: where a part's files may lie, below either folder; `zarr.json` in the last is written last.
     """
     name = part_name(part)
-    note = Path(".made_of", name)
+    note, last = Path(".made_of", name), Path(folders[-1], name, "zarr.json")
+
+    def holds(folder: Path) -> bool:
+        return (folder / last).exists() and (folder / note).exists() and (folder / note).read_text() == made_of
+
+    if holds(out):
+        return True
+    (out / note).unlink(missing_ok=True)
+    for folder in folders:
+        shutil.rmtree(out / folder / name, ignore_errors=True)
     write_text(out / note, made_of)
-    if before is None or not (before / note).exists() or (before / note).read_text() != made_of:
+    if before is None or not holds(before):
         return False
     for folder in folders:
-        linked = out / folder / name
-        shutil.rmtree(linked, ignore_errors=True)
-        linked.parent.mkdir(parents=True, exist_ok=True)
-        temporary = linked.with_name(f".{name}.{os.getpid()}.tmp")
+        if not (before / folder / name).exists():
+            continue
+        temporary = out / folder / f".{name}.{os.getpid()}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(before / folder / name, temporary, copy_function=_link)
-        temporary.replace(linked)
+        temporary.replace(out / folder / name)
     return True
 
 
@@ -110,13 +119,17 @@ class ArrayParts:
 
     folder: Path
 
-    def index(self) -> pl.DataFrame:
+    def scan(self) -> pl.LazyFrame:
         """Columns record, part, row, ordered by part and row."""
-        return pl.read_parquet(self.folder / "index.parquet")
+        return pl.scan_parquet(self.folder / "index.parquet")
+
+    def index(self) -> pl.DataFrame:
+        """All of `scan()`."""
+        return self.scan().collect()
 
     def parts(self) -> list[int]:
         """Numbers of the parts that hold at least one record."""
-        return self.index()["part"].unique().sort().to_list()
+        return self.scan().select(pl.col("part").unique().sort()).collect(engine="streaming")["part"].to_list()
 
     def read(self, part: int) -> NDArray:
         """All rows of one part, in index order."""
@@ -141,30 +154,45 @@ class ArrayParts:
         return np.stack(rows)
 
     def __len__(self) -> int:
-        return len(self.index())
+        return self.scan().select(pl.len()).collect().item()
 
     def __iter__(self) -> Iterator[tuple[pl.DataFrame, NDArray]]:
         """Part by part: its index rows and its array. Memory is one part."""
-        for (part,), rows in self.index().group_by("part", maintain_order=True):
-            yield rows, self.read(int(part))  # type: ignore[call-overload]
+        for part in self.parts():
+            yield self.scan().filter(pl.col("part") == part).collect(), self.read(part)
+
+
+def part_table(folder: Path, part: int, table: str) -> Path:
+    """File of a table that belongs to a part, beside the arrays of `folder`."""
+    return folder / "parts" / part_name(part) / f"{table}.parquet"
+
+
+def scan_tables(folder: Path, table: str, parts: Iterable[int], schema: Mapping[str, Any]) -> pl.LazyFrame:
+    """The tables of that name of these parts, one below the other, read as they are needed."""
+    paths = [part_table(folder, part, table) for part in parts]
+    return pl.scan_parquet(paths) if paths else pl.LazyFrame(schema=schema)
 
 
 class PartsWriter:
-    """Fills an `ArrayParts` folder. Parts that already stand are kept, so a stage goes on where it stopped."""
+    """Fills an `ArrayParts` folder. Parts that already stand are kept, so a stage goes on where it stopped.
 
-    def __init__(self, folder: Path):
+    before: an earlier output of the same code; parts that are made of the same are taken over from it.
+    """
+
+    def __init__(self, folder: Path, before: Path | None = None):
         self.folder = folder
+        self.before = before
         open_group(folder / "arrays.zarr")
 
-    def has(self, part: int) -> bool:
-        """Whether this part is whole."""
-        return (self.folder / "arrays.zarr" / part_name(part) / "zarr.json").exists()
+    def stands(self, part: int, made_of: str) -> bool:
+        """Whether this part is whole, and made of what this digest says."""
+        return stands(part, made_of, self.folder, self.before, ["parts", "arrays.zarr"])
 
     def write(self, part: int, array: NDArray, attributes: dict | None = None) -> None:
         """Write one part, whole or not at all. array: (n, ...), one row a record."""
         write_array(self.folder / "arrays.zarr" / part_name(part), array, attributes)
 
-    def finish(self, index: pl.DataFrame) -> None:
+    def finish(self, index: pl.DataFrame | pl.LazyFrame) -> None:
         """Write the index (columns record, part, row): the parts are complete."""
         for leftover in (self.folder / "arrays.zarr").glob(".*.tmp"):
             shutil.rmtree(leftover)

@@ -1,8 +1,9 @@
 """Parts done one after the other, or by several processes that each own whole parts."""
 
 import ctypes
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import TypeVar
 
@@ -12,32 +13,37 @@ from ecg_pipeline.ecg import Progress, silent
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def each(
-    work: Callable[[Item], Result], items: Sequence[Item], workers: int = 1, progress: Progress = silent
-) -> list[Result]:
-    """`work` of every item, in order; `progress` counts items. The first error ends it, what is written stays.
+    work: Callable[[Item], None], items: Iterable[Item], total: int, workers: int = 1, progress: Progress = silent
+) -> None:
+    """Do the work of every item, of which there are `total`, and tell how many are done. The first error ends it.
 
+    items: taken as they are needed, so that they may be more than memory holds.
     work: with several workers a top-level function, or a `functools.partial` of one: it goes to fresh processes.
     """
-    results: list[Result] = []
-
-    def collect(result: Result) -> None:
-        results.append(result)
-        progress(len(results), len(items))
-
-    if workers <= 1 or len(items) <= 1:
+    if workers <= 1 or total <= 1:
         keep_memory()
-        for item in items:
-            collect(work(item))
-        return results
+        for done, item in enumerate(items, start=1):
+            work(item)
+            progress(done, total)
+        return
+    done, under_way = 0, deque[Future[None]]()
     # Spawned, not forked: the parent may hold threads (Zarr, polars), and a fork of those can hang.
-    with ProcessPoolExecutor(min(workers, len(items)), get_context("spawn"), keep_memory) as pool:
-        for result in pool.map(work, items):
-            collect(result)
-    return results
+    with ProcessPoolExecutor(min(workers, total), get_context("spawn"), keep_memory) as pool:
+
+        def finish(until: int) -> None:
+            nonlocal done
+            while len(under_way) > until:
+                under_way.popleft().result()
+                done += 1
+                progress(done, total)
+
+        for item in items:
+            under_way.append(pool.submit(work, item))
+            finish(2 * workers)
+        finish(0)
 
 
 def keep_memory() -> None:

@@ -36,7 +36,7 @@ def drop(tmp_path):
 @pytest.fixture
 def first(drop, tmp_path):
     """The line over the first 28 of 36 files, in parts of 8: three whole parts and half a part."""
-    held_back = [(path, path.read_bytes(), path.stat()) for path in drop.ecg_files()[28:]]
+    held_back = [(path, path.read_bytes(), path.stat()) for path in list(drop.ecg_files())[28:]]
     for path, _, _ in held_back:
         path.unlink()
     out = run_line(drop, tmp_path / "first")
@@ -66,7 +66,8 @@ def test_new_files_cost_only_themselves(drop, first, tmp_path):
 
 
 def test_a_file_that_changed_takes_its_part_along(drop, first, tmp_path):
-    changed, other = drop.ecg_files()[9], drop.ecg_files()[30]
+    files = list(drop.ecg_files())
+    changed, other = files[9], files[30]
     changed.write_bytes(other.read_bytes())
     other.unlink()
     second = run_line(drop, tmp_path / "second", before=first)

@@ -58,6 +58,6 @@ def test_equal_content_has_equal_bytes(tmp_path):
 def test_a_half_written_part_is_no_part_and_is_cleared_away(tmp_path):
     half = tmp_path / "arrays.zarr" / ".part_00000.77.tmp"
     half.mkdir(parents=True)
-    assert not PartsWriter(tmp_path).has(0)
+    assert not PartsWriter(tmp_path).stands(0, "made of nothing")
     fill(tmp_path, [2])
     assert not half.exists()

@@ -51,7 +51,7 @@ def ingest_peer() -> list[Row]:
 def _against(name: str, words: str, other: Callable[[list[Path], Path], None], target: float, unit: str) -> Row:
     with TemporaryDirectory() as folder:
         drop = DropFolder("bench", write_exports(Path(folder, "exports"), EXPORTS), "muse_xml", mrn_system="bench")
-        files = drop.ecg_files()
+        files = list(drop.ecg_files())
         outs = iter(Path(folder, f"store_{number}") for number in range(100))
 
         def ours() -> None:

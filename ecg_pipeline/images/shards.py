@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ecg_pipeline.ecg import INDEPENDENT_LEADS, Progress, silent
 from ecg_pipeline.images.layout import SheetRecipe
-from ecg_pipeline.parts import ArrayParts, PartsWriter, take_over
+from ecg_pipeline.parts import ArrayParts, PartsWriter
 from ecg_pipeline.signals.filters import FilteredWaveforms
 from ecg_pipeline.workers import each
 
@@ -30,20 +30,18 @@ def render_site(
     """Draw every record of a site, part by part, into `out`. Parts that stand there are kept, and those of `before`,
     an earlier output of the same recipe, are taken over where the filtered waveforms are the same.
     """
-    images, index = ImageShards(out), filtered.index()
-    if (out / "index.parquet").exists() and images.index().equals(index):
-        return images
+    parts = filtered.parts()
     work = partial(_render_part, filtered=filtered, recipe=recipe, out=out, before=before)
-    each(work, filtered.parts(), workers, progress)
-    PartsWriter(out).finish(index)
-    return images
+    each(work, parts, len(parts), workers, progress)
+    PartsWriter(out).finish(filtered.scan())
+    return ImageShards(out)
 
 
 def _render_part(part: int, filtered: FilteredWaveforms, recipe: SheetRecipe, out: Path, before: Path | None) -> None:
     """Write one part unless it stands."""
     from ecg_pipeline.images.render import render_many
 
-    writer = PartsWriter(out)
-    if not writer.has(part) and not take_over(part, filtered.digest(part), before, out, ["arrays.zarr"]):
+    writer = PartsWriter(out, before)
+    if not writer.stands(part, filtered.digest(part)):
         attributes = {"leads": list(INDEPENDENT_LEADS), "paper": 255, "ink": 0}
         writer.write(part, render_many(filtered.read(part), recipe), attributes)

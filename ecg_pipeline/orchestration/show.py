@@ -35,14 +35,18 @@ PREVIEWS = 4
 
 def waveform_store(store: WaveformStore) -> dict[str, Any]:
     """Counts of ECGs, patients and rejects by reason; shapes and rates that occur."""
-    records, rejects = store.records(), store.rejects()
+    records, rejects = store.scan(), store.rejects()
+    counts = records.select(
+        ecgs=pl.len(), patients=pl.col("patient").n_unique(), unknown=pl.col("patient").null_count()
+    ).collect(engine="streaming")
+    shapes = records.group_by("sampling_hz", "samples").len("ecgs").collect(engine="streaming")
     return {
-        "dagster/row_count": len(records),
-        "patients": records["patient"].n_unique(),
-        "without_patient_id": records["patient"].null_count(),
+        "dagster/row_count": counts["ecgs"].item(),
+        "patients": counts["patients"].item(),
+        "without_patient_id": counts["unknown"].item(),
         "rejected": len(rejects),
         "rejects_by_reason": _table(rejects.group_by("reason").len("files").sort("reason")),
-        "shapes": _table(records.group_by("sampling_hz", "samples").len("ecgs").sort("sampling_hz", "samples")),
+        "shapes": _table(shapes.sort("sampling_hz", "samples")),
     }
 
 
@@ -66,10 +70,9 @@ def filtered_waveforms(filtered: FilteredWaveforms) -> dict[str, Any]:
 
 def image_shards(images: ImageShards) -> dict[str, Any]:
     """Count, and the first sheets as the model sees them."""
-    index = images.index()
-    first = index.filter(pl.col("part") == index["part"].min())["record"].head(PREVIEWS).to_list()
+    first = images.scan().head(PREVIEWS).collect()["record"].to_list()
     preview = {"sheets": _png(contact_sheet(images.read_records(first), 2))} if first else {}
-    return {"dagster/row_count": len(index), **preview}
+    return {"dagster/row_count": len(images), **preview}
 
 
 def image_tokenizer(tokenizer: ImageTokenizer) -> dict[str, Any]:

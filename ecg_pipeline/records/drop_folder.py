@@ -1,11 +1,12 @@
 """The folder that a hospital drops its files into, or that holds a data set: what is in it, safely listed."""
 
+import hashlib
+import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-
-from ecg_pipeline.files import digest_json
 
 Format = Literal["muse_xml", "ptb_xl", "mimic_iv_ecg", "cinc"]
 
@@ -26,15 +27,15 @@ class DropFolder:
     mrn_system: str = ""
     label_tables: tuple[str, ...] = ()
 
-    def ecg_files(self) -> list[Path]:
-        """The files that should each be an ECG, sorted by name. Links are listed, never followed.
+    def ecg_files(self) -> Iterator[Path]:
+        """The files that should each be an ECG, in the order of their names. Links are listed, never followed.
 
         In a WFDB data set that is every header; a MUSE folder should hold nothing but exports and label tables.
         """
         files = _regular_files_and_links(self.path)
         if self.format == "muse_xml":
-            return [path for path in files if path.relative_to(self.path).as_posix() not in self.label_tables]
-        return [path for path in files if path.suffix == ".hea"]
+            return (path for path in files if self.name(path) not in self.label_tables)
+        return (path for path in files if path.suffix == ".hea")
 
     def name(self, path: Path) -> str:
         """A file's name relative to the folder, the same on every machine."""
@@ -48,11 +49,11 @@ def manifest_digest(drop: DropFolder) -> str:
     """
     if not drop.path.is_dir():
         raise FileNotFoundError(f"site {drop.site}: there is no folder {drop.path}")
-    entries = []
+    digest = hashlib.sha256()
     for path in _regular_files_and_links(drop.path):
         state = path.lstat()
-        entries.append([drop.name(path), state.st_size, state.st_mtime_ns])
-    return digest_json(entries)[:16]
+        digest.update(json.dumps([drop.name(path), state.st_size, state.st_mtime_ns]).encode())
+    return digest.hexdigest()[:16]
 
 
 def leaves_folder(path: Path, folder: Path) -> bool:
@@ -60,11 +61,19 @@ def leaves_folder(path: Path, folder: Path) -> bool:
     return not path.resolve().is_relative_to(folder.resolve())
 
 
-def _regular_files_and_links(folder: Path) -> list[Path]:
-    """Every file below a folder that is not hidden, in the order of their names; linked folders are not entered."""
-    found = []
-    for parent, folders, names in os.walk(folder, followlinks=False):
-        linked = [name for name in folders if (Path(parent) / name).is_symlink()]
-        folders[:] = sorted(name for name in folders if name not in linked and not name.startswith("."))
-        found += [Path(parent) / name for name in (*names, *linked) if not name.startswith(".")]
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+def _regular_files_and_links(folder: Path) -> Iterator[Path]:
+    """Every file below a folder that is not hidden, in the order of their names; linked folders are not entered.
+
+    No more names are in memory than those of one folder and of the folders above it.
+    """
+    with os.scandir(folder) as entries:
+        names = [
+            f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
+            for entry in entries
+            if not entry.name.startswith(".")
+        ]
+    for name in sorted(names):
+        if name.endswith("/"):
+            yield from _regular_files_and_links(folder / name)
+        else:
+            yield folder / name

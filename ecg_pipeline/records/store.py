@@ -5,10 +5,10 @@ leads and rate, one array for each shape that occurs; what turns them into milli
 """
 
 import hashlib
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ecg_pipeline.ecg import Ecg, Progress, silent
 from ecg_pipeline.files import sha256_file, write_parquet
-from ecg_pipeline.parts import open_group, part_name, read_array, take_over, write_array
+from ecg_pipeline.parts import open_group, part_name, part_table, read_array, scan_tables, stands, write_array
 from ecg_pipeline.records.drop_folder import DropFolder, leaves_folder
 from ecg_pipeline.records.muse_xml import read_muse_xml
 from ecg_pipeline.records.pseudonyms import PseudonymKey, masked_name, stated_age
@@ -79,13 +79,21 @@ class WaveformStore:
 
     folder: Path
 
-    def records(self) -> pl.DataFrame:
+    def scan(self) -> pl.LazyFrame:
         """One row an ECG, ordered by source; columns as in `RECORD_SCHEMA`. `patient` is null where unknown."""
-        return pl.read_parquet(self.folder / "records.parquet")
+        return pl.scan_parquet(self.folder / "records.parquet")
+
+    def records(self) -> pl.DataFrame:
+        """All of `scan()`."""
+        return self.scan().collect()
 
     def rejects(self) -> pl.DataFrame:
         """One row a file not used; columns as in `REJECT_SCHEMA`. `twin` is the record that a duplicate repeats."""
         return pl.read_parquet(self.folder / "rejects.parquet")
+
+    def parts(self) -> list[int]:
+        """Numbers of the parts that hold at least one ECG."""
+        return self.scan().select(pl.col("part").unique().sort()).collect(engine="streaming")["part"].to_list()
 
     def counts(self, rows: pl.DataFrame) -> NDArray[np.int16]:
         """(n, L, T) counts of rows of `records()` that share a part and an array."""
@@ -130,16 +138,14 @@ def ingest_site(
     if not drop.path.is_dir():
         raise FileNotFoundError(f"site {drop.site}: there is no folder {drop.path}")
     open_group(out / "waveforms.zarr")
-    files = drop.ecg_files()
-    size = recipe.files_per_part
-    parts = [(number, files[first : first + size]) for number, first in enumerate(range(0, len(files), size))]
-    each(partial(_ingest_part, drop=drop, recipe=recipe, key=key, out=out, before=before), parts, workers, progress)
-    tables = [_read_part(out, number) for number, _ in parts]
-    records = pl.concat([pl.DataFrame(schema=RECORD_SCHEMA), *(rows for rows, _ in tables)])
-    rejects = pl.concat([pl.DataFrame(schema=REJECT_SCHEMA), *(rows for _, rows in tables)])
-    first = records.select("waveform_sha256", twin="record").unique("waveform_sha256", keep="first")
-    records = records.join(first, on="waveform_sha256", how="left", maintain_order="left")
-    repeated = records.filter(pl.col("record") != pl.col("twin"))
+    files, size = drop.ecg_files(), recipe.files_per_part
+    parts = enumerate(iter(lambda: list(islice(files, size)), []))
+    total = -(-sum(1 for _ in drop.ecg_files()) // size)
+    work = partial(_ingest_part, drop=drop, recipe=recipe, key=key, out=out, before=before)
+    each(work, parts, total, workers, progress)
+    records = scan_tables(out, "records", range(total), RECORD_SCHEMA)
+    rejects = scan_tables(out, "rejects", range(total), REJECT_SCHEMA).collect()
+    repeated = _repeated(records)
     duplicates = repeated.select(
         "site",
         "source",
@@ -147,10 +153,19 @@ def ingest_site(
         detail=pl.lit("the same waveform as its twin"),
         twin="twin",
     )
-    records = records.filter(pl.col("record") == pl.col("twin")).drop("twin")
     write_parquet(out / "rejects.parquet", pl.concat([rejects, duplicates]).sort("source"))
-    write_parquet(out / "records.parquet", records)
+    write_parquet(out / "records.parquet", records.filter(~pl.col("record").is_in(repeated["record"].implode())))
     return WaveformStore(out)
+
+
+def _repeated(records: pl.LazyFrame) -> pl.DataFrame:
+    """Records whose waveform an earlier one has, with it as their `twin`. Memory is eight bytes a record."""
+    short = pl.col("waveform_sha256").str.head(16).str.to_integer(base=16, dtype=pl.UInt64)
+    every = np.sort(records.select(short).collect(engine="streaming").to_series().to_numpy())
+    candidates = pl.Series(np.unique(every[1:][every[1:] == every[:-1]]))
+    known = records.select("record", "site", "source", "waveform_sha256").filter(short.is_in(candidates.implode()))
+    twins = known.collect().with_columns(twin=pl.col("record").first().over("waveform_sha256"))
+    return twins.filter(pl.col("record") != pl.col("twin"))
 
 
 def read_ecg(path: Path, drop: DropFolder, recipe: IngestRecipe) -> Ecg:
@@ -194,15 +209,11 @@ def _ingest_part(
     out: Path,
     before: Path | None,
 ) -> None:
-    """Read the files of one part and write its arrays, then its tables: a part with tables is whole."""
+    """Read the files of one part and write its tables, then its arrays, then the group that says that it is whole."""
     part, files = numbered
-    place = out / "parts" / part_name(part)
-    if (place / "records.parquet").exists():
-        return
     made_of = key.digest("\0".join(f"{drop.name(path)}\0{_state(path)}" for path in files))
-    if take_over(part, made_of, before, out, ("waveforms.zarr", "parts")):
+    if stands(part, made_of, out, before, ["parts", "waveforms.zarr"]):
         return
-    shutil.rmtree(out / "waveforms.zarr" / part_name(part), ignore_errors=True)  # what a killed run left of it
     records: list[dict[str, Any]] = []
     rejects: list[dict[str, Any]] = []
     stacks: dict[str, list[NDArray[np.int16]]] = {}
@@ -218,23 +229,18 @@ def _ingest_part(
         stack = stacks.setdefault(array, [])
         records.append(_record(ecg, drop, key, path, part, array, len(stack)))
         stack.append(ecg.counts)
-    open_group(out / "waveforms.zarr" / part_name(part))
+    write_parquet(part_table(out, part, "rejects"), pl.DataFrame(rejects, schema=REJECT_SCHEMA))
+    write_parquet(part_table(out, part, "records"), pl.DataFrame(records, schema=RECORD_SCHEMA))
     for array, stack in stacks.items():
         rate, leads, _ = array.split("_")
         attributes = {"leads": leads.split("-"), "sampling_hz": int(rate.removesuffix("hz")), "units": "counts"}
         write_array(out / "waveforms.zarr" / part_name(part) / array, np.stack(stack), attributes)
-    write_parquet(place / "rejects.parquet", pl.DataFrame(rejects, schema=REJECT_SCHEMA))
-    write_parquet(place / "records.parquet", pl.DataFrame(records, schema=RECORD_SCHEMA))
+    open_group(out / "waveforms.zarr" / part_name(part))
 
 
 def _state(path: Path) -> str:
     state = path.lstat()
     return f"{state.st_size} {state.st_mtime_ns}"
-
-
-def _read_part(out: Path, part: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    place = out / "parts" / part_name(part)
-    return pl.read_parquet(place / "records.parquet"), pl.read_parquet(place / "rejects.parquet")
 
 
 def _record(

@@ -22,13 +22,15 @@ from numpy.typing import DTypeLike, NDArray
 
 from ecg_pipeline.ecg import INDEPENDENT_LEADS, Progress, silent
 from ecg_pipeline.files import digest_json, write_parquet
-from ecg_pipeline.parts import ArrayParts, PartsWriter, take_over
+from ecg_pipeline.parts import ArrayParts, PartsWriter, part_table, scan_tables
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.signals import quality
 from ecg_pipeline.workers import each
 
 REVISION = 1
 """Bumped by hand when this module's results change."""
+
+QUALITY_SCHEMA = {"record": pl.String, "part": pl.Int32, "row": pl.Int32, **quality.SCHEMA}
 
 
 @dataclass(frozen=True)
@@ -148,43 +150,28 @@ def filter_site(
     """Filter every record of a site, part by part, into `out`. Parts that stand there are kept, and those of `before`,
     an earlier output of the same recipe, are taken over where their waveforms are the same.
     """
-    filtered = FilteredWaveforms(out)
-    records = store.records().sort("part", "array", "row", maintain_order=True)
-    index = records.select("record", "part", pl.int_range(pl.len(), dtype=pl.Int32).over("part").alias("row"))
-    if (out / "index.parquet").exists() and filtered.index().equals(index):
-        return filtered
+    parts = store.parts()
     work = partial(_filter_part, store=store, recipe=recipe, out=out, before=before)
-    measures = each(work, records.partition_by("part", maintain_order=True), workers, progress)
-    if before is not None:
-        known = FilteredWaveforms(before).quality()
-        measures = [rows.join(known, on="record", how="left") if rows.width == 1 else rows for rows in measures]
-    if measures:
-        write_parquet(out / "quality.parquet", pl.concat(measures))
-    PartsWriter(out).finish(index)
-    return filtered
+    each(work, parts, len(parts), workers, progress)
+    tables = scan_tables(out, "quality", parts, QUALITY_SCHEMA)
+    write_parquet(out / "quality.parquet", tables.drop("part", "row"))
+    PartsWriter(out).finish(tables)
+    return FilteredWaveforms(out)
 
 
-def _filter_part(
-    rows: pl.DataFrame, store: WaveformStore, recipe: FilterRecipe, out: Path, before: Path | None
-) -> pl.DataFrame:
-    """Write one part unless it stands, and return its quality; of a part that is taken over the column record alone.
-
-    rows: the part's rows of `store.records()`.
-    """
-    writer, part = PartsWriter(out), rows["part"][0]
-    made_of = digest_json(rows.select("record", "array", "row", "waveform_sha256").rows())
-    if take_over(part, made_of, before, out, ["arrays.zarr"]):
-        return rows.select("record")
-    standing = writer.has(part)
+def _filter_part(part: int, store: WaveformStore, recipe: FilterRecipe, out: Path, before: Path | None) -> None:
+    """Write one part and the quality of its recordings, unless it stands."""
+    rows = store.scan().filter(pl.col("part") == part).collect().sort("array", "row", maintain_order=True)
+    writer = PartsWriter(out, before)
+    if writer.stands(part, digest_json(rows.select("record", "array", "row", "waveform_sha256").rows())):
+        return
     filtered = np.empty((len(rows), len(INDEPENDENT_LEADS), recipe.samples), np.float32)
     measures, done = [], 0
     for block, recorded_mv in store.millivolts(rows, INDEPENDENT_LEADS, recipe.seconds):
         x_mv = crop(recorded_mv, block["sampling_hz"][0], recipe)
         measures.append(quality.measure(x_mv, recipe.sampling_hz))
-        if not standing:
-            filtered[done : done + len(block)] = clean(x_mv, recipe)
+        filtered[done : done + len(block)] = clean(x_mv, recipe)
         done += len(block)
-    if not standing:
-        attributes = {"leads": list(INDEPENDENT_LEADS), "sampling_hz": recipe.sampling_hz, "units": "mV"}
-        writer.write(part, filtered, attributes)
-    return pl.concat([rows.select("record"), pl.concat(measures)], how="horizontal")
+    index = rows.select("record", "part", pl.int_range(pl.len(), dtype=pl.Int32).alias("row"))
+    write_parquet(part_table(out, part, "quality"), pl.concat([index, pl.concat(measures)], how="horizontal"))
+    writer.write(part, filtered, {"leads": list(INDEPENDENT_LEADS), "sampling_hz": recipe.sampling_hz, "units": "mV"})

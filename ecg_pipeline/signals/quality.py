@@ -10,6 +10,8 @@ FLAT_MV = 0.02
 NOISE_ABOVE_HZ = 40.0
 """Muscle and mains noise lies above; it is also where the paper's band-pass ends."""
 
+SCHEMA = {"flat_leads": pl.Int32, "peak_to_peak_mv": pl.Float32, "noise_mv": pl.Float32, "wander_mv": pl.Float32}
+
 
 def measure(x_mv: NDArray, sampling_hz: int) -> pl.DataFrame:
     """Four measures of each record, each that of its worst lead.
@@ -29,11 +31,12 @@ def measure(x_mv: NDArray, sampling_hz: int) -> pl.DataFrame:
     level = np.median(_windows(x_mv, sampling_hz), axis=-1)
     return pl.DataFrame(
         {
-            "flat_leads": (excursion < FLAT_MV).sum(axis=-1).astype(np.int32),
-            "peak_to_peak_mv": excursion.max(axis=-1).astype(np.float32),
-            "noise_mv": np.median(noise_rms, axis=-1).max(axis=-1).astype(np.float32),
-            "wander_mv": np.ptp(level, axis=-1).max(axis=-1).astype(np.float32),
-        }
+            "flat_leads": (excursion < FLAT_MV).sum(axis=-1),
+            "peak_to_peak_mv": excursion.max(axis=-1),
+            "noise_mv": np.median(noise_rms, axis=-1).max(axis=-1),
+            "wander_mv": np.ptp(level, axis=-1).max(axis=-1),
+        },
+        SCHEMA,
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ecg_pipeline.ecg import Progress, silent
+from ecg_pipeline.files import digest_json, folder_digests
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.parts import ArrayParts, PartsWriter
 from ecg_pipeline.tokens.tokenizer import ImageTokenizer
@@ -18,13 +19,21 @@ class TokenShards(ArrayParts):
 
 
 def tokenise_site(
-    images: ImageShards, tokenizer: ImageTokenizer, out: Path, device: str = "cpu", progress: Progress = silent
+    images: ImageShards,
+    tokenizer: ImageTokenizer,
+    out: Path,
+    device: str = "cpu",
+    progress: Progress = silent,
+    before: Path | None = None,
 ) -> TokenShards:
-    """Name the token of every patch of a site's sheets. Parts that stand in `out` are kept."""
-    loaded, writer, parts = tokenizer.load(device), PartsWriter(out), images.parts()
+    """Name the token of every patch of a site's sheets. Parts that stand in `out` are kept, and those of `before`, an
+    earlier output, are taken over where sheets and tokenizer are the same.
+    """
+    loaded, writer, parts = tokenizer.load(device), PartsWriter(out, before), images.parts()
+    names = folder_digests(tokenizer.folder)
     for done, part in enumerate(parts, start=1):
-        if not writer.has(part):
+        if not writer.stands(part, digest_json([images.digest(part), names])):
             writer.write(part, loaded.ids(images.read(part)), {"vocabulary": tokenizer.vocabulary})
         progress(done, len(parts))
-    writer.finish(images.index())
+    writer.finish(images.scan())
     return TokenShards(out)

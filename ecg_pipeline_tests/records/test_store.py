@@ -87,6 +87,7 @@ def test_interrupted_or_not_and_with_any_number_of_workers_the_bytes_are_the_sam
     ingest_site(drop, SMALL_PARTS, KEY, tmp_path / "two", workers=2)
     ingest_site(drop, SMALL_PARTS, KEY, tmp_path / "cut")
     shutil.rmtree(tmp_path / "cut" / "parts" / "part_00001")
+    (tmp_path / "cut" / "waveforms.zarr" / "part_00001" / "zarr.json").unlink()
     (tmp_path / "cut" / "records.parquet").unlink()
     ingest_site(drop, SMALL_PARTS, KEY, tmp_path / "cut")
     whole = folder_digests(tmp_path / "whole")

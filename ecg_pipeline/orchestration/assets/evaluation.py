@@ -179,7 +179,13 @@ def _background(
     study: Study, checkpoint: Checkpoint, distance: ImageDistance, stores: Mapping[str, WaveformStore]
 ) -> Background:
     trace = checkpoint.folder / "trace.parquet"
-    dates = pl.concat([store.records()["acquired_at"] for store in stores.values()]).drop_nulls().sort()
+    dates = (
+        pl.concat([store.scan().select("acquired_at") for store in stores.values()])
+        .collect()
+        .to_series()
+        .drop_nulls()
+        .sort()
+    )
     return Background(
         synthetic=study.is_synthetic,
         pretrained=study.pretraining.model,

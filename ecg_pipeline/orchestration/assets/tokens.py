@@ -80,7 +80,9 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
         return house.materialise(
             context,
             TokenShards,
-            lambda build: tokenise_site(image_shards, image_tokenizer, build.folder, house.device, build.progress),
+            lambda build: tokenise_site(
+                image_shards, image_tokenizer, build.folder, house.device, build.progress, build.before
+            ),
             lambda made: show.patch_tokens(made, image_tokenizer.vocabulary),
         )
 

@@ -66,8 +66,7 @@ def calibration_figure(curves: Mapping[str, pl.DataFrame], title: str) -> str:
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
     axes.set_aspect("equal")
-    axes.legend(frameon=False, loc="upper left")
-    return _svg(figure)
+    return _with_legend(figure)
 
 
 def decision_figure(curves: Mapping[str, pl.DataFrame], title: str) -> str:
@@ -84,8 +83,7 @@ def decision_figure(curves: Mapping[str, pl.DataFrame], title: str) -> str:
     top = max(0.01, *(float(curve["model"].to_numpy().max()) for curve in curves.values()))
     axes.set_ylim(-0.3 * top, 1.15 * top)
     axes.set_xlim(0, 1)
-    axes.legend(frameon=False)
-    return _svg(figure)
+    return _with_legend(figure)
 
 
 def fraction_figure(rows: pl.DataFrame, metric: str, title: str) -> str:
@@ -95,8 +93,7 @@ def fraction_figure(rows: pl.DataFrame, metric: str, title: str) -> str:
     """
     figure, axes = _by_fraction(rows, metric, title)
     axes.set_ylim(None, 1.02)
-    axes.legend(frameon=False)
-    return _svg(figure)
+    return _with_legend(figure)
 
 
 def difference_figure(rows: pl.DataFrame, metric: str, title: str) -> str:
@@ -107,8 +104,7 @@ def difference_figure(rows: pl.DataFrame, metric: str, title: str) -> str:
     """
     figure, axes = _by_fraction(rows, f"{metric} difference", title, PALETTE[1:])
     axes.axhline(0, color=QUIET, linewidth=0.9)
-    axes.legend(frameon=False)
-    return _svg(figure)
+    return _with_legend(figure)
 
 
 def training_figure(trace: pl.DataFrame, columns: Sequence[str], title: str) -> str:
@@ -116,8 +112,7 @@ def training_figure(trace: pl.DataFrame, columns: Sequence[str], title: str) -> 
     figure, axes = _axes(title, trace.columns[0], columns[0] if len(columns) == 1 else "")
     for colour, column in zip(PALETTE, columns, strict=False):
         axes.plot(trace[trace.columns[0]], trace[column], color=colour, linewidth=1.4, label=column)
-    axes.legend(frameon=False)
-    return _svg(figure)
+    return _with_legend(figure)
 
 
 def _by_fraction(rows: pl.DataFrame, ylabel: str, title: str, palette: Sequence[str] = PALETTE):
@@ -156,7 +151,12 @@ def _curves(
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(-0.01, 1.03)
     axes.set_aspect("equal")
-    axes.legend(frameon=False, loc="lower right" if diagonal else "best")
+    return _with_legend(figure)
+
+
+def _with_legend(figure: Any) -> str:
+    # Below the axes, because no corner of a curve's figure is free in every study.
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9, handlelength=1.5, columnspacing=1.5)
     return _svg(figure)
 
 

@@ -31,6 +31,7 @@ class Ecg:
     """One ECG as recorded: counts and what turns them into millivolts, with what the file says of it.
 
     counts: (L, T) int16, baseline removed. Millivolts = counts * microvolts_per_count[:, None] / 1000.
+    source_sha256: digest of the file that was read; of a WFDB record, its header.
     patient_id is the hospital's own identifier and identities are words that name the patient: neither ever leaves
     `records`, which replaces the one by a keyed pseudonym and looks for the others in file names.
     """
@@ -39,6 +40,7 @@ class Ecg:
     leads: tuple[str, ...]
     microvolts_per_count: tuple[float, ...]
     sampling_hz: int
+    source_sha256: str
     patient_id: str | None = None
     acquired_at: datetime | None = None
     age_years: float | None = None

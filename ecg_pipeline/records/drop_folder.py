@@ -39,7 +39,7 @@ class DropFolder:
 
     def name(self, path: Path) -> str:
         """A file's name relative to the folder, the same on every machine."""
-        return path.relative_to(self.path).as_posix()
+        return path.as_posix().removeprefix(f"{self.path.as_posix()}/")
 
 
 def manifest_digest(drop: DropFolder) -> str:

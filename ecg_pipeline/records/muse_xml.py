@@ -21,6 +21,7 @@ from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 from numpy.typing import NDArray
 
 from ecg_pipeline.ecg import INDEPENDENT_LEADS, LEADS, Ecg
+from ecg_pipeline.files import sha256_bytes
 from ecg_pipeline.records.pseudonyms import identified
 from ecg_pipeline.records.rejects import Rejected, RejectReason
 
@@ -41,7 +42,8 @@ _DECLARATION = re.compile(rb"^\s*<\?xml[^>]*\?>")
 
 def read_muse_xml(path: Path) -> Ecg:
     """Read one RestingECG export; see `records.reader.Reader`."""
-    skeleton, cut = _cut(path.read_bytes())
+    content = path.read_bytes()
+    skeleton, cut = _cut(content)
     root = _parse(skeleton)
     rhythm = _rhythm(root)
     sampling_hz = _rate(rhythm)
@@ -52,19 +54,20 @@ def read_muse_xml(path: Path) -> Ecg:
     leads = tuple(lead for lead in LEADS if lead in counts)
     if len({len(counts[lead]) for lead in leads}) > 1:
         raise Rejected(RejectReason.WRONG_SAMPLE_COUNT, "leads differ in length")
-    text = root.findtext
+    patient, test = _texts(root.find("PatientDemographics")), _texts(root.find("TestDemographics"))
     return Ecg(
         counts=np.stack([counts[lead] for lead in leads]),
         leads=leads,
         microvolts_per_count=tuple(scales[lead] for lead in leads),
         sampling_hz=sampling_hz,
-        patient_id=identified(text("PatientDemographics/PatientID")),
-        acquired_at=_time(text("TestDemographics/AcquisitionDate"), text("TestDemographics/AcquisitionTime")),
-        age_years=_age(text("PatientDemographics/PatientAge"), text("PatientDemographics/AgeUnits")),
-        sex={"M": "M", "F": "F"}.get((text("PatientDemographics/Gender") or "").strip().upper()[:1]),
-        site_name=(text("TestDemographics/SiteName") or "").strip() or None,
-        device=(text("TestDemographics/AcquisitionDevice") or "").strip() or None,
-        identities=_identities(root),
+        source_sha256=sha256_bytes(content),
+        patient_id=identified(patient.get("PatientID")),
+        acquired_at=_time(test.get("AcquisitionDate"), test.get("AcquisitionTime")),
+        age_years=_age(patient.get("PatientAge"), patient.get("AgeUnits")),
+        sex={"M": "M", "F": "F"}.get((patient.get("Gender") or "").strip().upper()[:1]),
+        site_name=(test.get("SiteName") or "").strip() or None,
+        device=(test.get("AcquisitionDevice") or "").strip() or None,
+        identities=_identities(patient),
     )
 
 
@@ -118,8 +121,10 @@ def _readings(content: bytes) -> Iterator[bytes]:
     yield b'<?xml version="1.0" encoding="ISO-8859-1"?>' + _DECLARATION.sub(b"", escaped)
 
 
-def _texts(element: etree._Element) -> dict[str, str | None]:
+def _texts(element: etree._Element | None) -> dict[str, str | None]:
     """The text of each child, of the first where a name repeats."""
+    if element is None:
+        return {}
     return {child.tag: child.text for child in element.iterchildren(etree.Element, reversed=True)}
 
 
@@ -171,11 +176,7 @@ def _samples(texts: Mapping[str, str | None], lead: str, cut: Sequence[bytes]) -
     if samples.size and samples.min() == INVALID_SAMPLE:
         raise Rejected(RejectReason.NOT_FINITE, f"lead {lead}")
     baseline = int(_number(texts, "FirstSampleBaseline", 0.0))
-    return (
-        samples.astype(np.int16)
-        if baseline == 0
-        else (samples.astype(np.int32) - baseline).clip(-32767, 32767).astype(np.int16)
-    )
+    return (samples.astype(np.int32) - baseline).clip(-32767, 32767).astype(np.int16) if baseline else samples
 
 
 def _decoded(text: str, cut: Sequence[bytes]) -> bytes:
@@ -215,9 +216,7 @@ def _age(age: str | None, units: str | None) -> float | None:
         return None
 
 
-def _identities(root: etree._Element) -> tuple[str, ...]:
+def _identities(patient: Mapping[str, str | None]) -> tuple[str, ...]:
     """Words that identify the patient: they are looked for in file names, and go no further."""
-    demographics = root.find("PatientDemographics")
-    fields = ("PatientID", "PatientLastName", "PatientFirstName")
-    texts = (demographics.findtext(field) or "" for field in fields) if demographics is not None else ()
+    texts = (patient.get(field) or "" for field in ("PatientID", "PatientLastName", "PatientFirstName"))
     return tuple(word for text in texts for word in text.split())

@@ -5,11 +5,13 @@ leads and rate, one array for each shape that occurs; what turns them into milli
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from stat import S_ISLNK, S_ISREG
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ecg_pipeline.ecg import Ecg, Progress, silent
-from ecg_pipeline.files import sha256_file, write_parquet
+from ecg_pipeline.files import write_parquet
 from ecg_pipeline.parts import open_group, part_name, part_table, read_array, scan_tables, stands, write_array
 from ecg_pipeline.records.drop_folder import DropFolder, leaves_folder
 from ecg_pipeline.records.muse_xml import read_muse_xml
@@ -190,15 +192,19 @@ def read_ecg(path: Path, drop: DropFolder, recipe: IngestRecipe) -> Ecg:
 
 
 def _check_file(path: Path, drop: DropFolder, recipe: IngestRecipe) -> None:
-    if path.is_symlink() and leaves_folder(path, drop.path):
-        raise Rejected(RejectReason.OUTSIDE_FOLDER, "a link that leaves the drop folder")
-    if not path.is_file():
-        raise Rejected(RejectReason.UNREADABLE, "a link that leads to no file")
-    size = path.stat().st_size
-    if size == 0:
+    state = path.lstat()
+    if S_ISLNK(state.st_mode):
+        if leaves_folder(path, drop.path):
+            raise Rejected(RejectReason.OUTSIDE_FOLDER, "a link that leaves the drop folder")
+        if not path.is_file():
+            raise Rejected(RejectReason.UNREADABLE, "a link that leads to no file")
+        state = path.stat()
+    if not S_ISREG(state.st_mode):
+        raise Rejected(RejectReason.UNREADABLE, "not a regular file")
+    if state.st_size == 0:
         raise Rejected(RejectReason.EMPTY_FILE)
-    if size > recipe.largest_file_mb * 2**20:
-        raise Rejected(RejectReason.TOO_LARGE, f"{size / 2**20:.0f} MB")
+    if state.st_size > recipe.largest_file_mb * 2**20:
+        raise Rejected(RejectReason.TOO_LARGE, f"{state.st_size / 2**20:.0f} MB")
 
 
 def _ingest_part(
@@ -216,25 +222,27 @@ def _ingest_part(
         return
     records: list[dict[str, Any]] = []
     rejects: list[dict[str, Any]] = []
-    stacks: dict[str, list[NDArray[np.int16]]] = {}
+    stacks: dict[str, NDArray[np.int16]] = {}
+    height = Counter[str]()
     for path in files:
-        name = drop.name(path)
         try:
             ecg = read_ecg(path, drop, recipe)
         except Rejected as rejected:
-            source = _source(name, drop, key)
+            source = _source(drop.name(path), drop, key)
             rejects.append({"site": drop.site, "source": source, "reason": rejected.reason, "detail": rejected.detail})
             continue
         array = f"{ecg.sampling_hz}hz_{'-'.join(ecg.leads)}_{ecg.counts.shape[1]}"
-        stack = stacks.setdefault(array, [])
-        records.append(_record(ecg, drop, key, path, part, array, len(stack)))
-        stack.append(ecg.counts)
+        if array not in stacks:
+            stacks[array] = np.empty((len(files), *ecg.counts.shape), np.int16)
+        stacks[array][height[array]] = ecg.counts
+        records.append(_record(ecg, drop, key, path, part, array, height[array]))
+        height[array] += 1
     write_parquet(part_table(out, part, "rejects"), pl.DataFrame(rejects, schema=REJECT_SCHEMA))
     write_parquet(part_table(out, part, "records"), pl.DataFrame(records, schema=RECORD_SCHEMA))
     for array, stack in stacks.items():
         rate, leads, _ = array.split("_")
         attributes = {"leads": leads.split("-"), "sampling_hz": int(rate.removesuffix("hz")), "units": "counts"}
-        write_array(out / "waveforms.zarr" / part_name(part) / array, np.stack(stack), attributes)
+        write_array(out / "waveforms.zarr" / part_name(part) / array, stack[: height[array]], attributes)
     open_group(out / "waveforms.zarr" / part_name(part))
 
 
@@ -261,7 +269,7 @@ def _record(
         "sampling_hz": ecg.sampling_hz,
         "samples": ecg.counts.shape[1],
         "source": _source(name, drop, key, ecg.identities),
-        "source_sha256": sha256_file(path),
+        "source_sha256": ecg.source_sha256,
         "waveform_sha256": waveform.hexdigest(),
         "acquired_at": ecg.acquired_at,
         "age_years": stated_age(ecg.age_years),

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg_pipeline.ecg import INDEPENDENT_LEADS, LEADS, Ecg
+from ecg_pipeline.files import sha256_file
 from ecg_pipeline.records.drop_folder import leaves_folder
 from ecg_pipeline.records.pseudonyms import identified
 from ecg_pipeline.records.rejects import Rejected, RejectReason
@@ -93,7 +94,7 @@ def read_wfdb(path: Path) -> Ecg:
     counts = digital.astype(np.int32) - np.array([[signal.baseline] for signal in signals], np.int32)
     if np.abs(counts).max(initial=0) > np.iinfo(np.int16).max:
         raise Rejected(RejectReason.BAD_CALIBRATION, "baseline outside the range of the counts")
-    return Ecg(counts.astype(np.int16), leads, scales, int(header.sampling_hz))
+    return Ecg(counts.astype(np.int16), leads, scales, int(header.sampling_hz), sha256_file(path))
 
 
 def read_ptb_xl(path: Path, folder: Path) -> Ecg:

@@ -1,8 +1,8 @@
-"""The band-pass and the median filter as one compiled kernel: many leads in step, sample by sample.
+"""The band-pass and the median filter as compiled kernels: many leads in step, sample by sample.
 
 An infinite impulse response has to be computed in the order of time, so the leads, not the samples, share the
 processor's vector registers. Every operation is SciPy's, in SciPy's order and in float64, so the result is that of
-`sosfiltfilt` and `median_filter` bit for bit.
+`sosfiltfilt`, `sosfilt` and `median_filter` bit for bit.
 """
 
 import numpy as np
@@ -43,6 +43,22 @@ def filter_rows(rows, sections, settled, mirrored, window, out):
             middle = ordered[window // 2]
             for lane in range(used):
                 out[first + lane, time] = middle[lane]
+
+
+@njit(cache=True, nogil=True)
+def run_sections(rows, sections, out):
+    """Run second-order `sections` (S, 6) once over each row of `rows` (R, T), at rest before it, into `out` (R, T)."""
+    samples = rows.shape[1]
+    lanes, rest = np.empty((samples, LANES)), np.zeros((len(sections), 2))
+    for first in range(0, len(rows), LANES):
+        used = min(LANES, len(rows) - first)
+        for time in range(samples):
+            for lane in range(LANES):
+                lanes[time, lane] = rows[first + lane, time] if lane < used else 0.0
+        _pass(lanes, 0, 1, sections, rest)
+        for time in range(samples):
+            for lane in range(used):
+                out[first + lane, time] = lanes[time, lane]
 
 
 @njit(cache=True, nogil=True)

@@ -22,11 +22,14 @@ def measure(x_mv: NDArray, sampling_hz: int) -> pl.DataFrame:
     noise_mv (f32): rms above `NOISE_ABOVE_HZ`, the median over windows of 100 ms, so that QRS complexes do not count;
     wander_mv (f32): how far the level of the trace moves, the range of the medians of one-second windows.
     """
-    from scipy.signal import butter, sosfilt
+    from scipy.signal import butter
+
+    from ecg_pipeline.signals.compiled import run_sections
 
     excursion = np.ptp(x_mv, axis=-1)
-    high_pass = butter(2, NOISE_ABOVE_HZ, "highpass", fs=sampling_hz, output="sos")
-    noise = np.asarray(sosfilt(high_pass, x_mv - x_mv[..., :1], axis=-1))
+    high_pass = np.asarray(butter(2, NOISE_ABOVE_HZ, "highpass", fs=sampling_hz, output="sos"))
+    noise = np.empty(x_mv.shape)
+    run_sections(_rows(x_mv - x_mv[..., :1]), high_pass, _rows(noise))
     noise_rms = np.sqrt(np.square(_windows(noise, sampling_hz // 10)).mean(axis=-1))
     level = np.median(_windows(x_mv, sampling_hz), axis=-1)
     return pl.DataFrame(
@@ -45,3 +48,7 @@ def _windows(x: NDArray, samples: int) -> NDArray:
     samples = min(samples, x.shape[-1])
     whole = x.shape[-1] // samples * samples
     return x[..., :whole].reshape(*x.shape[:-1], -1, samples)
+
+
+def _rows(x: NDArray) -> NDArray:
+    return x.reshape(-1, x.shape[-1])

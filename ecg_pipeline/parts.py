@@ -185,7 +185,7 @@ class PartsWriter:
         open_group(folder / "arrays.zarr")
 
     def stands(self, part: int, made_of: str) -> bool:
-        """Whether this part is whole, and made of what this digest says."""
+        """Whether this part is whole, and made of what this digest says; what else stood in its place is gone."""
         return stands(part, made_of, self.folder, self.before, ["parts", "arrays.zarr"])
 
     def write(self, part: int, array: NDArray, attributes: dict | None = None) -> None:
@@ -194,6 +194,6 @@ class PartsWriter:
 
     def finish(self, index: pl.DataFrame | pl.LazyFrame) -> None:
         """Write the index (columns record, part, row): the parts are complete."""
-        for leftover in (self.folder / "arrays.zarr").glob(".*.tmp"):
+        for leftover in self.folder.glob("*/.*.tmp"):
             shutil.rmtree(leftover)
         write_parquet(self.folder / "index.parquet", index.select("record", "part", "row"))

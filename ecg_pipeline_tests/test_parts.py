@@ -61,3 +61,12 @@ def test_a_half_written_part_is_no_part_and_is_cleared_away(tmp_path):
     assert not PartsWriter(tmp_path).stands(0, "made of nothing")
     fill(tmp_path, [2])
     assert not half.exists()
+
+
+def test_a_part_stands_only_if_it_was_made_of_the_same(tmp_path):
+    for made_of, stood in [("a", False), ("a", True), ("b", False), ("b", True), ("a", False)]:
+        writer = PartsWriter(tmp_path)
+        assert writer.stands(0, made_of) is stood
+        if not stood:
+            assert not (tmp_path / "arrays.zarr" / "part_00000").exists()
+            writer.write(0, np.zeros((2, 3), np.uint8))

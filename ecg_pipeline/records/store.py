@@ -140,13 +140,11 @@ def ingest_site(
     if not drop.path.is_dir():
         raise FileNotFoundError(f"site {drop.site}: there is no folder {drop.path}")
     open_group(out / "waveforms.zarr")
-    files, size = drop.ecg_files(), recipe.files_per_part
-    parts = enumerate(iter(lambda: list(islice(files, size)), []))
-    total = -(-sum(1 for _ in drop.ecg_files()) // size)
+    parts = list(enumerate(_named_together(drop, recipe.files_per_part)))
     work = partial(_ingest_part, drop=drop, recipe=recipe, key=key, out=out, before=before)
-    each(work, parts, total, workers, progress)
-    records = scan_tables(out, "records", range(total), RECORD_SCHEMA)
-    rejects = scan_tables(out, "rejects", range(total), REJECT_SCHEMA).collect()
+    each(work, parts, len(parts), workers, progress)
+    records = scan_tables(out, "records", range(len(parts)), RECORD_SCHEMA)
+    rejects = scan_tables(out, "rejects", range(len(parts)), REJECT_SCHEMA).collect()
     repeated = _repeated(records)
     duplicates = repeated.select(
         "site",
@@ -158,6 +156,15 @@ def ingest_site(
     write_parquet(out / "rejects.parquet", pl.concat([rejects, duplicates]).sort("source"))
     write_parquet(out / "records.parquet", records.filter(~pl.col("record").is_in(repeated["record"].implode())))
     return WaveformStore(out)
+
+
+def _named_together(drop: DropFolder, size: int) -> Iterator[str]:
+    """The names of each part's files, joined by zero bytes: files that arrive from now on wait for the next reading,
+    and those of millions are held in some tens of bytes each.
+    """
+    names = (drop.name(path) for path in drop.ecg_files())
+    while part := list(islice(names, size)):
+        yield "\0".join(part)
 
 
 def _repeated(records: pl.LazyFrame) -> pl.DataFrame:
@@ -208,7 +215,7 @@ def _check_file(path: Path, drop: DropFolder, recipe: IngestRecipe) -> None:
 
 
 def _ingest_part(
-    numbered: tuple[int, list[Path]],
+    numbered: tuple[int, str],
     drop: DropFolder,
     recipe: IngestRecipe,
     key: PseudonymKey,
@@ -216,7 +223,8 @@ def _ingest_part(
     before: Path | None,
 ) -> None:
     """Read the files of one part and write its tables, then its arrays, then the group that says that it is whole."""
-    part, files = numbered
+    part, names = numbered
+    files = [drop.path / name for name in names.split("\0")]
     made_of = key.digest("\0".join(f"{drop.name(path)}\0{_state(path)}" for path in files))
     if stands(part, made_of, out, before, ["parts", "waveforms.zarr"]):
         return

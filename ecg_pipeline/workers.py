@@ -2,7 +2,7 @@
 
 import ctypes
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import TypeVar
@@ -15,14 +15,12 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 Item = TypeVar("Item")
 
 
-def each(
-    work: Callable[[Item], None], items: Iterable[Item], total: int, workers: int = 1, progress: Progress = silent
-) -> None:
-    """Do the work of every item, of which there are `total`, and tell how many are done. The first error ends it.
+def each(work: Callable[[Item], None], items: Sequence[Item], workers: int = 1, progress: Progress = silent) -> None:
+    """Do the work of every item, and tell how many are done. The first error ends it, what is written stays.
 
-    items: taken as they are needed, so that they may be more than memory holds.
     work: with several workers a top-level function, or a `functools.partial` of one: it goes to fresh processes.
     """
+    total = len(items)
     if workers <= 1 or total <= 1:
         keep_memory()
         for done, item in enumerate(items, start=1):
@@ -40,6 +38,7 @@ def each(
                 done += 1
                 progress(done, total)
 
+        # A few at a time: what waits in the pool is held twice.
         for item in items:
             under_way.append(pool.submit(work, item))
             finish(2 * workers)

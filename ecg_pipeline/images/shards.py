@@ -32,7 +32,7 @@ def render_site(
     """
     parts = filtered.parts()
     work = partial(_render_part, filtered=filtered, recipe=recipe, out=out, before=before)
-    each(work, parts, len(parts), workers, progress)
+    each(work, parts, workers, progress)
     PartsWriter(out).finish(filtered.scan())
     return ImageShards(out)
 

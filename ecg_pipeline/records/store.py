@@ -142,7 +142,7 @@ def ingest_site(
     open_group(out / "waveforms.zarr")
     parts = list(enumerate(_named_together(drop, recipe.files_per_part)))
     work = partial(_ingest_part, drop=drop, recipe=recipe, key=key, out=out, before=before)
-    each(work, parts, len(parts), workers, progress)
+    each(work, parts, workers, progress)
     records = scan_tables(out, "records", range(len(parts)), RECORD_SCHEMA)
     rejects = scan_tables(out, "rejects", range(len(parts)), REJECT_SCHEMA).collect()
     repeated = _repeated(records)

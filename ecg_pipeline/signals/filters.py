@@ -152,7 +152,7 @@ def filter_site(
     """
     parts = store.parts()
     work = partial(_filter_part, store=store, recipe=recipe, out=out, before=before)
-    each(work, parts, len(parts), workers, progress)
+    each(work, parts, workers, progress)
     tables = scan_tables(out, "quality", parts, QUALITY_SCHEMA)
     write_parquet(out / "quality.parquet", tables.drop("part", "row"))
     PartsWriter(out).finish(tables)

@@ -118,5 +118,7 @@ def git_state() -> tuple[str | None, bool | None]:
 
 
 def hardware() -> dict[str, Any]:
-    """The machine in words: noted, never part of an identity."""
-    return {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
+    """The machine in words: noted, never part of an identity. The number of threads changes how sums are rounded."""
+    cores = os.cpu_count()
+    threads = int(os.environ.get("OMP_NUM_THREADS") or cores or 1)
+    return {"machine": platform.machine(), "system": platform.system(), "cores": cores, "threads": threads}

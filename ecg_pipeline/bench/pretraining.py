@@ -20,7 +20,7 @@ from ecg_pipeline.training.recipes import MaskRecipe
 from ecg_pipeline.training.schedules import decay_groups
 
 VOCABULARY = 8192
-BATCH = 8
+BATCH = 16
 CLIP = 3.0
 
 

@@ -88,7 +88,8 @@ def _read(by_site: Mapping[str, ArrayParts], groups: Sequence[pl.DataFrame]) -> 
         part = by_site[group["site"][0]].read(group["part"][0])
         if not first:
             rows = np.empty((sum(map(len, groups)), *part.shape[1:]), part.dtype)
-        rows[first : first + len(group)] = part[group["row"].to_numpy()]
+        # Every row is there; unless told to clip, NumPy would take them by way of a copy.
+        np.take(part, group["row"].to_numpy(), axis=0, out=rows[first : first + len(group)], mode="clip")
         first += len(group)
     return rows
 

@@ -195,5 +195,5 @@ class PartsWriter:
     def finish(self, index: pl.DataFrame | pl.LazyFrame) -> None:
         """Write the index (columns record, part, row): the parts are complete."""
         for leftover in self.folder.glob("*/.*.tmp"):
-            shutil.rmtree(leftover)
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         write_parquet(self.folder / "index.parquet", index.select("record", "part", "row"))

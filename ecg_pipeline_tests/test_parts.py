@@ -58,9 +58,13 @@ def test_equal_content_has_equal_bytes(tmp_path):
 def test_a_half_written_part_is_no_part_and_is_cleared_away(tmp_path):
     half = tmp_path / "arrays.zarr" / ".part_00000.77.tmp"
     half.mkdir(parents=True)
+    note = tmp_path / ".made_of" / ".part_00000.77.tmp"
+    note.parent.mkdir()
+    note.write_text("half a dig")
     assert not PartsWriter(tmp_path).stands(0, "made of nothing")
     fill(tmp_path, [2])
     assert not half.exists()
+    assert not note.exists()
 
 
 def test_a_part_stands_only_if_it_was_made_of_the_same(tmp_path):

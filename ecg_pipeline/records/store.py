@@ -199,7 +199,10 @@ def read_ecg(path: Path, drop: DropFolder, recipe: IngestRecipe) -> Ecg:
 
 
 def _check_file(path: Path, drop: DropFolder, recipe: IngestRecipe) -> None:
-    state = path.lstat()
+    try:
+        state = path.lstat()
+    except FileNotFoundError:
+        raise Rejected(RejectReason.UNREADABLE, "gone since the folder was listed") from None
     if S_ISLNK(state.st_mode):
         if leaves_folder(path, drop.path):
             raise Rejected(RejectReason.OUTSIDE_FOLDER, "a link that leaves the drop folder")
@@ -255,7 +258,10 @@ def _ingest_part(
 
 
 def _state(path: Path) -> str:
-    state = path.lstat()
+    try:
+        state = path.lstat()
+    except FileNotFoundError:  # A reject in its own time.
+        return "gone"
     return f"{state.st_size} {state.st_mtime_ns}"
 
 

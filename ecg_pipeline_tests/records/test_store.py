@@ -189,3 +189,19 @@ def test_long_numbers_in_names_are_masked(number, form):
 @given(st.floats(0, 150))
 def test_great_ages_are_not_told_apart(age):
     assert stated_age(age) == (90.0 if age > 89 else age)
+
+
+def test_files_that_come_or_go_while_others_are_read(tmp_path, counts):
+    text = export_xml(waveform_xml("Rhythm", counts))
+    drop = drop_of(tmp_path, a=text, b=text)
+
+    def progress(done, total):
+        assert total == 2
+        (drop.path / "b.xml").unlink(missing_ok=True)
+        (drop.path / "c.xml").write_text(text, encoding="iso-8859-1")
+
+    store = ingest_site(drop, IngestRecipe(files_per_part=1), KEY, tmp_path / "store", progress=progress)
+    assert store.records()["source"].to_list() == ["a.xml"]
+    assert store.rejects().select("source", "reason", "detail").rows() == [
+        ("b.xml", "unreadable", "gone since the folder was listed")
+    ]

@@ -129,7 +129,7 @@ class ArrayParts:
 
     def parts(self) -> list[int]:
         """Numbers of the parts that hold at least one record."""
-        return self.scan().select(pl.col("part").unique().sort()).collect(engine="streaming")["part"].to_list()
+        return parts_in(self.scan())
 
     def read(self, part: int) -> NDArray:
         """All rows of one part, in index order."""
@@ -160,6 +160,11 @@ class ArrayParts:
         """Part by part: its index rows and its array. Memory is one part."""
         for part in self.parts():
             yield self.scan().filter(pl.col("part") == part).collect(), self.read(part)
+
+
+def parts_in(table: pl.LazyFrame) -> list[int]:
+    """The numbers in the column `part`, each once, in order."""
+    return table.select(pl.col("part").unique().sort()).collect(engine="streaming")["part"].to_list()
 
 
 def part_table(folder: Path, part: int, table: str) -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -34,10 +35,10 @@ RECIPE = "recipe"
 
 @dataclass
 class Build:
-    """An output in the making. before: the folder of the newest output that the same code made of other inputs."""
+    """An output in the making. before: finds the newest output that the same code made of other inputs."""
 
     folder: Path
-    before: Path | None
+    before: Callable[[], Path | None]
     progress: Progress
     tags: dict[str, str]
     mlflow_run_id: str | None = None
@@ -124,7 +125,7 @@ class House:
         started = datetime.now(UTC)
         work = Build(
             self.archive.place(asset, partition) / build,
-            self._before(record, code_version, context.log.warning),
+            partial(self._before, record, code_version, context.log.warning),
             _logged(context, self.tell),
             _tags(context, self.study),
         )

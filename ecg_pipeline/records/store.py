@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ecg_pipeline.ecg import Ecg, Progress, silent
 from ecg_pipeline.files import write_parquet
-from ecg_pipeline.parts import open_group, part_name, part_table, read_array, scan_tables, stands, write_array
+from ecg_pipeline.parts import open_group, part_name, part_table, parts_in, read_array, scan_tables, stands, write_array
 from ecg_pipeline.records.drop_folder import DropFolder, leaves_folder
 from ecg_pipeline.records.muse_xml import read_muse_xml
 from ecg_pipeline.records.pseudonyms import PseudonymKey, masked_name, stated_age
@@ -95,7 +95,7 @@ class WaveformStore:
 
     def parts(self) -> list[int]:
         """Numbers of the parts that hold at least one ECG."""
-        return self.scan().select(pl.col("part").unique().sort()).collect(engine="streaming")["part"].to_list()
+        return parts_in(self.scan())
 
     def counts(self, rows: pl.DataFrame) -> NDArray[np.int16]:
         """(n, L, T) counts of rows of `records()` that share a part and an array."""

@@ -2,6 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from ecg_pipeline.files import folder_digests
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.images.render import render_many
 from ecg_pipeline.images.shards import render_site
@@ -52,5 +53,7 @@ def test_a_stopped_site_goes_on_at_its_missing_part(filtered, tmp_path):
 def test_no_part_of_a_whole_site_is_touched_again(filtered, tmp_path):
     render_site(filtered, RECIPE, tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "arrays.zarr").rglob("*")}
+    content = folder_digests(tmp_path / "out")
     render_site(filtered, RECIPE, tmp_path / "out")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "arrays.zarr").rglob("*")} == before
+    assert folder_digests(tmp_path / "out") == content

@@ -10,7 +10,7 @@ from scipy.ndimage import median_filter
 from scipy.signal import butter, resample_poly, sosfiltfilt
 
 from ecg_pipeline.ecg import INDEPENDENT_LEADS, LEADS
-from ecg_pipeline.files import write_parquet
+from ecg_pipeline.files import folder_digests, write_parquet
 from ecg_pipeline.parts import open_group, part_name, write_array
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.signals.filters import FilterRecipe, band_pass, clean, crop, filter_site, median
@@ -224,8 +224,10 @@ def test_a_stopped_site_goes_on_at_its_missing_part(site, tmp_path):
 def test_no_part_of_a_whole_site_is_touched_again(site, tmp_path):
     filter_site(site, RECIPE, tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "arrays.zarr").rglob("*")}
+    content = folder_digests(tmp_path / "out")
     filter_site(site, RECIPE, tmp_path / "out")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "arrays.zarr").rglob("*")} == before
+    assert folder_digests(tmp_path / "out") == content
 
 
 def test_another_length_is_another_recipe(ptb_xl):

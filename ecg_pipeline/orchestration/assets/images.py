@@ -57,7 +57,7 @@ def image_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
             context,
             ImageShards,
             lambda build: render_site(
-                filtered_waveforms, study.sheet, build.folder, house.workers, build.progress, build.before
+                filtered_waveforms, study.sheet, build.folder, house.workers, build.progress, build.before()
             ),
             show.image_shards,
         )

@@ -57,7 +57,7 @@ def record_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
             context,
             WaveformStore,
             lambda build: ingest_site(
-                drop, study.ingest, key, build.folder, house.workers, build.progress, build.before
+                drop, study.ingest, key, build.folder, house.workers, build.progress, build.before()
             ),
             show.waveform_store,
         )

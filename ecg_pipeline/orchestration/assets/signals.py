@@ -28,7 +28,7 @@ def signal_assets(study: Study) -> list[dg.AssetsDefinition]:
             context,
             FilteredWaveforms,
             lambda build: filter_site(
-                waveform_store, study.filters, build.folder, house.workers, build.progress, build.before
+                waveform_store, study.filters, build.folder, house.workers, build.progress, build.before()
             ),
             show.filtered_waveforms,
         )

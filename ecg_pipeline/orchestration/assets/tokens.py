@@ -81,7 +81,7 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
             context,
             TokenShards,
             lambda build: tokenise_site(
-                image_shards, image_tokenizer, build.folder, house.device, build.progress, build.before
+                image_shards, image_tokenizer, build.folder, house.device, build.progress, build.before()
             ),
             lambda made: show.patch_tokens(made, image_tokenizer.vocabulary),
         )

@@ -16,7 +16,6 @@ from rich.table import Table
 from ecg_pipeline.files import write_json
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.study import Study, StudyError, active_study, drop_folder, load_study, study_file, study_home
-from ecg_pipeline.synthetic.hospital import write_hospital_system
 
 if TYPE_CHECKING:
     from ecg_pipeline.orchestration.runs import Line
@@ -145,10 +144,7 @@ def _choose(study: str | None) -> None:
 
 
 def _open(study: Study) -> "Line":
-    """The study's line, ready to run; a synthetic study's hospital is written first."""
-    if study.synthetic:
-        with console.status("Writing the synthetic hospital system"):
-            write_hospital_system(study.synthetic, study_home(study) / "hospital_system")
+    """The study's line, ready to run. A folder that is not there ends the command, unless the study invents it."""
     missing = []
     for site in study.sites:
         try:
@@ -156,7 +152,7 @@ def _open(study: Study) -> "Line":
         except StudyError as error:
             missing.append(str(error))
             continue
-        if not folder.path.is_dir():
+        if not folder.path.is_dir() and not study.synthetic:
             missing.append(f"sites.{site}.path: there is no folder {folder.path}")
     if missing:
         raise typer.Exit(_fail("\n".join(missing)))
@@ -166,7 +162,7 @@ def _open(study: Study) -> "Line":
 
         status = console.status("")
         house = build_house(study).telling(status.update)
-        return Line(build_definitions(house), house, status)
+        return Line(build_definitions(house), house, status, jobs=os.cpu_count() or 1)
 
 
 def _bring_up_to_date(line: "Line", assets: Sequence[str] = ("*",), partitions: Sequence[str] = ()) -> int:

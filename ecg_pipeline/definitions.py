@@ -3,8 +3,7 @@
 import dagster as dg
 
 from ecg_pipeline.orchestration.assets import source_versions, study_assets
-from ecg_pipeline.orchestration.io_managers import HandleIOManager
-from ecg_pipeline.orchestration.resources import House, make_house
+from ecg_pipeline.orchestration.resources import House, house_resource, make_house
 from ecg_pipeline.orchestration.sensors import automated, study_sensors
 from ecg_pipeline.study import Study, active_study
 
@@ -19,7 +18,7 @@ def build_definitions(house: House) -> dg.Definitions:
     return dg.Definitions(
         assets=automated(study_assets(house.study)),
         sensors=study_sensors(),
-        resources={"house": house, "io_manager": HandleIOManager(house.archive)},
+        resources={"house": house_resource(house), "io_manager": house.handles},
         executor=dg.in_process_executor,
     )
 

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import dagster as dg
 
 from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration.assets.hospitals import hospital_deps
 from ecg_pipeline.orchestration.partitions import site_partitions
-from ecg_pipeline.orchestration.resources import House, identified
+from ecg_pipeline.orchestration.resources import Events, House, identified
 from ecg_pipeline.orchestration.sensors import HOURLY
 from ecg_pipeline.records import labels, store
 from ecg_pipeline.records.drop_folder import manifest_digest
@@ -42,18 +43,16 @@ def record_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
 
     @dg.asset(
         partitions_def=sites,
-        deps=[raw_ecg_files],
+        deps=[raw_ecg_files, *hospital_deps(study)],
         group_name=GROUP,
         kinds={"zarr", "parquet"},
         **identified(store.REVISION, ingest=study.ingest, sites=_doors(study)),
     )
-    def waveform_store(
-        context: dg.AssetExecutionContext, house: dg.ResourceParam[House]
-    ) -> dg.MaterializeResult[WaveformStore]:
+    def waveform_store(context: dg.AssetExecutionContext, house: dg.ResourceParam[House]) -> Events:
         """Waveforms as recorded in Zarr, one row an ECG in `records.parquet`, one row a file not used in `rejects`."""
         site = context.partition_key
         drop, key = drop_folder(study, site), site_key(study, site)
-        return house.materialise(
+        yield from house.materialise(
             context,
             WaveformStore,
             lambda build: ingest_site(
@@ -64,17 +63,15 @@ def record_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
 
     @dg.asset(
         partitions_def=sites,
-        deps=[raw_ecg_files],
+        deps=[raw_ecg_files, *hospital_deps(study)],
         group_name=GROUP,
         kinds={"parquet"},
         **identified(labels.REVISION, sites=_doors(study)),
     )
-    def clinical_labels(
-        context: dg.AssetExecutionContext, house: dg.ResourceParam[House]
-    ) -> dg.MaterializeResult[ClinicalLabels]:
+    def clinical_labels(context: dg.AssetExecutionContext, house: dg.ResourceParam[House]) -> Events:
         """Measurements, diagnoses and statements, apart from the waveforms because they change on their own."""
         drop, key = drop_folder(study, context.partition_key), site_key(study, context.partition_key)
-        return house.materialise(
+        yield from house.materialise(
             context, ClinicalLabels, lambda build: collect_labels(drop, key, build.folder), show.clinical_labels
         )
 

@@ -9,7 +9,7 @@ from ecg_pipeline.orchestration.partitions import site_partitions
 from ecg_pipeline.orchestration.resources import House, identified
 from ecg_pipeline.orchestration.sensors import HOURLY
 from ecg_pipeline.records import labels, store
-from ecg_pipeline.records.drop_folder import manifest_digest
+from ecg_pipeline.records.drop_folder import list_files, listing_version
 from ecg_pipeline.records.labels import ClinicalLabels, collect_labels
 from ecg_pipeline.records.pseudonyms import PseudonymKey, fixed_key, load_key
 from ecg_pipeline.records.store import WaveformStore, ingest_site
@@ -21,7 +21,12 @@ RAW = dg.AssetKey("raw_ecg_files")
 
 def raw_version(study: Study) -> Callable[[str | None], str]:
     """The data version of a site's drop folder: a digest of its manifest."""
-    return lambda site: manifest_digest(drop_folder(study, site or ""))
+
+    def version(site: str | None) -> str:
+        drop = drop_folder(study, site or "")
+        return listing_version(drop, list_files(drop))
+
+    return version
 
 
 def site_key(study: Study, site: str) -> PseudonymKey:
@@ -57,7 +62,7 @@ def record_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
             context,
             WaveformStore,
             lambda build: ingest_site(
-                drop, study.ingest, key, build.folder, house.workers, build.progress, build.before()
+                drop, list_files(drop), study.ingest, key, build.folder, house.workers, build.progress, build.before()
             ),
             show.waveform_store,
         )
@@ -75,7 +80,10 @@ def record_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         """Measurements, diagnoses and statements, apart from the waveforms because they change on their own."""
         drop, key = drop_folder(study, context.partition_key), site_key(study, context.partition_key)
         return house.materialise(
-            context, ClinicalLabels, lambda build: collect_labels(drop, key, build.folder), show.clinical_labels
+            context,
+            ClinicalLabels,
+            lambda build: collect_labels(drop, list_files(drop), key, build.folder),
+            show.clinical_labels,
         )
 
     return [raw_ecg_files, waveform_store, clinical_labels]

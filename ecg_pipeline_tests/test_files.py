@@ -51,7 +51,9 @@ def test_hidden_files_are_not_content(tmp_path):
 
 def test_temporary_names_differ_between_processes_forked_or_not(tmp_path):
     path = tmp_path / "a.txt"
-    ask = "from pathlib import Path; from ecg_pipeline.files import temporary_beside; print(temporary_beside(Path('a')))"
+    ask = (
+        "from pathlib import Path; from ecg_pipeline.files import temporary_beside; print(temporary_beside(Path('a')))"
+    )
     fresh = {subprocess.run([sys.executable, "-c", ask], capture_output=True, check=True).stdout for _ in range(2)}
     assert len(fresh) == 2
     reader, writer = os.pipe()

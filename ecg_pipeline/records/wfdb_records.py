@@ -248,18 +248,24 @@ def _digital(path: Path, header: Header, largest_mb: float) -> NDArray[np.int16]
     if len(names) > 1 or formats != {"16"}:
         if not formats <= {"16", *THROUGH_WFDB}:
             raise Rejected(RejectReason.UNREADABLE, "a signal format that is not read")
-        return _through_wfdb(path)
-    signal = header.signals[0]
-    file = path.parent / signal.file
-    held = max(0, file.stat().st_size - signal.offset) // 2
-    if held != size:
-        raise Rejected(RejectReason.WRONG_SAMPLE_COUNT, f"{held // len(header.signals)} samples")
-    digital = np.fromfile(file, "<i2", size, offset=signal.offset).reshape(header.samples, len(header.signals)).T
+        digital = _through_wfdb(path)
+    else:
+        digital = _format_16(path, header)
     sums = digital.sum(axis=1, dtype=np.int64).tolist()
     for number, (signal, total) in enumerate(zip(header.signals, sums, strict=True)):
         if signal.checksum is not None and (signal.checksum - total) % 65536:
             raise Rejected(RejectReason.CHECKSUM_MISMATCH, f"signal {number}")
     return digital
+
+
+def _format_16(path: Path, header: Header) -> NDArray[np.int16]:
+    """(signals, T) of one file of 16-bit samples, of all signals in turn."""
+    signal, size = header.signals[0], header.samples * len(header.signals)
+    file = path.parent / signal.file
+    held = max(0, file.stat().st_size - signal.offset) // 2
+    if held != size:
+        raise Rejected(RejectReason.WRONG_SAMPLE_COUNT, f"{held // len(header.signals)} samples")
+    return np.fromfile(file, "<i2", size, offset=signal.offset).reshape(header.samples, len(header.signals)).T
 
 
 def _check_signal_file(folder: Path, name: str, largest_mb: float) -> None:

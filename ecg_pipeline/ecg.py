@@ -32,8 +32,7 @@ class Ecg:
 
     counts: (L, T) int16, baseline removed. Millivolts = counts * microvolts_per_count[:, None] / 1000.
     source_sha256: digest of the file that was read; of a WFDB record, its header.
-    patient_id is the hospital's own identifier and identities are words that name the patient: neither ever leaves
-    `records`, which replaces the one by a keyed pseudonym and looks for the others in file names.
+    patient_id is the hospital's own identifier: it never leaves `records`, which replaces it by a keyed pseudonym.
     """
 
     counts: NDArray[np.int16]
@@ -48,7 +47,6 @@ class Ecg:
     site_name: str | None = None
     device: str | None = None
     fold: int | None = None
-    identities: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:

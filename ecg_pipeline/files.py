@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,30 @@ ROW_GROUP = 8192
 """Rows of a table that are read together: few enough that the rows of one part are found in milliseconds."""
 
 
+_process = uuid.uuid4().hex
+
+
+def _after_fork() -> None:
+    global _process
+    _process = uuid.uuid4().hex
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A hidden name beside `path` that belongs to this process alone, among those of all hosts and containers."""
+    # A process number would not do: two hosts, or two containers, that share a disk give the same ones.
+    return path.with_name(f".{path.name}.{_process}.tmp")
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     """Let `write` fill a temporary sibling, flush it to disk, then rename it to `path`.
 
     A kill or a full disk at any moment leaves the old file or the new one, never half of one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         write(temporary)
         with temporary.open("rb") as file:

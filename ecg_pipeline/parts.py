@@ -6,7 +6,6 @@ temporary name that is renamed when whole, so no shard ever has two writers and 
 missing part. `index.parquet` beside the group says which record stands where.
 """
 
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +18,21 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BloscShuffle
 
-from ecg_pipeline.files import digest_json, folder_digests, write_json, write_parquet, write_text
+from ecg_pipeline.files import (
+    digest_json,
+    folder_digests,
+    link_or_copy,
+    temporary_beside,
+    write_json,
+    write_parquet,
+    write_text,
+)
 
 CODEC = BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.shuffle)
 """By measurement (docs/performance.md): a fifth of Zstandard's time to write, a third to read."""
+
+NOTES = ".made_of"
+"""Folder of the notes that say what each part was made of."""
 
 DECODER = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
 """Decodes straight into the array that is read, in half of zarr-python's time. Only zarr-python writes: the order of
@@ -31,6 +41,9 @@ chunks within a shard is then the same every time.
 
 CHUNK = 64
 """Rows compressed together: a part is read as a whole, and Zarr takes its time for each chunk."""
+
+CHUNK_BYTES = 2**30
+"""Blosc compresses no more than 2 GB at once, which long recordings would pass: they have fewer rows a chunk."""
 
 
 def part_name(part: int) -> str:
@@ -46,9 +59,9 @@ def open_group(path: Path) -> None:
 
 def write_array(path: Path, array: NDArray, attributes: dict | None = None) -> None:
     """Write `array` as one sharded Zarr v3 array at `path`, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     shutil.rmtree(temporary, ignore_errors=True)
-    chunk = max(1, min(CHUNK, len(array)))
+    chunk = max(1, min(CHUNK, len(array), CHUNK_BYTES // max(1, array[:1].nbytes)))
     rows = -(-max(1, len(array)) // chunk) * chunk
     target = zarr.create_array(
         store=str(temporary),
@@ -80,7 +93,7 @@ def stands(part: int, made_of: str, out: Path, before: Path | None, folders: Seq
     the same code. folders: where a part's files may lie, below either folder; `zarr.json` in the last is written last.
     """
     name = part_name(part)
-    note, last = Path(".made_of", name), Path(folders[-1], name, "zarr.json")
+    note, last = Path(NOTES, name), Path(folders[-1], name, "zarr.json")
 
     def holds(folder: Path) -> bool:
         return (folder / last).exists() and (folder / note).exists() and (folder / note).read_text() == made_of
@@ -96,18 +109,22 @@ def stands(part: int, made_of: str, out: Path, before: Path | None, folders: Seq
     for folder in folders:
         if not (before / folder / name).exists():
             continue
-        temporary = out / folder / f".{name}.{os.getpid()}.tmp"
+        temporary = temporary_beside(out / folder / name)
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(before / folder / name, temporary, copy_function=_link)
+        shutil.copytree(before / folder / name, temporary, copy_function=link_or_copy)
         temporary.replace(out / folder / name)
     return True
 
 
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, target)
+def forget_made_of(part: int, out: Path) -> None:
+    """Have this part stand for nothing: the next time that it is asked for, here or by a later output, it is made."""
+    (out / NOTES / part_name(part)).unlink(missing_ok=True)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Take away what killed processes had begun to write into an output of parts."""
+    for leftover in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 @dataclass(frozen=True)
@@ -199,6 +216,5 @@ class PartsWriter:
 
     def finish(self, index: pl.DataFrame | pl.LazyFrame) -> None:
         """Write the index (columns record, part, row): the parts are complete."""
-        for leftover in self.folder.glob("*/.*.tmp"):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        clear_leftovers(self.folder)
         write_parquet(self.folder / "index.parquet", index.select("record", "part", "row"))

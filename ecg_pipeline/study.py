@@ -215,6 +215,7 @@ def drop_folder(study: Study, site: str) -> DropFolder:
         site_names=place.site_names,
         mrn_system=place.mrn_system or site,
         label_tables=place.label_tables,
+        patients=place.patients,
     )
 
 

@@ -1,12 +1,15 @@
 """Files are whole or absent, and digests are stable."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecg_pipeline.files import digest_json, folder_digests, write_atomically, write_text
+from ecg_pipeline.files import digest_json, folder_digests, temporary_beside, write_atomically, write_text
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -44,3 +47,18 @@ def test_hidden_files_are_not_content(tmp_path):
     write_text(tmp_path / "sub" / "a.txt", "a")
     write_text(tmp_path / ".half.tmp" / "b.txt", "b")
     assert list(folder_digests(tmp_path)) == ["sub/a.txt"]
+
+
+def test_temporary_names_differ_between_processes_forked_or_not(tmp_path):
+    path = tmp_path / "a.txt"
+    ask = (
+        "from pathlib import Path; from ecg_pipeline.files import temporary_beside; print(temporary_beside(Path('a')))"
+    )
+    fresh = {subprocess.run([sys.executable, "-c", ask], capture_output=True, check=True).stdout for _ in range(2)}
+    assert len(fresh) == 2
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        os.write(writer, str(temporary_beside(path)).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reader, 1000).decode() != str(temporary_beside(path)) == str(temporary_beside(path))

@@ -9,7 +9,7 @@ from ecg_pipeline.files import folder_digests
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.images.shards import render_site
 from ecg_pipeline.parts import part_name
-from ecg_pipeline.records.drop_folder import DropFolder
+from ecg_pipeline.records.drop_folder import DropFolder, list_files
 from ecg_pipeline.records.pseudonyms import fixed_key
 from ecg_pipeline.records.store import IngestRecipe, ingest_site
 from ecg_pipeline.signals.filters import FilterRecipe, filter_site
@@ -22,10 +22,14 @@ def run_line(drop, out, before=None, key="test"):
         return before / stage if before else None
 
     recipe = IngestRecipe(files_per_part=8)
-    store = ingest_site(drop, recipe, fixed_key(key), out / "store", before=of("store"))
+    store = ingest_site(drop, list_files(drop), recipe, fixed_key(key), out / "store", before=of("store"))
     filtered = filter_site(store, FilterRecipe(), out / "filtered", before=of("filtered"))
     render_site(filtered, SheetRecipe(), out / "sheets", before=of("sheets"))
     return out
+
+
+def files_of(drop):
+    return [drop.file(name) for name in list_files(drop)["name"]]
 
 
 @pytest.fixture
@@ -36,7 +40,7 @@ def drop(tmp_path):
 @pytest.fixture
 def first(drop, tmp_path):
     """The line over the first 28 of 36 files, in parts of 8: three whole parts and half a part."""
-    held_back = [(path, path.read_bytes(), path.stat()) for path in list(drop.ecg_files())[28:]]
+    held_back = [(path, path.read_bytes(), path.stat()) for path in files_of(drop)[28:]]
     for path, _, _ in held_back:
         path.unlink()
     out = run_line(drop, tmp_path / "first")
@@ -66,7 +70,7 @@ def test_new_files_cost_only_themselves(drop, first, tmp_path):
 
 
 def test_a_file_that_changed_takes_its_part_along(drop, first, tmp_path):
-    files = list(drop.ecg_files())
+    files = files_of(drop)
     changed, other = files[9], files[30]
     changed.write_bytes(other.read_bytes())
     other.unlink()

@@ -19,7 +19,7 @@ import numpy as np
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.images.render import render_many
 from ecg_pipeline.images.shards import render_site
-from ecg_pipeline.records.drop_folder import DropFolder
+from ecg_pipeline.records.drop_folder import DropFolder, list_files
 from ecg_pipeline.records.pseudonyms import fixed_key
 from ecg_pipeline.records.store import IngestRecipe, ingest_site
 from ecg_pipeline.signals.filters import FilterRecipe, clean, filter_site
@@ -30,7 +30,7 @@ drop = DropFolder("site", exports, "muse_xml", mrn_system="test")
 flat = np.zeros((1, 8, 2500), np.float32)
 render_many(clean(flat, FilterRecipe()), SheetRecipe()), measure(flat, 500)  # all is loaded before the clock starts
 print("ready", flush=True)
-store = ingest_site(drop, IngestRecipe(files_per_part=16), fixed_key("test"), out / "store")
+store = ingest_site(drop, list_files(drop), IngestRecipe(files_per_part=16), fixed_key("test"), out / "store")
 filtered = filter_site(store, FilterRecipe(), out / "filtered")
 render_site(filtered, SheetRecipe(), out / "sheets")
 """

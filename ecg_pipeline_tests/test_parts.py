@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecg_pipeline.files import folder_digests
-from ecg_pipeline.parts import ArrayParts, PartsWriter
+from ecg_pipeline.parts import ArrayParts, PartsWriter, forget_made_of
 
 
 def fill(folder, sizes):
@@ -74,3 +74,13 @@ def test_a_part_stands_only_if_it_was_made_of_the_same(tmp_path):
         if not stood:
             assert not (tmp_path / "arrays.zarr" / "part_00000").exists()
             writer.write(0, np.zeros((2, 3), np.uint8))
+
+
+def test_a_part_that_is_forgotten_is_made_again_and_taken_over_by_nobody(tmp_path):
+    writer = PartsWriter(tmp_path / "first")
+    writer.stands(0, "a")
+    writer.write(0, np.zeros((2, 3), np.uint8))
+    assert PartsWriter(tmp_path / "second", tmp_path / "first").stands(0, "a")
+    forget_made_of(0, tmp_path / "first")
+    assert not PartsWriter(tmp_path / "third", tmp_path / "first").stands(0, "a")
+    assert not writer.stands(0, "a")

@@ -12,7 +12,7 @@ from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 
 from ecg_pipeline.bench.compare import Row, compare
 from ecg_pipeline.bench.exports import write_exports
-from ecg_pipeline.records.drop_folder import DropFolder
+from ecg_pipeline.records.drop_folder import DropFolder, list_files
 from ecg_pipeline.records.pseudonyms import PseudonymKey
 from ecg_pipeline.records.store import IngestRecipe, ingest_site
 
@@ -51,11 +51,11 @@ def ingest_peer() -> list[Row]:
 def _against(name: str, words: str, other: Callable[[list[Path], Path], None], target: float, unit: str) -> Row:
     with TemporaryDirectory() as folder:
         drop = DropFolder("bench", write_exports(Path(folder, "exports"), EXPORTS), "muse_xml", mrn_system="bench")
-        files = list(drop.ecg_files())
+        files = [drop.file(name) for name in list_files(drop)["name"]]
         outs = iter(Path(folder, f"store_{number}") for number in range(100))
 
         def ours() -> None:
-            ingest_site(drop, IngestRecipe(), PseudonymKey(b"bench" * 8), next(outs))
+            ingest_site(drop, list_files(drop), IngestRecipe(), PseudonymKey(b"bench" * 8), next(outs))
 
         def theirs() -> None:
             out = next(outs)

@@ -17,7 +17,7 @@ from ecg_pipeline.bench.compare import Row, within
 from ecg_pipeline.bench.exports import write_exports
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.images.shards import render_site
-from ecg_pipeline.records.drop_folder import DropFolder
+from ecg_pipeline.records.drop_folder import DropFolder, list_files
 from ecg_pipeline.records.pseudonyms import PseudonymKey
 from ecg_pipeline.records.store import IngestRecipe, ingest_site
 from ecg_pipeline.signals.filters import FilterRecipe, filter_site
@@ -99,7 +99,9 @@ def _line(ecgs: int) -> Line:
         peak = _Peak()
         began = time.perf_counter()
         with peak:
-            store = ingest_site(drop, IngestRecipe(), PseudonymKey(b"bench" * 8), folder / "store", WORKERS)
+            store = ingest_site(
+                drop, list_files(drop), IngestRecipe(), PseudonymKey(b"bench" * 8), folder / "store", WORKERS
+            )
             filtered = filter_site(store, FilterRecipe(), folder / "filtered", WORKERS)
             render_site(filtered, SheetRecipe(), folder / "sheets", WORKERS)
         return Line(time.perf_counter() - began, peak.mb)

@@ -13,6 +13,9 @@ CONFIG = {
     "workers": dg.Field(int, is_required=False, description="Processes of a data stage. By default ECG_WORKERS."),
     "threads": dg.Field(int, is_required=False, description="Threads of a training. By default ECG_THREADS, or 1."),
     "processes": dg.Field(int, is_required=False, description="Processes that share a pretraining: ECG_PROCESSES."),
+    "accept_fewer_files": dg.Field(
+        bool, is_required=False, description="Read a drop folder though most of its files are gone since the last look."
+    ),
     "micro_batch": dg.Field(int, is_required=False, description="ECGs at once in each of them: ECG_MICRO_BATCH."),
 }
 """What a Dagster run may say of it, as config of the resource `house`."""
@@ -23,7 +26,8 @@ class Execution:
     """How a run is carried out. None leaves it to what carries it out.
 
     workers: processes of a data stage. threads: of networks, the same number on every machine and whatever runs beside
-    them, because it decides how sums are rounded. processes, micro_batch: of a pretraining.
+    them, because it decides how sums are rounded. processes, micro_batch: of a pretraining. accept_fewer_files: that
+    somebody looked, and a drop folder is meant to hold so few files.
     """
 
     device: str = "cpu"
@@ -31,6 +35,7 @@ class Execution:
     threads: int = 1
     processes: int | None = None
     micro_batch: int | None = None
+    accept_fewer_files: bool = False
 
     def configured(self, config: Mapping[str, Any]) -> "Execution":
         """The same, but for what a run's config says."""

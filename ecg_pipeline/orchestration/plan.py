@@ -70,15 +70,29 @@ class Plan:
         self._under_way -= set(run.nodes)
 
     def _followed(self, node: Node) -> Run:
-        """A node with what follows on it in the same partition and waits for nothing else."""
+        """A node with what follows on it in the same partition and waits for nothing else, or reads the same files."""
         first, partition = node
         taken = [first]
         for key in self.graph.toposorted_asset_keys:
             waits = self._waits.get((key, partition))
             is_same_cut = self.graph.get(key).partitions_def == self.graph.get(first).partitions_def
-            if waits and is_same_cut and waits <= {(k, partition) for k in taken}:
+            if waits is None or key == first or not is_same_cut:
+                continue
+            follows = waits and waits <= {(k, partition) for k in taken}
+            if follows or (not waits and self._reads_same_source(first, key, partition)):
                 taken.append(key)
         return Run(tuple(taken), partition)
+
+    def _reads_same_source(self, one: AssetKey, other: AssetKey, partition: str | None) -> bool:
+        """Whether two assets read one partition of a source, so that a single look at it must serve both."""
+        sources = [
+            {read for read in upstream_partitions(self.graph, key, partition) if read[1] and self._is_source(read[0])}
+            for key in (one, other)
+        ]
+        return bool(sources[0] & sources[1])
+
+    def _is_source(self, key: AssetKey) -> bool:
+        return not self.graph.get(key).is_materializable
 
     def _settle(self, node: Node) -> None:
         del self._waits[node]

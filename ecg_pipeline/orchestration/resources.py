@@ -21,7 +21,7 @@ from ecg_pipeline.orchestration.io_managers import HandleIOManager
 from ecg_pipeline.orchestration.partitions import AssetGraph, upstream_partitions
 from ecg_pipeline.provenance.ancestry import conflicts, outdated, told
 from ecg_pipeline.provenance.archive import Archive
-from ecg_pipeline.provenance.lease import hold, process_json
+from ecg_pipeline.provenance.lease import clear_leftovers, hold, process_json
 from ecg_pipeline.provenance.record import (
     Record,
     Upstream,
@@ -155,6 +155,7 @@ class House:
             raise dg.Failure("\n".join(found))
         place = self.archive.place(asset, partition)
         with hold(place, lambda holder: context.log.info(f"{told((asset, partition))} waits for {holder}")) as lease:
+            clear_leftovers(place)
             made, record, shown = self._made(context, asset, partition, upstream, handle, make)
             checks = list(check(made))
             is_kept = not any(map(is_broken, checks))

@@ -152,6 +152,13 @@ def hold(folder: Path, waiting: Callable[[str], None] = lambda holder: None) -> 
                 lease.path.unlink(missing_ok=True)
 
 
+def clear_leftovers(folder: Path) -> None:
+    """Remove what killed writers left half written in a folder whose lease is held."""
+    for leftover in [*folder.glob(".*.tmp"), *folder.glob("records/.*.tmp")]:
+        if not leftover.name.startswith("..lease"):
+            leftover.unlink(missing_ok=True)
+
+
 def _is_over(held: dict[str, Any], seen: dict[str, tuple[str, float]]) -> bool:
     """Whether a lease's holder is dead, or has not renewed it for too long while this process looked on."""
     holder = ProcessId(held["host"], held["namespace"], held["pid"], held["started"])

@@ -1,14 +1,37 @@
-"""The folder that a hospital drops its files into, or that holds a data set: what is in it, safely listed."""
+"""The folder that a hospital drops its files into, or that holds a data set: what is in it, safely listed.
+
+A listing is a table with one row a file: `name` relative to the folder, `size` and `mtime_ns`, in the order of the
+names. It is taken once, and version, waveforms and labels are all of that one listing.
+"""
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import re
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import polars as pl
 
 Format = Literal["muse_xml", "ptb_xl", "mimic_iv_ecg", "cinc"]
+Patients = Literal["private", "public", "synthetic"]
+
+LISTING_SCHEMA = {"name": pl.String, "size": pl.Int64, "mtime_ns": pl.Int64}
+YOUNG_NS = 3600 * 10**9
+"""A file that changed longer ago than this is not looked at twice; clocks of two hosts differ by less."""
+
+_ROWS = 2**16
+_LATEST_NS = 2**62
+"""Times beyond the year 2116, which some file systems can hold, count as this one."""
+_ESCAPED = re.compile(r"\\(\\|x[0-9a-f]{2})")
+
+
+class UnsettledError(Exception):
+    """A table is not among the settled files of its folder: whoever writes it has not finished."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +41,7 @@ class DropFolder:
     site_names: the MUSE `SiteName`s that belong to this site; none given accepts any.
     mrn_system: which numbering of patients the identifiers belong to.
     label_tables: CSV files in the folder that hold labels, not ECGs.
+    patients: of `private` ones not even a file's name is stored.
     """
 
     site: str
@@ -26,54 +50,185 @@ class DropFolder:
     site_names: tuple[str, ...] = ()
     mrn_system: str = ""
     label_tables: tuple[str, ...] = ()
+    patients: Patients = "private"
 
-    def ecg_files(self) -> Iterator[Path]:
-        """The files that should each be an ECG, in the order of their names. Links are listed, never followed.
+    @property
+    def private(self) -> bool:
+        """Whether files may be named after patients."""
+        return self.patients == "private"
+
+    def reading_rules(self) -> dict[str, Any]:
+        """What changes how the same files are read, as JSON: all but the path."""
+        return {
+            "site": self.site,
+            "format": self.format,
+            "patients": self.patients,
+            "site_names": list(self.site_names),
+            "mrn_system": self.mrn_system,
+            "label_tables": list(self.label_tables),
+        }
+
+    def ecg_files(self, listing: pl.DataFrame) -> pl.DataFrame:
+        """The rows of a listing that should each be an ECG.
 
         In a WFDB data set that is every header; a MUSE folder should hold nothing but exports and label tables.
         """
-        files = _regular_files_and_links(self.path)
         if self.format == "muse_xml":
-            return (path for path in files if self.name(path) not in self.label_tables)
-        return (path for path in files if path.suffix == ".hea")
+            tables = [PurePosixPath(name).as_posix() for name in self.label_tables]
+            return listing.filter(~pl.col("name").is_in(tables))
+        return listing.filter(pl.col("name").str.ends_with(".hea"))
 
-    def name(self, path: Path) -> str:
-        """A file's name relative to the folder, the same on every machine."""
-        return path.as_posix().removeprefix(f"{self.path.as_posix()}/")
+    def file(self, name: str) -> Path:
+        """The file that a listing names."""
+        return self.path / _ESCAPED.sub(
+            lambda escaped: "\\" if escaped[1] == "\\" else chr(0xDC00 + int(escaped[1][1:], 16)), name
+        )
+
+    def table_file(self, listing: pl.DataFrame, name: str) -> Path:
+        """A table that the site's rules name. FileNotFoundError where there is none, UnsettledError where it is not
+        among the listed files, so still being written.
+        """
+        path = self.path / name
+        if not path.is_file():
+            raise FileNotFoundError(f"site {self.site}: there is no table {path}")
+        within = PurePosixPath(name)
+        if ".." in within.parts or within.is_absolute():
+            return path
+        if listing.filter(pl.col("name") == within.as_posix()).is_empty():
+            raise UnsettledError(f"site {self.site}: {path} is still being written. Run again when it is complete.")
+        return path
 
 
-def manifest_digest(drop: DropFolder) -> str:
-    """The version of a folder's content: a digest over name, size and time of change of each of its files.
+def list_files(drop: DropFolder) -> pl.DataFrame:
+    """List every file below a folder that is not hidden; columns as in `LISTING_SCHEMA`, in the order of the names.
 
-    A missing folder is a FileNotFoundError.
+    Links are listed, never followed. Bytes of a name that are not UTF-8 stand as `\\xNN`, and backslashes are doubled.
+    Memory is that of the table. A missing folder is a FileNotFoundError.
     """
-    if not drop.path.is_dir():
-        raise FileNotFoundError(f"site {drop.site}: there is no folder {drop.path}")
-    digest = hashlib.sha256()
-    for path in _regular_files_and_links(drop.path):
-        state = path.lstat()
-        digest.update(json.dumps([drop.name(path), state.st_size, state.st_mtime_ns]).encode())
+    return _look(drop).drop("ctime_ns")
+
+
+def settled_files(drop: DropFolder, wait_s: float, sleep: Callable[[float], object] = time.sleep) -> pl.DataFrame:
+    """A listing without the files that somebody is still writing: those that differ when looked at again after a wait.
+
+    Only files that changed in the last hour are looked at again, and where there is none, or `wait_s` is 0, nobody
+    waits. In a WFDB data set a record waits for all of its files.
+    """
+    first = _look(drop)
+    young = first.filter(_is_young(time.time_ns())) if wait_s > 0 else first.clear()
+    if young.is_empty():
+        return first.drop("ctime_ns")
+    sleep(wait_s)
+    unsettled = [
+        name
+        for name, size, mtime_ns in young.select("name", "size", "mtime_ns").iter_rows()
+        if file_state(drop.file(name)) != (size, mtime_ns)
+    ]
+    of = pl.col("name") if drop.format == "muse_xml" else wfdb_record()
+    waiting = pl.DataFrame({"name": unsettled}, schema={"name": pl.String}).select(of).to_series()
+    return first.drop("ctime_ns").filter(~of.is_in(waiting.implode()))
+
+
+def listing_version(drop: DropFolder, listing: pl.DataFrame) -> str:
+    """Sixteen hex digits over the files of a listing and the rules by which they are read."""
+    digest = hashlib.sha256(json.dumps(drop.reading_rules(), sort_keys=True).encode())
+    for row in listing.select(*LISTING_SCHEMA).iter_rows():
+        digest.update(json.dumps(row).encode())
     return digest.hexdigest()[:16]
+
+
+def implausible(drop: DropFolder, listing: pl.DataFrame | None, last_count: int) -> str | None:
+    """Why a look at a folder is not to be believed without somebody's word, in a sentence; None where it is.
+
+    listing: None where there is no folder. last_count: ECG files that the last look saw, 0 where there was none. An
+    unmounted disk is an absent or an empty folder, and a half-copied one has lost most of its files.
+    """
+    if listing is None:
+        return f"site {drop.site}: there is no folder {drop.path}. Is its disk mounted? Run again when it is."
+    count = drop.ecg_files(listing).height
+    if count and 2 * count >= last_count:
+        return None
+    holds = f"holds {count:,} ECG files" if count else "holds no ECG files"
+    before = f", where the last look saw {last_count:,}" if last_count else ""
+    return (
+        f"site {drop.site}: {drop.path} {holds}{before}. Is its disk mounted and complete? If this is how it should "
+        "be, say so once: run `waveform_store` of this site with the run config `accept_fewer_files: true`, or "
+        f"`ecg-pipeline materialize waveform_store --partition {drop.site} --accept-fewer-files`."
+    )
+
+
+def file_state(path: Path) -> tuple[int, int] | None:
+    """Size and time of change of a file or link, as a listing holds them; None where it is gone."""
+    try:
+        return _state(path.lstat())[:2]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def wfdb_record() -> pl.Expr:
+    """What the names of one WFDB record's files have in common: all before the suffix."""
+    return pl.col("name").str.replace(r"\.[^./]*$", "")
 
 
 def leaves_folder(path: Path, folder: Path) -> bool:
     """Whether a path, with all links followed, points out of the folder."""
-    return not path.resolve().is_relative_to(folder.resolve())
+    # Not `Path.resolve`, for which a link to itself is an error.
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
-def _regular_files_and_links(folder: Path) -> Iterator[Path]:
-    """Every file below a folder that is not hidden, in the order of their names; linked folders are not entered.
+def _look(drop: DropFolder) -> pl.DataFrame:
+    """A listing with `ctime_ns`, which a copied file's old date does not hide."""
+    if not drop.path.is_dir():
+        raise FileNotFoundError(f"site {drop.site}: there is no folder {drop.path}")
+    schema = {**LISTING_SCHEMA, "ctime_ns": pl.Int64}
+    rows = ((_listed(name), *_state(state)) for name, state in _files(drop.path))
+    tables = [pl.DataFrame(schema=schema)]
+    while some := list(islice(rows, _ROWS)):
+        tables.append(pl.DataFrame(some, schema=schema, orient="row"))
+    return pl.concat(tables)
+
+
+def _is_young(now_ns: int) -> pl.Expr:
+    since, until = now_ns - YOUNG_NS, now_ns + YOUNG_NS
+    return pl.col("mtime_ns").is_between(since, until) | pl.col("ctime_ns").is_between(since, until)
+
+
+def _state(state: os.stat_result) -> tuple[int, int, int]:
+    times = (max(-_LATEST_NS, min(ns, _LATEST_NS)) for ns in (state.st_mtime_ns, state.st_ctime_ns))
+    return state.st_size, *times  # pyright: ignore[reportReturnType]
+
+
+def _listed(name: str) -> str:
+    """A name as every table can hold it; `DropFolder.file` undoes it."""
+    return os.fsencode(name.replace("\\", "\\\\")).decode(errors="backslashreplace")
+
+
+def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Every file and link below a folder that is not hidden, in the order of their names; linked folders are not
+    entered, and what goes in the meantime is left out.
 
     No more names are in memory than those of one folder and of the folders above it.
     """
+    above = [("", iter(_names(folder)))]
+    while above:
+        place, names = above[-1]
+        name = next(names, None)
+        if name is None:
+            above.pop()
+            continue
+        try:
+            if name.endswith("/"):
+                above.append((place + name, iter(_names(folder / place / name))))
+            else:
+                yield place + name, (folder / place / name).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+
+
+def _names(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
-        names = [
+        return sorted(
             f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
             for entry in entries
             if not entry.name.startswith(".")
-        ]
-    for name in sorted(names):
-        if name.endswith("/"):
-            yield from _regular_files_and_links(folder / name)
-        else:
-            yield folder / name
+        )

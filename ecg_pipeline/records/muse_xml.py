@@ -34,6 +34,14 @@ _OPEN, _CLOSE = b"<WaveFormData>", b"</WaveFormData>"
 _CUT = b"\x7f"
 """Stands before the number of what was cut out: the delete character, which exports do not hold."""
 
+_CUT_REFERENCE = re.compile(rb"&#(?:0*127|x0*7f);", re.I)
+"""The mark, as XML may write it, too."""
+
+LARGEST_SKELETON = 4 * 2**20
+"""Bytes of XML around the waveforms, of which exports have tens of thousands: a tree takes thirty times as much."""
+
+_ENCODINGS = {b"", b"utf-8", b"us-ascii", b"ascii", b"iso-8859-1", b"latin1", b"windows-1252"}
+_ENCODING = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([^\"']*)[\"']")
 _DECLARED_ENTITY = re.compile(rb"<!\s*(?:ENTITY|ATTLIST|ELEMENT|NOTATION)", re.I)
 _BARE_AMPERSAND = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos|#\d{1,7}|#[xX][0-9a-fA-F]{1,6});)")
 _BARE_LESS_THAN = re.compile(rb"<(?![A-Za-z/!?])")
@@ -67,7 +75,6 @@ def read_muse_xml(path: Path) -> Ecg:
         sex={"M": "M", "F": "F"}.get((patient.get("Gender") or "").strip().upper()[:1]),
         site_name=(test.get("SiteName") or "").strip() or None,
         device=(test.get("AcquisitionDevice") or "").strip() or None,
-        identities=_identities(patient),
     )
 
 
@@ -76,7 +83,7 @@ def _cut(content: bytes) -> tuple[bytes, list[bytes]]:
 
     What does not lie between two plain tags is left where it is, and all of it if the file does hold the mark.
     """
-    if _CUT in content:
+    if _CUT in content or _CUT_REFERENCE.search(content):
         return content, []
     kept, cut, at = [], [], 0
     while (tag := content.find(_OPEN, at)) >= 0:
@@ -96,7 +103,10 @@ def _parse(content: bytes) -> etree._Element:
     """The root element. Content that no careful reading makes well-formed is refused, never half read."""
     if not content.strip():
         raise Rejected(RejectReason.EMPTY_FILE)
-    if b"\0" in content[:4096]:
+    if len(content) > LARGEST_SKELETON:
+        raise Rejected(RejectReason.TOO_LARGE, f"{len(content) / 2**20:.0f} MB beside its waveforms")
+    declared = _ENCODING.match(content)
+    if b"\0" in content[:4096] or (declared and declared[1].lower() not in _ENCODINGS):
         raise Rejected(RejectReason.UNREADABLE, "not in an encoding that MUSE writes")
     if _DECLARED_ENTITY.search(content):
         raise Rejected(RejectReason.FORBIDDEN_XML, "the file declares entities")
@@ -176,6 +186,8 @@ def _samples(texts: Mapping[str, str | None], lead: str, cut: Sequence[bytes]) -
     if samples.size and samples.min() == INVALID_SAMPLE:
         raise Rejected(RejectReason.NOT_FINITE, f"lead {lead}")
     baseline = int(_number(texts, "FirstSampleBaseline", 0.0))
+    if abs(baseline) > np.iinfo(np.int16).max:
+        raise Rejected(RejectReason.BAD_CALIBRATION, f"lead {lead}: baseline")
     return (samples.astype(np.int32) - baseline).clip(-32767, 32767).astype(np.int16) if baseline else samples
 
 
@@ -183,7 +195,10 @@ def _decoded(text: str, cut: Sequence[bytes]) -> bytes:
     """The bytes that a lead's base64 stands for; a ValueError where it is none."""
     encoded = text.encode()
     if cut and encoded.startswith(_CUT):
-        encoded = cut[int(encoded.removeprefix(_CUT))]
+        number = int(encoded.removeprefix(_CUT))
+        if not 0 <= number < len(cut):
+            raise ValueError("not a number of what was cut out")
+        encoded = cut[number]
     for space in (b"\n", b"\r", b" ", b"\t"):
         encoded = encoded.replace(space, b"")
     return pybase64.b64decode(encoded, validate=True)
@@ -214,9 +229,3 @@ def _age(age: str | None, units: str | None) -> float | None:
         return float(age or "") * YEARS.get((units or "YEARS").strip().upper(), 1.0)
     except ValueError:
         return None
-
-
-def _identities(patient: Mapping[str, str | None]) -> tuple[str, ...]:
-    """Words that identify the patient: they are looked for in file names, and go no further."""
-    texts = (patient.get(field) or "" for field in ("PatientID", "PatientLastName", "PatientFirstName"))
-    return tuple(word for text in texts for word in text.split())

@@ -3,7 +3,6 @@
 import hmac
 import os
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +10,6 @@ OLDEST_STATED_AGE = 89.0
 MASKED_ID = re.compile(
     r"^(?:[Xx*#?.\-\s]*|0+|9+|MASKED|UNKNOWN|UNIDENTIFIED|ANONYMOUS|ANON|NONE|N/?A|NULL|NO ?ID)$", re.I
 )
-LONG_NUMBER = re.compile(r"\d{5,}")
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,8 @@ class PseudonymKey:
 
     def digest(self, text: str) -> str:
         """64 hex digits that nobody without the key can compute."""
-        return hmac.digest(self.secret, text.encode(), "sha256").hex()
+        # Names of files need not be UTF-8: their odd bytes count as they are.
+        return hmac.digest(self.secret, text.encode(errors="surrogateescape"), "sha256").hex()
 
 
 def load_key(home: Path) -> PseudonymKey:
@@ -58,16 +57,3 @@ def stated_age(age_years: float | None) -> float | None:
     if age_years is None or not 0 <= age_years < 200:
         return None
     return 90.0 if age_years > OLDEST_STATED_AGE else age_years
-
-
-def masked_name(name: str, key: PseudonymKey, identities: Iterable[str] = ()) -> str:
-    """A file's name without what may identify a patient: runs of five digits and more, and the given words."""
-
-    def replace(match: re.Match[str]) -> str:
-        return "~" + key.digest(match.group())[:8]
-
-    for word in sorted({word for word in identities if len(word) > 1}, key=len, reverse=True):
-        # A pattern costs more than the file's reading, and few files are named after their patient.
-        if word.lower() in name.lower() or not (word + name).isascii():
-            name = re.sub(re.escape(word), replace, name, flags=re.I)
-    return LONG_NUMBER.sub(replace, name)

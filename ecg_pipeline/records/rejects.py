@@ -2,6 +2,9 @@
 
 from enum import StrEnum
 
+READER_ERROR = "reader error "
+"""Begins the detail of a file on which its reader failed; the exception's name follows."""
+
 
 class RejectReason(StrEnum):
     """Every reason for which a file may be left out."""
@@ -27,9 +30,22 @@ class RejectReason(StrEnum):
 
 
 class Rejected(Exception):  # noqa: N818
-    """A file cannot be used. The detail is short and holds nothing about the patient."""
+    """A file cannot be used. The detail is short and holds nothing about the patient.
 
-    def __init__(self, reason: RejectReason, detail: str = ""):
+    passing: whether the same file may be read the next time, because it was gone or its disk was.
+    """
+
+    def __init__(self, reason: RejectReason, detail: str = "", passing: bool = False):
         super().__init__(f"{reason}: {detail}" if detail else str(reason))
         self.reason = reason
         self.detail = detail
+        self.passing = passing
+
+
+def reader_error(error: Exception) -> Rejected:
+    """What a reader raised that it should not have, as a reject. The exception's name is kept, its message may hold
+    what the file says of the patient and is not. Passing, because readers are mended.
+    """
+    kind = type(error)
+    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    return Rejected(RejectReason.UNREADABLE, f"{READER_ERROR}{name}", passing=True)

@@ -1,16 +1,18 @@
 """The waveform store: every ECG of a site as recorded, in Zarr, with one row an ECG and one row a file not used.
 
+A file that cannot be used never ends a site: whatever its reader raises makes it a reject.
+
 Files are taken in parts of up to 1,024 in the order of their names. A part's waveforms are int16 counts in the recorded
 leads and rate, one array for each shape that occurs; what turns them into millivolts stands in the records.
 """
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from stat import S_ISLNK, S_ISREG
 from typing import Any
 
@@ -20,15 +22,33 @@ from numpy.typing import NDArray
 
 from ecg_pipeline.ecg import Ecg, Progress, silent
 from ecg_pipeline.files import write_parquet
-from ecg_pipeline.parts import open_group, part_name, part_table, parts_in, read_array, scan_tables, stands, write_array
-from ecg_pipeline.records.drop_folder import DropFolder, leaves_folder
+from ecg_pipeline.parts import (
+    clear_leftovers,
+    forget_made_of,
+    open_group,
+    part_name,
+    part_table,
+    parts_in,
+    read_array,
+    scan_tables,
+    stands,
+    write_array,
+)
+from ecg_pipeline.records.drop_folder import DropFolder, file_state, leaves_folder, list_files, wfdb_record
 from ecg_pipeline.records.muse_xml import read_muse_xml
-from ecg_pipeline.records.pseudonyms import PseudonymKey, masked_name, stated_age
-from ecg_pipeline.records.rejects import Rejected, RejectReason
-from ecg_pipeline.records.wfdb_records import read_cinc, read_mimic_iv_ecg, read_ptb_xl
+from ecg_pipeline.records.pseudonyms import PseudonymKey, stated_age
+from ecg_pipeline.records.rejects import READER_ERROR, Rejected, RejectReason, reader_error
+from ecg_pipeline.records.wfdb_records import (
+    PTB_XL_TABLE,
+    ptb_xl_rows,
+    read_cinc,
+    read_mimic_iv_ecg,
+    read_ptb_xl,
+    signal_files,
+)
 from ecg_pipeline.workers import each
 
-REVISION = 1
+REVISION = 2
 """Bumped by hand when this module's results change."""
 
 RECORD_SCHEMA = {
@@ -61,6 +81,15 @@ REJECT_SCHEMA = {
 BLOCK = 64
 """ECGs turned into millivolts at once: bounds memory, changes no result."""
 
+STACK_BYTES = 2**28
+"""Memory that is asked for at once for the ECGs of one shape: a part of long recordings grows as they come."""
+
+GONE = "gone since the folder was listed"
+CHANGED = "changed since the folder was listed"
+
+PLAIN_SUFFIXES = {".xml", ".hea", ".txt", ".csv", ".pdf", ".dat", ".mat", ".zip"}
+"""What may follow the last dot of a private file's name in a table: elsewhere a name may stand there."""
+
 
 @dataclass(frozen=True)
 class IngestRecipe:
@@ -82,7 +111,10 @@ class WaveformStore:
     folder: Path
 
     def scan(self) -> pl.LazyFrame:
-        """One row an ECG, ordered by source; columns as in `RECORD_SCHEMA`. `patient` is null where unknown."""
+        """One row an ECG, in the order of the files' names; columns as in `RECORD_SCHEMA`.
+
+        patient: null where unknown. source: the file's name, or at a private site its keyed digest.
+        """
         return pl.scan_parquet(self.folder / "records.parquet")
 
     def records(self) -> pl.DataFrame:
@@ -92,6 +124,15 @@ class WaveformStore:
     def rejects(self) -> pl.DataFrame:
         """One row a file not used; columns as in `REJECT_SCHEMA`. `twin` is the record that a duplicate repeats."""
         return pl.read_parquet(self.folder / "rejects.parquet")
+
+    def files_seen(self) -> int:
+        """How many files should each have been an ECG: those used and those not."""
+        return self.scan().select(pl.len()).collect().item() + len(self.rejects())
+
+    def reader_errors(self) -> dict[str, int]:
+        """Files that a reader failed on, by the name of the exception: faults of the readers or of the disk."""
+        name = pl.col("detail").str.extract(rf"^{READER_ERROR}([\w.]+)$").alias("exception")
+        return dict(self.rejects().select(name).drop_nulls().group_by("exception").len().sort("exception").iter_rows())
 
     def parts(self) -> list[int]:
         """Numbers of the parts that hold at least one ECG."""
@@ -124,6 +165,7 @@ class WaveformStore:
 
 def ingest_site(
     drop: DropFolder,
+    listing: pl.DataFrame,
     recipe: IngestRecipe,
     key: PseudonymKey,
     out: Path,
@@ -131,20 +173,26 @@ def ingest_site(
     progress: Progress = silent,
     before: Path | None = None,
 ) -> WaveformStore:
-    """Read every file of a drop folder into a waveform store at `out`. Whole parts that stand there are kept.
+    """Read the listed files of a drop folder into a waveform store at `out`. Whole parts that stand there are kept.
 
-    before: an earlier store of the same code and recipe; parts whose files are as they were are taken over from it.
-    The result does not depend on it, nor on the number of workers, nor on interruptions. A missing folder is a
-    FileNotFoundError.
+    listing: of `list_files` or `settled_files`; a file that is no longer as it says is a reject, and read again as soon
+    as it is listed anew.
+    before: an earlier store of the same code and recipe; parts whose files and reading rules are as they were are taken
+    over from it. The result does not depend on it, nor on the number of workers, nor on interruptions.
+    A missing folder or table is a FileNotFoundError, and so is a folder most of whose files go while it is read.
     """
     if not drop.path.is_dir():
         raise FileNotFoundError(f"site {drop.site}: there is no folder {drop.path}")
+    if drop.format == "ptb_xl":
+        drop.table_file(listing, PTB_XL_TABLE)
+        ptb_xl_rows(drop.path)
     open_group(out / "waveforms.zarr")
-    parts = list(enumerate(_named_together(drop, recipe.files_per_part)))
+    parts = list(enumerate(_parts(drop, listing, recipe.files_per_part)))
     work = partial(_ingest_part, drop=drop, recipe=recipe, key=key, out=out, before=before)
     each(work, parts, workers, progress)
     records = scan_tables(out, "records", range(len(parts)), RECORD_SCHEMA)
     rejects = scan_tables(out, "rejects", range(len(parts)), REJECT_SCHEMA).collect()
+    _check_still_there(drop, rejects, sum(len(files) for _, files in parts))
     repeated = _repeated(records)
     duplicates = repeated.select(
         "site",
@@ -155,16 +203,54 @@ def ingest_site(
     )
     write_parquet(out / "rejects.parquet", pl.concat([rejects, duplicates]).sort("source"))
     write_parquet(out / "records.parquet", records.filter(~pl.col("record").is_in(repeated["record"].implode())))
+    clear_leftovers(out)
     return WaveformStore(out)
 
 
-def _named_together(drop: DropFolder, size: int) -> Iterator[str]:
-    """The names of each part's files, joined by zero bytes: files that arrive from now on wait for the next reading,
-    and those of millions are held in some tens of bytes each.
+def named_rejects(drop: DropFolder, key: PseudonymKey, store: WaveformStore) -> pl.DataFrame:
+    """The rejects of a site with the names of their files and of their twins, for those who look after the files.
+
+    Columns name, reason, detail, twin_name, in the order of the names; null where no such file is in the folder now.
+    The names are those of the folder: they are to be shown, and stored nowhere.
     """
-    names = (drop.name(path) for path in drop.ecg_files())
-    while part := list(islice(names, size)):
-        yield "\0".join(part)
+    listed = drop.ecg_files(list_files(drop)).select("name")
+    named = listed.with_columns(
+        source=pl.col("name").map_elements(lambda name: source_of(drop, key, name), return_dtype=pl.String)
+    )
+    twins = store.scan().select(twin="record", source="source").collect().join(named, on="source")
+    return (
+        store.rejects()
+        .join(named, on="source", how="left")
+        .join(twins.select("twin", twin_name="name"), on="twin", how="left")
+        .sort("name", nulls_last=True)
+        .select("name", "reason", "detail", "twin_name")
+    )
+
+
+def _parts(drop: DropFolder, listing: pl.DataFrame, size: int) -> Iterator[pl.DataFrame]:
+    """The rows of each part's files, with a text `beside` that says in which state a record's other files are.
+
+    Files that arrive from now on wait for the next reading, and those of millions are held in some tens of bytes each.
+    """
+    files = drop.ecg_files(listing)
+    if drop.format == "muse_xml":
+        yield from files.with_columns(beside=pl.lit("")).iter_slices(size)
+        return
+    suffix = pl.col("name").str.extract(r"(\.[^./]*)$")
+    state = pl.concat_str(suffix, "size", "mtime_ns", separator=" ", ignore_nulls=True)
+    records = listing.select(record=wfdb_record(), beside=state).group_by("record").agg(pl.col("beside").str.join("|"))
+    files = files.with_columns(record=wfdb_record()).join(records, on="record", how="left", maintain_order="left")
+    yield from files.drop("record").iter_slices(size)
+
+
+def _check_still_there(drop: DropFolder, rejects: pl.DataFrame, files: int) -> None:
+    """A disk that goes while it is read must not leave a store behind that says so of every file."""
+    gone = rejects.filter(pl.col("detail").is_in([GONE, CHANGED, f"{READER_ERROR}OSError"])).height
+    if 2 * gone > files:
+        raise FileNotFoundError(
+            f"site {drop.site}: {gone:,} of {files:,} files of {drop.path} went or changed while they were read. "
+            "Is its disk mounted? Run again: what was read is kept."
+        )
 
 
 def _repeated(records: pl.LazyFrame) -> pl.DataFrame:
@@ -179,16 +265,16 @@ def _repeated(records: pl.LazyFrame) -> pl.DataFrame:
 
 def read_ecg(path: Path, drop: DropFolder, recipe: IngestRecipe) -> Ecg:
     """Read one file of a drop folder, with the checks that do not depend on its format. Raises `Rejected`."""
-    _check_file(path, drop, recipe)
+    check_file(path, drop, recipe.largest_file_mb)
     match drop.format:
         case "muse_xml":
             ecg = read_muse_xml(path)
         case "ptb_xl":
-            ecg = read_ptb_xl(path, drop.path)
+            ecg = read_ptb_xl(path, drop.path, recipe.largest_file_mb)
         case "mimic_iv_ecg":
-            ecg = read_mimic_iv_ecg(path)
+            ecg = read_mimic_iv_ecg(path, recipe.largest_file_mb)
         case "cinc":
-            ecg = read_cinc(path)
+            ecg = read_cinc(path, recipe.largest_file_mb)
     if drop.site_names and ecg.site_name not in drop.site_names:
         raise Rejected(RejectReason.OTHER_SITE, "its SiteName is not one of this site's")
     if ecg.seconds < recipe.minimum_seconds:
@@ -198,11 +284,12 @@ def read_ecg(path: Path, drop: DropFolder, recipe: IngestRecipe) -> Ecg:
     return ecg
 
 
-def _check_file(path: Path, drop: DropFolder, recipe: IngestRecipe) -> None:
+def check_file(path: Path, drop: DropFolder, largest_mb: float) -> None:
+    """Refuse what must not be opened: links out of the folder, pipes and devices, what is empty or too large."""
     try:
         state = path.lstat()
     except FileNotFoundError:
-        raise Rejected(RejectReason.UNREADABLE, "gone since the folder was listed") from None
+        raise Rejected(RejectReason.UNREADABLE, GONE, passing=True) from None
     if S_ISLNK(state.st_mode):
         if leaves_folder(path, drop.path):
             raise Rejected(RejectReason.OUTSIDE_FOLDER, "a link that leaves the drop folder")
@@ -213,12 +300,12 @@ def _check_file(path: Path, drop: DropFolder, recipe: IngestRecipe) -> None:
         raise Rejected(RejectReason.UNREADABLE, "not a regular file")
     if state.st_size == 0:
         raise Rejected(RejectReason.EMPTY_FILE)
-    if state.st_size > recipe.largest_file_mb * 2**20:
+    if state.st_size > largest_mb * 2**20:
         raise Rejected(RejectReason.TOO_LARGE, f"{state.st_size / 2**20:.0f} MB")
 
 
 def _ingest_part(
-    numbered: tuple[int, str],
+    numbered: tuple[int, pl.DataFrame],
     drop: DropFolder,
     recipe: IngestRecipe,
     key: PseudonymKey,
@@ -226,27 +313,29 @@ def _ingest_part(
     before: Path | None,
 ) -> None:
     """Read the files of one part and write its tables, then its arrays, then the group that says that it is whole."""
-    part, names = numbered
-    files = [drop.path / name for name in names.split("\0")]
-    made_of = key.digest("\0".join(f"{drop.name(path)}\0{_state(path)}" for path in files))
+    part, files = numbered
+    tables = [file_state(drop.path / PTB_XL_TABLE)] if drop.format == "ptb_xl" else []
+    made_of = key.digest(json.dumps([drop.reading_rules(), tables, files.rows()]))
     if stands(part, made_of, out, before, ["parts", "waveforms.zarr"]):
         return
     records: list[dict[str, Any]] = []
     rejects: list[dict[str, Any]] = []
     stacks: dict[str, NDArray[np.int16]] = {}
     height = Counter[str]()
-    for path in files:
+    again = False
+    for name, size, mtime_ns in files.select("name", "size", "mtime_ns").iter_rows():
         try:
-            ecg = read_ecg(path, drop, recipe)
+            ecg, row = read_row(drop, recipe, key, name, (size, mtime_ns))
         except Rejected as rejected:
-            source = _source(drop.name(path), drop, key)
+            again = again or rejected.passing or _is_read_elsewhere(drop, name)
+            source = source_of(drop, key, name)
             rejects.append({"site": drop.site, "source": source, "reason": rejected.reason, "detail": rejected.detail})
             continue
+        again = again or _is_read_elsewhere(drop, name)
         array = f"{ecg.sampling_hz}hz_{'-'.join(ecg.leads)}_{ecg.counts.shape[1]}"
-        if array not in stacks:
-            stacks[array] = np.empty((len(files), *ecg.counts.shape), np.int16)
+        stacks[array] = _with_room(stacks.get(array), height[array], ecg.counts, len(files))
         stacks[array][height[array]] = ecg.counts
-        records.append(_record(ecg, drop, key, path, part, array, height[array]))
+        records.append({**row, "part": part, "array": array, "row": height[array]})
         height[array] += 1
     write_parquet(part_table(out, part, "rejects"), pl.DataFrame(rejects, schema=REJECT_SCHEMA))
     write_parquet(part_table(out, part, "records"), pl.DataFrame(records, schema=RECORD_SCHEMA))
@@ -255,34 +344,75 @@ def _ingest_part(
         attributes = {"leads": leads.split("-"), "sampling_hz": int(rate.removesuffix("hz")), "units": "counts"}
         write_array(out / "waveforms.zarr" / part_name(part) / array, stack[: height[array]], attributes)
     open_group(out / "waveforms.zarr" / part_name(part))
+    if again:
+        forget_made_of(part, out)
 
 
-def _state(path: Path) -> str:
+def read_row(
+    drop: DropFolder, recipe: IngestRecipe, key: PseudonymKey, name: str, listed: tuple[int, int]
+) -> tuple[Ecg, dict[str, Any]]:
+    """Read a listed file, and make its row of the records but for its place. Raises `Rejected`, whatever a reader does.
+
+    listed: size and time of change by which the file is to be known.
+    """
+    path = drop.file(name)
     try:
-        state = path.lstat()
-    except FileNotFoundError:  # A reject in its own time.
-        return "gone"
-    return f"{state.st_size} {state.st_mtime_ns}"
+        ecg = read_ecg(path, drop, recipe)
+        outcome = ecg, record_row(ecg, drop, key, name)
+    except MemoryError:
+        raise
+    except Rejected as rejected:
+        outcome = rejected
+    except Exception as error:  # noqa: BLE001 - one file never ends a site; `reader_errors` tells what happened
+        outcome = reader_error(error)
+    if _has_changed(path, listed):
+        outcome = Rejected(RejectReason.UNREADABLE, CHANGED, passing=True)
+    if isinstance(outcome, Rejected):
+        raise outcome
+    return outcome
 
 
-def _record(
-    ecg: Ecg, drop: DropFolder, key: PseudonymKey, path: Path, part: int, array: str, row: int
-) -> dict[str, Any]:
-    name = drop.name(path)
+def _has_changed(path: Path, listed: tuple[int, int]) -> bool:
+    try:
+        return file_state(path) not in (listed, None)
+    except OSError:
+        return True
+
+
+def _is_read_elsewhere(drop: DropFolder, name: str) -> bool:
+    """Whether a record's samples are in files of another name, whose state does not stand beside it."""
+    if drop.format == "muse_xml":
+        return False
+    stem = PurePosixPath(name).stem
+    try:
+        check_file(drop.file(name), drop, 1)
+        return any(PurePosixPath(file).stem != stem for file in signal_files(drop.file(name)))
+    except (Rejected, OSError):
+        return False
+
+
+def _with_room(
+    stack: NDArray[np.int16] | None, height: int, counts: NDArray[np.int16], files: int
+) -> NDArray[np.int16]:
+    """The stack with room for one more ECG: that of all files at first, unless they are long."""
+    if stack is None:
+        return np.empty((max(1, min(files, STACK_BYTES // max(1, counts.nbytes))), *counts.shape), np.int16)
+    return stack if height < len(stack) else np.concatenate([stack, np.empty_like(stack)])
+
+
+def record_row(ecg: Ecg, drop: DropFolder, key: PseudonymKey, name: str) -> dict[str, Any]:
+    """An ECG's row of the records, but for its place in the arrays: what may be stored of it."""
     waveform = hashlib.sha256(repr((ecg.sampling_hz, ecg.leads, ecg.microvolts_per_count)).encode())
     waveform.update(np.ascontiguousarray(ecg.counts).data)
     return {
-        "record": record_id(drop, key, path),
+        "record": record_id(drop, key, name),
         "site": drop.site,
         "patient": key.pseudonym(drop.mrn_system, ecg.patient_id) if ecg.patient_id else None,
-        "part": part,
-        "array": array,
-        "row": row,
         "microvolts_per_count": list(ecg.microvolts_per_count),
         "leads": list(ecg.leads),
         "sampling_hz": ecg.sampling_hz,
         "samples": ecg.counts.shape[1],
-        "source": _source(name, drop, key, ecg.identities),
+        "source": source_of(drop, key, name),
         "source_sha256": ecg.source_sha256,
         "waveform_sha256": waveform.hexdigest(),
         "acquired_at": ecg.acquired_at,
@@ -293,14 +423,18 @@ def _record(
     }
 
 
-def record_id(drop: DropFolder, key: PseudonymKey, path: Path) -> str:
+def record_id(drop: DropFolder, key: PseudonymKey, name: str) -> str:
     """Sixteen hex digits for one file of a site: the primary key of its ECG in every later table."""
-    return key.digest(f"record\0{drop.site}\0{drop.name(path)}")[:16]
+    return key.digest(f"record\0{drop.site}\0{name}")[:16]
 
 
-def _source(name: str, drop: DropFolder, key: PseudonymKey, identities: Sequence[str] = ()) -> str:
-    """A file's name as it may be stored: data sets' names are public, those of MUSE exports may name a patient."""
-    return masked_name(name, key, identities) if drop.format == "muse_xml" else name
+def source_of(drop: DropFolder, key: PseudonymKey, name: str) -> str:
+    """A file's name as it may be stored: at a private site, where files are named after patients, its keyed digest."""
+    if not drop.private:
+        return name
+    suffix = PurePosixPath(name).suffix
+    digest = key.digest(f"source\0{drop.site}\0{name}")[:16]
+    return f"~{digest}{suffix if suffix.lower() in PLAIN_SUFFIXES else ''}"
 
 
 def _millivolts(counts: NDArray[np.int16], rows: pl.DataFrame, leads: Sequence[str]) -> NDArray[np.float32]:

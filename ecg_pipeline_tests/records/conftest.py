@@ -1,4 +1,4 @@
-"""Exports that a test can bend to its will."""
+"""Exports and WFDB records that a test can bend to its will."""
 
 import base64
 import zlib
@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 
-from ecg_pipeline.ecg import INDEPENDENT_LEADS
+from ecg_pipeline.ecg import INDEPENDENT_LEADS, LEADS
 
 
 def lead_xml(lead, samples, scale="4.88", count=None, crc=None, encoded=None):
@@ -34,6 +34,22 @@ def export_xml(waveforms, patient="<PatientID>77123456</PatientID>", text="Sinus
         f'<?xml version="1.0" encoding="ISO-8859-1"?>\n{head}<RestingECG><PatientDemographics>{patient}'
         f"</PatientDemographics><Diagnosis><StmtText>{text}</StmtText></Diagnosis>{waveforms}</RestingECG>"
     )
+
+
+def write_record(path, samples, leads=LEADS, file=None, sampling_hz=500, first_line=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples.T.astype("<i2").tofile(path.with_suffix(".dat"))
+    lines = [first_line or f"{path.stem} {len(leads)} {sampling_hz} {samples.shape[1]}"]
+    for lead, row in zip(leads, samples, strict=True):
+        checksum = int(row.astype(np.int64).sum()) & 0xFFFF
+        lines.append(f"{file or path.stem + '.dat'} 16 1000.0(0)/mV 16 0 {row[0]} {checksum} 0 {lead}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def samples():
+    return np.random.default_rng(1).integers(-2000, 2000, (12, 5000)).astype(np.int16)
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def muse_ecg() -> MuseEcg:
 def drop_folder(folder: Path, site: str) -> DropFolder:
     """The site's folder as a study would name it."""
     if site == "ptb_xl_like":
-        return DropFolder(site, folder / site, "ptb_xl")
+        return DropFolder(site, folder / site, "ptb_xl", patients="synthetic")
     tables = ("echo_reports.csv", "diagnoses.csv")
     names = (EXPORTERS[site].site_name,)
-    return DropFolder(site, folder / site, "muse_xml", names, "hospital_system", tables)
+    return DropFolder(site, folder / site, "muse_xml", names, "hospital_system", tables, "synthetic")

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from ecg_pipeline.files import folder_digests
-from ecg_pipeline.records.drop_folder import manifest_digest
+from ecg_pipeline.records.drop_folder import list_files, listing_version
 from ecg_pipeline.records.labels import collect_labels
 from ecg_pipeline.records.pseudonyms import fixed_key
 from ecg_pipeline.records.store import IngestRecipe, WaveformStore, ingest_site
@@ -33,7 +33,8 @@ INJURIES = {"INJAS", "INJAL", "INJIL", "INJLA", "INJIN"}
 def stores(hospital: tuple[Path, Planted], tmp_path_factory: pytest.TempPathFactory) -> dict[str, WaveformStore]:
     folder, _ = hospital
     out = tmp_path_factory.mktemp("stores")
-    return {site: ingest_site(drop_folder(folder, site), IngestRecipe(), KEY, out / site) for site in SITES}
+    drops = {site: drop_folder(folder, site) for site in SITES}
+    return {site: ingest_site(drop, list_files(drop), IngestRecipe(), KEY, out / site) for site, drop in drops.items()}
 
 
 def test_what_is_ingested_is_what_was_planted(hospital: tuple[Path, Planted], stores: dict[str, WaveformStore]) -> None:
@@ -74,7 +75,8 @@ def test_labels_say_what_was_planted(
     folder, planted = hospital
     for site in EXPORTERS:
         truth = planted.sites[site].ecgs
-        labels = collect_labels(drop_folder(folder, site), KEY, tmp_path / site).labels()
+        drop = drop_folder(folder, site)
+        labels = collect_labels(drop, list_files(drop), KEY, tmp_path / site).labels()
         records = stores[site].records().select("patient", "source", "acquired_at").drop_nulls("patient")
         both = labels.join(records, on="patient")
         assert labels["patient"].is_in(records["patient"].implode()).all()
@@ -113,9 +115,10 @@ def test_same_recipe_same_bytes_other_seed_other_bytes(hospital: tuple[Path, Pla
 
 def test_a_finished_folder_is_left_alone(hospital: tuple[Path, Planted]) -> None:
     folder, planted = hospital
-    before = [manifest_digest(drop_folder(folder, site)) for site in SITES]
+    drops = [drop_folder(folder, site) for site in SITES]
+    before = [listing_version(drop, list_files(drop)) for drop in drops]
     assert write_hospital_system(SMALL, folder) == planted == read_planted(folder)
-    assert [manifest_digest(drop_folder(folder, site)) for site in SITES] == before
+    assert [listing_version(drop, list_files(drop)) for drop in drops] == before
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ import sys
 import time
 import webbrowser
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ecg_pipeline.files import write_json
 from ecg_pipeline.provenance.archive import Archive
@@ -54,11 +55,15 @@ def materialize(
         list[str] | None, typer.Option("--partition", help="A site, a fraction or a whole key; several may be given.")
     ] = None,
     study: StudyOption = None,
+    accept_fewer_files: Annotated[
+        bool, typer.Option("--accept-fewer-files", help="Read drop folders though most of their files are gone.")
+    ] = False,
 ) -> None:
     """Bring assets up to date: all of them, or those named. What is up to date already is left alone."""
     _choose(study)
     active = active_study()
-    made = _bring_up_to_date(_open(active), assets or ["*"], partition or [])
+    config = {"resources": {"house": {"config": {"accept_fewer_files": True}}}} if accept_fewer_files else {}
+    made = _bring_up_to_date(_open(active, config), assets or ["*"], partition or [])
     console.print(f"{made} runs" if made else "Everything is up to date.")
     _print_results(active)
 
@@ -143,7 +148,7 @@ def _choose(study: str | None) -> None:
         raise typer.Exit(_fail(str(error))) from None
 
 
-def _open(study: Study) -> "Line":
+def _open(study: Study, config: dict[str, Any] | None = None) -> "Line":
     """The study's line, ready to run. A folder that is not there ends the command, unless the study invents it."""
     missing = []
     for site in study.sites:
@@ -160,17 +165,29 @@ def _open(study: Study) -> "Line":
         from ecg_pipeline.definitions import build_definitions, build_house
         from ecg_pipeline.orchestration.runs import Line
 
-        status = console.status("")
-        house = build_house(study).telling(status.update)
-        return Line(build_definitions(house), house, status, jobs=os.cpu_count() or 1)
+        house = build_house(study)
+        return Line(
+            build_definitions(house),
+            house,
+            os.cpu_count() or 1,
+            config or {},
+            lambda line: console.print(_marked(line)),
+        )
+
+
+def _marked(line: str) -> Text:
+    """A line about a run, coloured by how it ended."""
+    return Text(line, "red" if line.startswith("✗") else "")
 
 
 def _bring_up_to_date(line: "Line", assets: Sequence[str] = ("*",), partitions: Sequence[str] = ()) -> int:
     """Run what is due; a failure is told in words and ends the command, and what was done before it stands."""
     from ecg_pipeline.orchestration.runs import LineFailure
 
+    status = console.status("")
     try:
-        return line.bring_up_to_date(assets, partitions)
+        with status:
+            return len(replace(line, status=status.update).bring_up_to_date(assets, partitions))
     except LineFailure as failure:
         raise typer.Exit(_fail(str(failure))) from None
 

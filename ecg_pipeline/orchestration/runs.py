@@ -3,14 +3,14 @@
 import json
 import re
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from rich.status import Status
 
 from ecg_pipeline.files import write_text
 from ecg_pipeline.orchestration.partitions import AssetGraph
@@ -35,33 +35,41 @@ class LineFailure(RuntimeError):  # noqa: N818
     """A run did not succeed; what was done before it, and what does not depend on it, stands."""
 
 
+def _quiet(text: str) -> None:
+    """Nobody is told."""
+
+
 @dataclass(frozen=True)
 class Line:
-    """A study's definitions and house, and the status line of the terminal that its house tells.
+    """A study's definitions and house, and how their runs are made.
 
     jobs: how many runs are made at once. One is made in this process; several by worker processes, which load the
-    active study (`ECG_STUDY`) themselves. config: Dagster run config of every run.
+    active study (`ECG_STUDY`) themselves. config: Dagster run config of every run. log is told of every run that
+    ended; status, of what is under way.
     """
 
     definitions: dg.Definitions
     house: House
-    status: Status
     jobs: int = 1
     config: dict[str, Any] = field(default_factory=dict)
+    log: Callable[[str], object] = _quiet
+    status: Callable[[str], object] = _quiet
 
-    def bring_up_to_date(self, assets: Sequence[str] = ("*",), partitions: Sequence[str] = ()) -> int:
-        """Run whatever of these assets is due, in the order of the graph, and return the number of runs.
+    def bring_up_to_date(
+        self, assets: Sequence[str] = ("*",), partitions: Sequence[str] = (), instance: dg.DagsterInstance | None = None
+    ) -> list[Run]:
+        """Make runs of whatever of these assets is due, in the order of the graph, and return them.
 
         assets: names, `+name` with everything upstream, `name+` downstream, or any of Dagster's asset selections.
         partitions: keys, or keys of one dimension; none means all. What no asset answers to is a LineFailure. So is a
-        failed run, when everything that does not depend on it is done.
+        failed run, when everything that does not depend on it is done. instance: by default that of the home.
         """
         graph = self.definitions.resolve_asset_graph()
         selected = frozenset(key for terms in assets for key in select(graph, terms))
         plan = Plan(self.house, graph, selected, partitions)
-        with open_instance(self.house.home) as instance:
-            end_dead_runs(instance)
-            with _Runs(self, instance) as runs:
+        with nullcontext(instance) if instance else open_instance(self.house.home) as opened:
+            end_dead_runs(opened)
+            with _Runs(self, opened) as runs:
                 return runs.make(plan, _sources(graph))
 
 
@@ -74,7 +82,7 @@ class _Runs:
         self.workers: list[RunWorker] = []
         self.began: dict[Run, float] = {}
         self.failures: list[str] = []
-        self.ended = 0
+        self.ended: list[Run] = []
 
     def __enter__(self) -> "_Runs":
         return self
@@ -83,19 +91,18 @@ class _Runs:
         for worker in self.workers:
             worker.end()
 
-    def make(self, plan: Plan, sources: tuple[dg.AssetKey, ...]) -> int:
+    def make(self, plan: Plan, sources: tuple[dg.AssetKey, ...]) -> list[Run]:
         """Make what is due; the source assets are looked at before the first run that may read one."""
         is_observed = False
-        with self.line.status:
-            while True:
-                while len(self.began) < self.line.jobs and (run := plan.take()):
-                    if not is_observed and not _is_source_of_files(run):
-                        is_observed = True
-                        self._run(Run(sources, None))
-                    self._begin(plan, run)
-                if not self.began:
-                    break
-                self._hear(plan)
+        while True:
+            while len(self.began) < self.line.jobs and (run := plan.take()):
+                if not is_observed and not _is_source_of_files(run):
+                    is_observed = True
+                    self._run(Run(sources, None))
+                self._begin(plan, run)
+            if not self.began:
+                break
+            self._hear(plan)
         if self.failures:
             told = "\n".join(self.failures)
             raise LineFailure(f"{told}\nWhat was done stands; the same command goes on from here.")
@@ -135,13 +142,12 @@ class _Runs:
     def _end(self, plan: Plan, run: Run, failure: Outcome) -> None:
         seconds = time.monotonic() - self.began.pop(run)
         plan.finish(run)
-        self.ended += 1
-        names, console = ", ".join(key.to_user_string() for key in run.assets), self.line.status.console
         if failure is None:
-            console.print(f"[green]✓[/] {seconds:6.1f} s  {run.partition or '':<22} {names}", highlight=False)
+            self.ended.append(run)
         else:
             self.failures.append(failure)
-            console.print(f"[red]✗[/] {seconds:6.1f} s  {run.partition or '':<22} {names}", highlight=False)
+        names = ", ".join(key.to_user_string() for key in run.assets)
+        self.line.log(f"{'✗' if failure else '✓'} {seconds:6.1f} s  {run.partition or '':<22} {names}")
 
     def _show(self) -> None:
         telling = {worker.run: worker.progress for worker in self.workers}
@@ -149,7 +155,7 @@ class _Runs:
             telling.get(run) or f"{run.partition or ''} {', '.join(key.to_user_string() for key in run.assets)}".strip()
             for run in self.began
         ]
-        self.line.status.update(" · ".join(lines))
+        self.line.status(" · ".join(lines))
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:

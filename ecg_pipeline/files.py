@@ -1,9 +1,11 @@
 """Files that are whole or absent: atomic writes and content digests."""
 
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,18 @@ def write_parquet(path: Path, table: pl.DataFrame | pl.LazyFrame) -> Path:
     return write_atomically(
         path, lambda temporary: table.lazy().sink_parquet(temporary, compression="zstd", row_group_size=ROW_GROUP)
     )
+
+
+@contextmanager
+def locked(path: Path, waits: bool = True) -> Iterator[None]:
+    """Hold a lock file, which is made where it is absent, until the block or the process ends.
+
+    Whoever comes second waits, or gets a BlockingIOError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
 
 
 def sha256_bytes(content: bytes) -> str:

@@ -4,23 +4,14 @@ import re
 import time
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from pathlib import Path
 
 import dagster as dg
 from rich.status import Status
 
-from ecg_pipeline.files import write_text
+from ecg_pipeline.orchestration.instance import open_instance
 from ecg_pipeline.orchestration.partitions import AssetGraph
 from ecg_pipeline.orchestration.plan import Run, due_runs
 from ecg_pipeline.orchestration.resources import House
-
-INSTANCE = """\
-# Dagster sends usage statistics, and asks for a mail address, unless told not to.
-telemetry:
-  enabled: false
-nux:
-  enabled: false
-"""
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 """Run configuration: the terminal shows progress and errors, the event log has everything."""
@@ -75,19 +66,6 @@ class Line:
         self.status.console.print(
             f"[green]✓[/] {time.monotonic() - began:6.1f} s  {where:<22} {names}", highlight=False
         )
-
-
-def instance_home(home: Path) -> Path:
-    """The Dagster home below a study's home, with telemetry off."""
-    folder = home / "dagster"
-    if not (folder / "dagster.yaml").exists():
-        write_text(folder / "dagster.yaml", INSTANCE)
-    return folder
-
-
-def open_instance(home: Path) -> dg.DagsterInstance:
-    """The Dagster instance that the command line and the UI share."""
-    return dg.DagsterInstance.from_config(str(instance_home(home)))
 
 
 def select(graph: AssetGraph, terms: str) -> Set[dg.AssetKey]:

@@ -59,7 +59,7 @@ def image_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
             lambda build: render_site(
                 filtered_waveforms, study.sheet, build.folder, house.workers, build.progress, build.before()
             ),
-            show.image_shards,
+            lambda made: show.image_shards(made, house.home),
         )
 
     @dg.asset(

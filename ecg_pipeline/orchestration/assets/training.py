@@ -175,9 +175,8 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
                     house.device,
                     build.progress,
                 )
-                first, example = next(iter(tuned.checkpoints().values())), train.row(0, named=True)
-                sheets = image_shards[example["site"]].read_records([example["record"]])
-                log_classifier(f"{task}-{model}", first, sheets)
+                first = next(iter(tuned.checkpoints().values()))
+                log_classifier(f"{task}-{model}", first, study.sheet, study.filters)
 
         def check(made: FinetunedModel) -> Iterator[dg.AssetCheckResult]:
             kept = cohort.table().filter(pl.col("part") != TRAIN)

@@ -26,7 +26,6 @@ from ecg_pipeline.images.preview import contact_sheet
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.links import HOST, address
 from ecg_pipeline.provenance.archive import Archive
-from ecg_pipeline.provenance.record import Record, read_record
 
 PREVIEWS = 4
 """Sheets on a contact sheet."""
@@ -90,22 +89,20 @@ def _build(archive: Archive, request: Request, asset: str, partition: str | None
     place = archive.place(asset, partition)
     if not all(NAME.fullmatch(name) for name in names) or not _is_inside(archive, place):
         raise HTTPException(404)
-    record = _recorded(place, request.query_params.get("build")) or archive.newest(asset, partition)
-    if record is None or not _is_inside(archive, archive.folder(record)):
+    folder = _recorded(archive, asset, partition, request.query_params.get("build"))
+    if folder is None or not _is_inside(archive, folder):
         raise HTTPException(404)
-    return archive.folder(record)
+    return folder
 
 
-def _recorded(place: Path, build: str | None) -> Record | None:
-    """The last record of the build with this name. None asks for none; one that was never recorded is not found."""
+def _recorded(archive: Archive, asset: str, partition: str | None, build: str | None) -> Path | None:
+    """Folder of a build that has a record: of this name, or the newest where none is given."""
+    place = archive.place(asset, partition)
     if build is None:
-        return None
-    if not NAME.fullmatch(build):
-        raise HTTPException(404)
-    records = sorted((place / "records").glob(f"*-{build}.json"))
-    if not records:
-        raise HTTPException(404)
-    return read_record(records[-1])
+        newest = archive.newest(asset, partition)
+        return archive.folder(newest) if newest else None
+    is_recorded = NAME.fullmatch(build) and any((place / "records").glob(f"*-{build}.json"))
+    return place / build if is_recorded else None
 
 
 def _file(archive: Archive, path: Path) -> Response:

@@ -9,11 +9,16 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
+
+from ecg_pipeline.orchestration.instance import open_instance, run_process
+from ecg_pipeline.study import load_study
+from ecg_pipeline.synthetic.hospital import write_hospital_system
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
@@ -112,6 +117,11 @@ def assert_gone(processes, ui):
     assert not living, ui.log
 
 
+@pytest.fixture
+def no_dagster_home(monkeypatch):
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+
+
 @pytest.fixture(scope="module")
 def ui(tmp_path_factory):
     """The servers over the demo in an empty home; SIGTERM ends every one of their processes."""
@@ -205,12 +215,9 @@ mutation ($asset: [String!]!, $partition: String!) {
 """
 
 
-def test_a_run_goes_on_without_the_servers_and_is_named(tmp_path, monkeypatch):
-    from ecg_pipeline.orchestration.instance import open_instance, run_process
-    from ecg_pipeline.study import load_study
-    from ecg_pipeline.synthetic.hospital import write_hospital_system
-
-    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+@contextmanager
+def left_behind(tmp_path):
+    """A run whose servers were ended while it was held: their log, the instance, its id, and its processes."""
     file, home = tmp_path / "small.yaml", tmp_path / "small"
     file.write_text(SMALL)
     study = load_study(file)
@@ -227,12 +234,32 @@ def test_a_run_goes_on_without_the_servers_and_is_named(tmp_path, monkeypatch):
         family = ui.family()
         ui.process.send_signal(signal.SIGTERM)
         assert ui.process.wait() == 0, ui.log
-        assert "These runs go on" in ui.log
         assert f"{run_id} waveform_store {next(iter(study.sites))}" in ui.log
-        assert process.is_running()
-        process.resume()
+        code_server = process.parent()
+        assert {each for each in family if each.is_running()} >= {code_server, process}
+        yield ui, instance, run_id, process
         assert_gone(family, ui)
+
+
+def test_a_run_goes_on_without_the_servers_and_is_named(tmp_path, no_dagster_home):
+    with left_behind(tmp_path) as (ui, instance, run_id, process):
+        assert "These runs go on, and the next `ecg-pipeline ui` can terminate them" in ui.log
+        process.resume()
+        psutil.wait_procs([process], timeout=PATIENCE_S)
         assert instance.get_run_by_id(run_id).status.value == "SUCCESS"
+
+
+@pytest.mark.slow
+def test_the_next_ui_can_terminate_a_run_that_went_on(tmp_path, no_dagster_home):
+    with left_behind(tmp_path) as (_, instance, run_id, process):
+        ui = start(tmp_path, str(tmp_path / "small.yaml"))
+        ended = ui.graphql("mutation ($id: String!) { terminateRun(runId: $id) { __typename } }", id=run_id)
+        assert ended["terminateRun"]["__typename"] == "TerminateRunSuccess"
+        process.resume()
+        ui.until(lambda: instance.get_run_by_id(run_id).is_finished, "the end of the run")
+        assert instance.get_run_by_id(run_id).status.value == "CANCELED"
+        ui.process.send_signal(signal.SIGTERM)
+        assert ui.process.wait() == 0
 
 
 @pytest.mark.browser

@@ -48,7 +48,7 @@ class Keeper:
             [sys.executable, "-m", __name__], stdin=subprocess.PIPE, start_new_session=True, text=True
         )
 
-    def start(self, server: Server, environment: Mapping[str, str]) -> Started:
+    def start(self, server: Server, environment: Mapping[str, str]) -> None:
         """Start a server in a session of its own, its output in a log file."""
         with (self.logs / f"{server.name}.log").open("w") as log:
             process = subprocess.Popen(  # noqa: S603
@@ -64,7 +64,6 @@ class Keeper:
         assert self.guard.stdin is not None
         self.guard.stdin.write(f"{started.name} {started.pid} {int(started.waits_for_runs)}\n")
         self.guard.stdin.flush()
-        return started
 
     def ended(self) -> str | None:
         """The name of a server that has ended by itself, if one has."""
@@ -72,16 +71,19 @@ class Keeper:
             return "guard"
         return next((server.name for server, process in self.servers.items() if process.poll() is not None), None)
 
+    def waits_for_runs(self) -> bool:
+        """Whether a server that was ended still lives, because runs that it started do."""
+        return any(server.waits_for_runs and process.poll() is None for server, process in self.servers.items())
+
     def last_words(self, name: str, lines: int = 15) -> str:
         """The end of a server's log."""
         path = self.logs / f"{name}.log"
         return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
 
     def end(self) -> None:
-        """End every server, and then the process that would have."""
+        """End every server, and then the process that would have: asked twice, a code server does not wait for runs."""
         end(self.servers)
-        assert self.guard.stdin is not None
-        self.guard.stdin.close()
+        self.guard.kill()
         self.guard.wait()
 
 
@@ -108,11 +110,6 @@ def group(server: Started) -> list[psutil.Process]:
         except (ProcessLookupError, psutil.NoSuchProcess):
             continue
     return found
-
-
-def is_alive(server: Started) -> bool:
-    """Whether the server itself lives, whatever became of its children."""
-    return any(process.pid == server.pid for process in group(server))
 
 
 def _is_settled(server: Started) -> bool:

@@ -18,7 +18,7 @@ import dagster as dg
 from ecg_pipeline.files import locked, write_json
 from ecg_pipeline.links import HOST, Addresses, address, ports_from, write_addresses
 from ecg_pipeline.orchestration.instance import IN_PROGRESS, instance_home, open_instance, run_process
-from ecg_pipeline.orchestration.servers.processes import Keeper, Server, Started, is_alive
+from ecg_pipeline.orchestration.servers.processes import Keeper, Server
 from ecg_pipeline.study import Study, study_home
 from ecg_pipeline.tracking import has_server, tracking_uri
 
@@ -84,7 +84,7 @@ def serve(study: Study, port: int, say: Callable[[str], None]) -> None:
         keeper = Keeper(place.folder)
         try:
             say("Starting the servers ...")
-            code = _start(keeper, place, stop)
+            _start(keeper, place, stop)
             if not stop.is_set():
                 say(_addresses_in_words(place))
             while not stop.wait(LOOK_S):
@@ -92,12 +92,12 @@ def serve(study: Study, port: int, say: Callable[[str], None]) -> None:
         finally:
             say("Ending the servers ...")
             keeper.end()
-        say(_runs_in_words(instance, code, place.socket))
+            say(_runs_in_words(instance, keeper, place.socket))
 
 
-def _start(keeper: Keeper, place: _Place, stop: threading.Event) -> Started:
-    """Start every server and wait until all answer. The code server is returned."""
-    code = keeper.start(_code_server(place), place.environment)
+def _start(keeper: Keeper, place: _Place, stop: threading.Event) -> None:
+    """Start every server and wait until all answer."""
+    keeper.start(_code_server(place), place.environment)
     keeper.start(_page_server(place), place.environment)
     answering = [(place.addresses.pages, "/health")]
     if not has_server(place.home):
@@ -105,14 +105,13 @@ def _start(keeper: Keeper, place: _Place, stop: threading.Event) -> Started:
         answering.append((place.addresses.mlflow, "/"))
     _wait(keeper, stop, lambda: _accepts(place.socket))
     if stop.is_set():
-        return code
+        return
     for server in _dagster_servers(place):
         keeper.start(server, place.environment)
     for port, path in (*answering, (place.addresses.dagster, "/server_info")):
         _wait(keeper, stop, lambda port=port, path=path: _status(port, path, HOST) == 200)
         if not stop.is_set() and (_status(port, path, "example.org") or 0) < 400:
             raise UiError(f"the server on port {port} answers to a foreign Host header, so it was ended again")
-    return code
 
 
 def _code_server(place: _Place) -> Server:
@@ -223,9 +222,9 @@ def _addresses_in_words(place: _Place) -> str:
     )
 
 
-def _runs_in_words(instance: dg.DagsterInstance, code: Started, socket: Path) -> str:
+def _runs_in_words(instance: dg.DagsterInstance, keeper: Keeper, socket: Path) -> str:
     """Which runs go on without the servers. Those whose process is gone are marked as failed."""
-    lines, waits = [], is_alive(code)
+    lines, waits = [], keeper.waits_for_runs()
     for run in instance.get_runs(dg.RunsFilter(statuses=list(IN_PROGRESS))):
         if str(socket) not in run.tags.get(LAUNCHED_BY, ""):
             continue
@@ -237,6 +236,7 @@ def _runs_in_words(instance: dg.DagsterInstance, code: Started, socket: Path) ->
             instance.report_run_failed(run, "The process of this run ended with the servers of the UI.")
     queued = instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))
     words = ["The servers have ended."]
-    words += ["These runs go on, and the next `ecg-pipeline ui` can terminate them:", *lines] if lines else []
+    can = ", and the next `ecg-pipeline ui` can terminate them" if waits else ""
+    words += [f"These runs go on{can}:", *lines] if lines else []
     words += [f"{queued} queued runs wait for the next `ecg-pipeline ui`."] if queued else []
     return "\n".join(words)

@@ -2,6 +2,7 @@
 .PHONY: setup demo test check ui lock
 
 BIN := .venv/bin
+export DG_CLI_CONFIG := $(CURDIR)/.ci/dg.toml
 STUDIES := $(basename $(notdir $(wildcard ecg_pipeline/studies/*.yaml)))
 
 setup: .venv/ready
@@ -24,7 +25,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	for study in $(STUDIES); do ECG_STUDY=$$study $(BIN)/dagster definitions validate -m ecg_pipeline.definitions || exit 1; done
+	for study in $(STUDIES); do ECG_STUDY=$$study $(BIN)/dg check defs --use-active-venv || exit 1; done
 
 ui: setup
 	$(BIN)/ecg-pipeline ui

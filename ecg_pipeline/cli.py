@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ecg_pipeline.files import write_json
+from ecg_pipeline.links import PORT
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.study import Study, StudyError, active_study, drop_folder, load_study, study_file, study_home
 
@@ -69,18 +70,15 @@ def materialize(
 
 
 @app.command()
-def ui(study: StudyOption = None, port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000) -> None:
-    """Open the Dagster UI with its daemon over workspace.yaml and this study's home."""
+def ui(study: StudyOption = None, port: Annotated[int, typer.Option(help="First of three ports.")] = PORT) -> None:
+    """Start the Dagster UI with its daemon, and MLflow and reports beside it, over this study's home."""
     _choose(study)
-    from ecg_pipeline.orchestration.runs import instance_home
+    from ecg_pipeline.orchestration.servers.ui import UiError, serve
 
-    active = active_study()
-    os.environ["DAGSTER_HOME"] = str(instance_home(study_home(active)))
-    _print_commands(active)
-    workspace = Path(__file__).parents[1] / "workspace.yaml"
-    where = ["-w", str(workspace)] if workspace.exists() else ["-m", "ecg_pipeline.definitions"]
-    command = [sys.executable, "-m", "dagster", "dev", *where, "--port", str(port)]
-    os.execv(command[0], command)  # noqa: S606
+    try:
+        serve(active_study(), port, lambda words: console.print(words, soft_wrap=True, highlight=False))
+    except UiError as error:
+        raise typer.Exit(_fail(str(error))) from None
 
 
 @app.command()
@@ -226,19 +224,10 @@ def _figure(row: dict[str, Any]) -> str:
 
 
 def _print_commands(study: Study) -> None:
-    from ecg_pipeline.tracking import tracking_uri
-
     where = f"ECG_HOME={study_home(study).parent} " if os.environ.get("ECG_HOME") else ""
-    program = Path(sys.argv[0]).parent
+    program = Path(sys.argv[0]).parent / "ecg-pipeline"
     name = os.environ.get("ECG_STUDY") or study.name
-    console.print(f"Dagster  {where}{program / 'ecg-pipeline'} ui --study {name}", soft_wrap=True)
-    uri = tracking_uri(study_home(study))
-    if not uri.startswith("http"):
-        console.print(
-            f"MLflow   MLFLOW_DISABLE_TELEMETRY=true {program / 'mlflow'} ui --backend-store-uri {uri}", soft_wrap=True
-        )
-    else:
-        console.print(f"MLflow   {uri}", soft_wrap=True)
+    console.print(f"Dagster and MLflow   {where}{program} ui --study {name}", soft_wrap=True)
 
 
 def _benchmark_page(study: Study) -> Path | None:

@@ -1,11 +1,13 @@
 """Files that are whole or absent: atomic writes and content digests."""
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,18 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+@contextmanager
+def locked(path: Path, waits: bool = True) -> Iterator[None]:
+    """Hold a lock file, which is made where it is absent, until the block or the process ends.
+
+    Whoever comes second waits, or gets a BlockingIOError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
 
 
 def sha256_bytes(content: bytes) -> str:

@@ -1,5 +1,7 @@
-"""The Dagster UI over the demo, in a real browser."""
+"""`ecg-pipeline ui`: what its servers answer and refuse, how they end, and the asset graph in a real browser."""
 
+import http.client
+import json
 import os
 import shutil
 import signal
@@ -7,12 +9,16 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
+import psutil
 import pytest
 
-pytestmark = pytest.mark.browser
+from ecg_pipeline.orchestration.instance import open_instance, run_process
+from ecg_pipeline.study import load_study
+from ecg_pipeline.synthetic.hospital import write_hospital_system
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
@@ -24,40 +30,241 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-STARTS_WITHIN_S = 180
+PATIENCE_S = 300
+"""How long a test waits for what must come to pass; it says nothing of how long that takes."""
+
+SMALL = """\
+extends: demo
+name: small
+synthetic: {patients: 60, ecgs: 80, seed: 3}
+"""
+
+
+@dataclass(frozen=True)
+class Ui:
+    """A running `ecg-pipeline ui`."""
+
+    process: subprocess.Popen
+    port: int
+    folder: Path
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def family(self) -> list[psutil.Process]:
+        """The command and everything that it started."""
+        own = psutil.Process(self.process.pid)
+        return [own, *own.children(recursive=True)]
+
+    def until(self, is_so, what):
+        """Wait until something is so, while the command runs."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not is_so():
+            assert self.process.poll() is None, self.log
+            assert time.monotonic() < deadline, f"{what} did not come to pass\n{self.log}"
+            time.sleep(0.2)
+
+    def ask(self, offset, path, host="127.0.0.1", body=None):
+        """Status and body of an answer of the server on the first port plus `offset`."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port + offset, timeout=60)
+        headers = {"Host": f"{host}:{self.port + offset}", **({"Content-Type": "application/json"} if body else {})}
+        connection.request("POST" if body else "GET", path, body, headers)
+        answer = connection.getresponse()
+        status, content = answer.status, answer.read()
+        connection.close()
+        return status, content
+
+    def graphql(self, query, **variables):
+        status, content = self.ask(0, "/graphql", body=json.dumps({"query": query, "variables": variables}))
+        assert status == 200, content
+        return json.loads(content)["data"]
+
+
+def three_free_ports():
+    """The first of three ports in a row that nobody listens on."""
+    for first in range(20_000, 60_000, 3):
+        with socket.socket() as one, socket.socket() as two, socket.socket() as three:
+            try:
+                for offset, probe in enumerate((one, two, three)):
+                    probe.bind(("127.0.0.1", first + offset))
+            except OSError:
+                continue
+            return first
+    raise AssertionError("no three free ports in a row")
+
+
+def command(folder, port, study="demo"):
+    environment = {**os.environ, "ECG_HOME": str(folder), "ECG_STUDY": study}
+    for name in ("DAGSTER_HOME", "MLFLOW_TRACKING_URI"):
+        environment.pop(name, None)
+    return [sys.executable, "-m", "ecg_pipeline.cli", "ui", "--port", str(port)], environment
+
+
+def start(folder, study="demo"):
+    """`ecg-pipeline ui` over an empty home, once it says that its servers answer."""
+    port = three_free_ports()
+    words, environment = command(folder, port, study)
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(words, env=environment, stdout=log, stderr=log, start_new_session=True)
+    ui = Ui(process, port, folder)
+    ui.until(lambda: "Ctrl-C" in ui.log, "the start of the servers")
+    return ui
+
+
+def assert_gone(processes, ui):
+    _, living = psutil.wait_procs(processes, timeout=PATIENCE_S)
+    assert not living, ui.log
+
+
+@pytest.fixture
+def no_dagster_home(monkeypatch):
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """`ecg-pipeline ui` on a free port, over the demo study."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("ui")
-    environment = {**os.environ, "ECG_HOME": str(folder), "ECG_STUDY": "demo"}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ecg_pipeline.cli", "ui", "--port", str(port)],
-            env=environment,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + STARTS_WITHIN_S
-    while time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(f"{url}/server_info", timeout=5)
-            break
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            assert process.poll() is None, (folder / "log").read_text()
-            time.sleep(1)
-    yield url
-    os.killpg(process.pid, signal.SIGTERM)
-    process.wait()
+def ui(tmp_path_factory):
+    """The servers over the demo in an empty home; SIGTERM ends every one of their processes."""
+    running = start(tmp_path_factory.mktemp("ui"))
+    yield running
+    family = running.family()
+    assert len(family) > 6, "the command, its guard, and five servers"
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.wait() == 0, running.log
+    assert_gone(family, running)
+    assert "The servers have ended." in running.log
 
 
+def test_every_server_answers_this_machine_and_refuses_a_foreign_host(ui):
+    for offset, path in ((0, "/server_info"), (1, "/health"), (2, "/")):
+        assert ui.ask(offset, path, "localhost")[0] == 200
+        for host in ("example.org", "127.0.0.1.example.org"):
+            assert ui.ask(offset, path, host)[0] in (400, 403)
+
+
+def test_no_server_listens_to_another_machine(ui):
+    listening = [
+        connection
+        for process in ui.family()
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert {ui.port, ui.port + 1, ui.port + 2} <= {connection.laddr.port for connection in listening}
+    assert {connection.laddr.ip for connection in listening} == {"127.0.0.1"}
+
+
+def test_no_page_leaves_the_archive(ui):
+    assert (ui.folder / "demo" / "addresses.json").exists()
+    for path in ("/reports/../addresses.json", "/reports/%2e%2e/%2e%2e/etc/passwd", "/reports/benchmark_report"):
+        assert ui.ask(1, path)[0] == 404
+
+
+def test_webserver_and_daemon_share_one_code_server(ui):
+    def health():
+        return ui.graphql("{ instance { daemonHealth { allDaemonStatuses { healthy required } } } }")["instance"]
+
+    def is_healthy():
+        return all(s["healthy"] for s in health()["daemonHealth"]["allDaemonStatuses"] if s["required"])
+
+    ui.until(is_healthy, "the health of the daemon")
+    loaded = ui.graphql("{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus } } } }")
+    assert loaded["workspaceOrError"]["locationEntries"] == [{"name": "ecg_pipeline", "loadStatus": "LOADED"}]
+    assert sum("ecg_pipeline.definitions" in " ".join(process.cmdline()) for process in ui.family()) == 1
+
+
+def test_a_taken_port_and_a_second_ui_are_told_before_anything_starts(ui, tmp_path):
+    words, environment = command(tmp_path, ui.port - 1)
+    said = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert said.returncode == 2
+    assert f"port {ui.port}, {ui.port + 1} of 127.0.0.1 is taken" in said.stderr
+    assert "Starting" not in said.stdout
+    words, environment = command(ui.folder, three_free_ports())
+    said = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert said.returncode == 2
+    assert "run already" in said.stderr
+
+
+def test_servers_go_with_a_command_that_is_killed(tmp_path):
+    ui = start(tmp_path)
+    family = ui.family()
+    ui.process.kill()
+    ui.process.wait()
+    assert_gone(family, ui)
+
+
+def test_all_servers_go_when_one_dies(tmp_path):
+    ui = start(tmp_path)
+    family = ui.family()
+    next(process for process in family if "dagster-daemon" in " ".join(process.cmdline())).kill()
+    assert ui.process.wait() == 2
+    assert "daemon ended by itself" in ui.log
+    assert_gone(family, ui)
+
+
+LAUNCH = """
+mutation ($asset: [String!]!, $partition: String!) {
+  launchRun(executionParams: {
+    selector: {
+      repositoryLocationName: "ecg_pipeline", repositoryName: "__repository__", pipelineName: "__ASSET_JOB",
+      assetSelection: [{path: $asset}]
+    },
+    runConfigData: {},
+    executionMetadata: {tags: [{key: "dagster/partition", value: $partition}]}
+  }) { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } }
+}
+"""
+
+
+@contextmanager
+def left_behind(tmp_path):
+    """A run whose servers were ended while it was held: their log, the instance, its id, and its processes."""
+    file, home = tmp_path / "small.yaml", tmp_path / "small"
+    file.write_text(SMALL)
+    study = load_study(file)
+    write_hospital_system(study.synthetic, home / "hospital_system")
+    ui = start(tmp_path, str(file))
+    launched = ui.graphql(LAUNCH, asset=["waveform_store"], partition=next(iter(study.sites)))["launchRun"]
+    assert launched["__typename"] == "LaunchRunSuccess", launched
+    run_id = launched["run"]["runId"]
+    with open_instance(home) as instance:
+        ui.until(lambda: run_process(instance, run_id), "the start of the run")
+        process = run_process(instance, run_id)
+        # It is held so that it cannot be done before the servers are.
+        process.suspend()
+        family = ui.family()
+        ui.process.send_signal(signal.SIGTERM)
+        assert ui.process.wait() == 0, ui.log
+        assert f"{run_id} waveform_store {next(iter(study.sites))}" in ui.log
+        code_server = process.parent()
+        assert {each for each in family if each.is_running()} >= {code_server, process}
+        yield ui, instance, run_id, process
+        assert_gone(family, ui)
+
+
+def test_a_run_goes_on_without_the_servers_and_is_named(tmp_path, no_dagster_home):
+    with left_behind(tmp_path) as (ui, instance, run_id, process):
+        assert "These runs go on, and the next `ecg-pipeline ui` can terminate them" in ui.log
+        process.resume()
+        psutil.wait_procs([process], timeout=PATIENCE_S)
+        assert instance.get_run_by_id(run_id).status.value == "SUCCESS"
+
+
+@pytest.mark.slow
+def test_the_next_ui_can_terminate_a_run_that_went_on(tmp_path, no_dagster_home):
+    with left_behind(tmp_path) as (_, instance, run_id, process):
+        ui = start(tmp_path, str(tmp_path / "small.yaml"))
+        ended = ui.graphql("mutation ($id: String!) { terminateRun(runId: $id) { __typename } }", id=run_id)
+        assert ended["terminateRun"]["__typename"] == "TerminateRunSuccess"
+        process.resume()
+        ui.until(lambda: instance.get_run_by_id(run_id).is_finished, "the end of the run")
+        assert instance.get_run_by_id(run_id).status.value == "CANCELED"
+        ui.process.send_signal(signal.SIGTERM)
+        assert ui.process.wait() == 0
+
+
+@pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-def test_the_asset_graph_of_the_demo_loads_without_an_error(address, tmp_path):
+def test_the_asset_graph_of_the_demo_loads_without_an_error(ui, tmp_path):
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -65,7 +272,7 @@ def test_the_asset_graph_of_the_demo_loads_without_an_error(address, tmp_path):
         page = browser.new_page(viewport={"width": 1800, "height": 1100})
         errors = []
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(f"{address}/asset-groups", wait_until="domcontentloaded")
+        page.goto(f"http://127.0.0.1:{ui.port}/asset-groups", wait_until="domcontentloaded")
         for chapter in (
             "records",
             "signals",

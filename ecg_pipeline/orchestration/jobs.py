@@ -13,8 +13,8 @@ from typing import Any
 
 import dagster as dg
 
+from ecg_pipeline.orchestration.instance import TRAINING
 from ecg_pipeline.orchestration.partitions import fraction_partitions, site_partitions, tested_sites
-from ecg_pipeline.orchestration.resources import TRAINING
 from ecg_pipeline.orchestration.runs import Line
 from ecg_pipeline.study import Study
 

@@ -62,9 +62,6 @@ FITTED = ("image_tokenizer", "pretrained_checkpoint", "finetuned_model")
 HOSPITALS = dg.AssetKey("hospital_system")
 """The invented hospitals of a synthetic study: the one asset that makes the files that others read."""
 
-DATA, TRAINING = "data", "training"
-"""Pools: how many runs may work on data, and train, at once on one machine."""
-
 PROCESS = "ecg_pipeline/process"
 """Run tag: the process that works on a run, so that a run whose process died can be told from one that goes on."""
 

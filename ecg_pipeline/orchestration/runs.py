@@ -7,25 +7,16 @@ from collections.abc import Callable, Sequence, Set
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from ecg_pipeline.files import write_text
+from ecg_pipeline.orchestration.instance import open_instance
 from ecg_pipeline.orchestration.partitions import AssetGraph
 from ecg_pipeline.orchestration.plan import Plan, Run
 from ecg_pipeline.orchestration.resources import HOSPITALS, PROCESS, House
 from ecg_pipeline.orchestration.run_worker import Outcome, RunWorker, execute
 from ecg_pipeline.provenance.lease import is_dead
-
-INSTANCE = """\
-# Dagster sends usage statistics, and asks for a mail address, unless told not to.
-telemetry:
-  enabled: false
-nux:
-  enabled: false
-"""
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 """Run configuration: the terminal shows progress and errors, the event log has everything."""
@@ -168,19 +159,6 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
             instance.report_run_failed(run, f"the process of this run has died: {json.loads(process)['pid']}")
             ended.append(run.run_id)
     return ended
-
-
-def instance_home(home: Path) -> Path:
-    """The Dagster home below a study's home, with telemetry off."""
-    folder = home / "dagster"
-    if not (folder / "dagster.yaml").exists():
-        write_text(folder / "dagster.yaml", INSTANCE)
-    return folder
-
-
-def open_instance(home: Path) -> dg.DagsterInstance:
-    """The Dagster instance that the command line and the UI share."""
-    return dg.DagsterInstance.from_config(str(instance_home(home)))
 
 
 def select(graph: AssetGraph, terms: str) -> Set[dg.AssetKey]:

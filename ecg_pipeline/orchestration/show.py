@@ -1,4 +1,7 @@
-"""What the Dagster UI draws of an output: counts, tables, curves and pictures, never anything that names a patient."""
+"""What the Dagster UI draws of an output: counts, tables and curves, never anything that names or shows a patient.
+
+All of it stands in Dagster's database for good. A patient's picture stays in its build, and a link leads there.
+"""
 
 import base64
 from collections.abc import Mapping
@@ -23,8 +26,8 @@ from ecg_pipeline.evaluation.report import Report
 from ecg_pipeline.evaluation.saliency import Saliency
 from ecg_pipeline.evaluation.wasserstein import ImageDistance
 from ecg_pipeline.files import read_json
-from ecg_pipeline.images.preview import contact_sheet
 from ecg_pipeline.images.shards import ImageShards
+from ecg_pipeline.links import report_page, saliency_preview, sheets_preview
 from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
 from ecg_pipeline.records.labels import ClinicalLabels
 from ecg_pipeline.records.store import WaveformStore
@@ -32,8 +35,6 @@ from ecg_pipeline.signals.filters import FilteredWaveforms
 from ecg_pipeline.tokens.shards import TokenShards
 from ecg_pipeline.tokens.tokenizer import ImageTokenizer, id_counts, usage
 from ecg_pipeline.training.recipes import OPTIMISTIC
-
-PREVIEWS = 4
 
 
 def hospital_system(folder: Path) -> dict[str, Any]:
@@ -92,11 +93,10 @@ def filtered_waveforms(filtered: FilteredWaveforms) -> dict[str, Any]:
     }
 
 
-def image_shards(images: ImageShards) -> dict[str, Any]:
-    """Count, and the first sheets as the model sees them."""
-    first = images.scan().head(PREVIEWS).collect()["record"].to_list()
-    preview = {"sheets": _png(contact_sheet(images.read_records(first), 2))} if first else {}
-    return {"dagster/row_count": len(images), **preview}
+def image_shards(images: ImageShards, home: Path) -> dict[str, Any]:
+    """Count, and where to see the first sheets as the model sees them."""
+    sheets = {"first_sheets": dg.MetadataValue.url(sheets_preview(home, images.folder))} if len(images) else {}
+    return {"dagster/row_count": len(images), **sheets}
 
 
 def image_tokenizer(tokenizer: ImageTokenizer) -> dict[str, Any]:
@@ -189,14 +189,15 @@ def evaluation(made: Evaluation) -> dict[str, Any]:
     }
 
 
-def saliency(made: Saliency) -> dict[str, Any]:
-    """The shares by model and window, and the first ECG's picture."""
+def saliency(made: Saliency, home: Path) -> dict[str, Any]:
+    """The shares by model and window, and where to see the pictures."""
     shown: dict[str, Any] = {
         "ecgs": made.shares()["ecg"].n_unique(),
         "shares": _table(made.summary().with_columns(pl.col("share", "area_share", "ink_share").round(3))),
     }
-    figures = made.figures()
-    return shown | ({"first_ecg": _png(figures[0].read_bytes())} if figures else {})
+    pages = [saliency_preview(home, made.folder, number) for number in range(1, len(made.figures()) + 1)]
+    links = "\n".join(f"- [ECG {number}]({page})" for number, page in enumerate(pages, start=1))
+    return shown | ({"pictures": dg.MetadataValue.md(links)} if pages else {})
 
 
 def image_distance(distance: ImageDistance) -> dict[str, Any]:
@@ -206,13 +207,13 @@ def image_distance(distance: ImageDistance) -> dict[str, Any]:
     return {**distances, "natural_skipped": len(skipped), "skipped_files": _table(pl.DataFrame(skipped[:30]))}
 
 
-def report(made: Report) -> dict[str, Any]:
+def report(made: Report, home: Path) -> dict[str, Any]:
     """Where the page is, and its numbers."""
     counts = ["task", "model", "fraction", "site", "ecgs", "positives", "seeds", "optimistic"]
     columns = [*counts, "auroc", "auroc_sd", "average_precision", "average_precision_sd"]
     areas = ["task", "site", "fraction", "model", "other", "auroc", "auroc_p", "average_precision"]
     return {
-        "page": dg.MetadataValue.url(made.page.as_uri()),
+        "page": dg.MetadataValue.url(report_page(home, made.folder)),
         "results": _table(_rounded(made.results().select(columns))),
         "differences": _table(_rounded(made.differences().select([*areas, "average_precision_p"]))),
     }
@@ -235,10 +236,6 @@ def _rounded(table: pl.DataFrame) -> pl.DataFrame:
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row with nulls as a dash: the UI's tables have no empty cell."""
     return {name: "–" if value is None else value for name, value in row.items()}
-
-
-def _png(content: bytes) -> dg.MarkdownMetadataValue:
-    return dg.MetadataValue.md(f"![sheets](data:image/png;base64,{base64.b64encode(content).decode()})")
 
 
 def _svg(text: str) -> dg.MarkdownMetadataValue:

@@ -160,6 +160,11 @@ class _Listener(dg.PipesMessageReader):
         with self.reader.read_messages(handler) as params:
             yield params
 
+    @property
+    def expected_writer_count(self) -> int:
+        """One process speaks. Dagster's own answer is the same, with a warning that the question is in preview."""
+        return 1
+
     def no_messages_debug_text(self) -> str:
         """What is said of a trainer that never spoke."""
         return "The trainer ended before it said anything; its log is that of this step."

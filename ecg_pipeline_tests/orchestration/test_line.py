@@ -14,8 +14,9 @@ from ecg_pipeline.evaluation.evaluate import Evaluation
 from ecg_pipeline.evaluation.report import Report
 from ecg_pipeline.files import folder_digests
 from ecg_pipeline.images.shards import ImageShards
+from ecg_pipeline.orchestration.instance import open_instance
 from ecg_pipeline.orchestration.plan import Plan, is_due
-from ecg_pipeline.orchestration.runs import LineFailure, open_instance, select
+from ecg_pipeline.orchestration.runs import LineFailure, select
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.synthetic.hospital import read_planted
 from ecg_pipeline.tracking import tracking_uri
@@ -94,7 +95,7 @@ def test_dagster_knows_what_the_command_line_made(line):
         assert metadata["dagster/row_count"].value > 50
         assert {"flow", "record", "dagster/uri"} <= set(metadata)
         sheets = instance.get_latest_materialization_event(dg.AssetKey("image_shards")).asset_materialization.metadata
-        assert "data:image/png;base64" in sheets["sheets"].md_str
+        assert "/previews/image_shards/" in sheets["first_sheets"].value
 
 
 def test_rejects_equal_what_was_planted(line):

@@ -152,7 +152,7 @@ def _report_asset(study: Study, tasks: list[str], key: dg.AssetKey, title: str, 
             context,
             Report,
             lambda build: write_report(title, results, background, facts, build.folder),
-            show.report,
+            lambda made: show.report(made, house.home),
         )
 
     return report

@@ -11,8 +11,9 @@ from ecg_pipeline.evaluation.wasserstein import ImageDistance, measure_distances
 from ecg_pipeline.images import shards
 from ecg_pipeline.images.shards import ImageShards, render_site
 from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration.instance import DATA
 from ecg_pipeline.orchestration.partitions import site_partitions
-from ecg_pipeline.orchestration.resources import DATA, Events, House, identified
+from ecg_pipeline.orchestration.resources import Events, House, identified
 from ecg_pipeline.signals.filters import FilteredWaveforms
 from ecg_pipeline.study import Study, StudyError
 
@@ -60,7 +61,7 @@ def image_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
             lambda build: render_site(
                 filtered_waveforms, study.sheet, build.folder, house.workers, build.progress, build.before()
             ),
-            show.image_shards,
+            lambda made: show.image_shards(made, house.home),
         )
 
     @dg.asset(

@@ -77,7 +77,7 @@ def saliency_asset(study: Study, task: str) -> dg.AssetsDefinition:
                 house.device,
                 build.progress,
             ),
-            show.saliency,
+            lambda made: show.saliency(made, house.home),
         )
 
     return saliency

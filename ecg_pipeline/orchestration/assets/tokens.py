@@ -9,8 +9,9 @@ from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.orchestration import show
 from ecg_pipeline.orchestration.assets.published import published_key
 from ecg_pipeline.orchestration.checks import blocking, verdict
+from ecg_pipeline.orchestration.instance import DATA, TRAINING
 from ecg_pipeline.orchestration.partitions import site_partitions
-from ecg_pipeline.orchestration.resources import DATA, TRAINING, Build, Events, House, identified, weights_file
+from ecg_pipeline.orchestration.resources import Build, Events, House, identified, weights_file
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
 from ecg_pipeline.tokens import recipes, shards

@@ -27,8 +27,9 @@ from ecg_pipeline.models.recipes import RANDOM
 from ecg_pipeline.orchestration import show
 from ecg_pipeline.orchestration.assets.published import published_file, published_key, published_names
 from ecg_pipeline.orchestration.checks import blocking, verdict
+from ecg_pipeline.orchestration.instance import TRAINING
 from ecg_pipeline.orchestration.partitions import fraction_partitions
-from ecg_pipeline.orchestration.resources import TRAINING, Build, Events, House, identified
+from ecg_pipeline.orchestration.resources import Build, Events, House, identified
 from ecg_pipeline.orchestration.trainer import Order, order_training
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
@@ -189,9 +190,8 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
                     house.device,
                     build.progress,
                 )
-                first, example = next(iter(tuned.checkpoints().values())), train.row(0, named=True)
-                sheets = image_shards[example["site"]].read_records([example["record"]])
-                log_classifier(f"{task}-{model}", first, sheets)
+                first = next(iter(tuned.checkpoints().values()))
+                log_classifier(f"{task}-{model}", first, study.sheet, study.filters)
 
         def check(made: FinetunedModel) -> Iterator[dg.AssetCheckResult]:
             kept = cohort.table().filter(pl.col("part") != TRAIN)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import polars as pl
@@ -50,6 +50,11 @@ def write_parquet(path: Path, table: pl.DataFrame | pl.LazyFrame) -> Path:
     return write_atomically(
         path, lambda temporary: table.lazy().sink_parquet(temporary, compression="zstd", row_group_size=ROW_GROUP)
     )
+
+
+def is_file_name(text: str) -> bool:
+    """Whether a text names a file or folder in a folder that is known, and cannot lead out of it."""
+    return text not in ("", "..") and "\0" not in text and PurePath(text).name == text
 
 
 def sha256_bytes(content: bytes) -> str:

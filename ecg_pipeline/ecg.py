@@ -26,6 +26,24 @@ def silent(done: int, total: int) -> None:
     """The progress that tells nobody."""
 
 
+MOST_SEED = 2**32 - 1
+"""Greatest seed that every generator takes."""
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be. keys: which of its values to change, the likeliest first."""
+
+    def __init__(self, sentence: str, *keys: str):
+        super().__init__(sentence)
+        self.keys = keys
+
+
+def check_seed(seed: int, key: str = "seed") -> None:
+    """A seed that a generator would not take is a RecipeError."""
+    if not 0 <= seed <= MOST_SEED:
+        raise RecipeError(f"a seed lies between 0 and {MOST_SEED:,}, not {seed}", key)
+
+
 @dataclass(frozen=True, eq=False)
 class Ecg:
     """One ECG as recorded: counts and what turns them into millivolts, with what the file says of it.

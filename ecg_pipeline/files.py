@@ -8,7 +8,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import polars as pl
@@ -91,6 +91,11 @@ def locked(path: Path, waits: bool = True) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+
+
+def is_file_name(text: str) -> bool:
+    """Whether a text names a file or folder in a folder that is known, and cannot lead out of it."""
+    return text not in ("", "..") and "\0" not in text and PurePath(text).name == text
 
 
 def sha256_bytes(content: bytes) -> str:

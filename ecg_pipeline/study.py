@@ -6,161 +6,32 @@ that everything is written to.
 """
 
 import os
-from dataclasses import asdict
-from pathlib import Path, PurePath
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
-from ecg_pipeline.cohorts.splits import SplitRecipe
-from ecg_pipeline.cohorts.tasks import TaskRecipe
-from ecg_pipeline.evaluation.recipes import DistanceRecipe, EvaluationRecipe, SaliencyRecipe
-from ecg_pipeline.files import digest_json
-from ecg_pipeline.images.layout import SheetRecipe
-from ecg_pipeline.models.recipes import BeitRecipe, TimmRecipe
+from ecg_pipeline.cohorts.tasks import DiagnosisRule, MeasurementRule, StatementRule
+from ecg_pipeline.ecg import RecipeError
 from ecg_pipeline.records.drop_folder import DropFolder
-from ecg_pipeline.records.store import IngestRecipe
-from ecg_pipeline.signals.filters import FilterRecipe
-from ecg_pipeline.synthetic.hospital import HospitalSystem
-from ecg_pipeline.tokens.recipes import ImportedTokenizer, TokenizerRecipe
-from ecg_pipeline.training.recipes import FinetuneRecipe, PretrainRecipe
+from ecg_pipeline.study_checks import problems
+from ecg_pipeline.study_sections import Study
+from ecg_pipeline.study_sections import identity as identity
 
 BUILT_IN = Path(__file__).parent / "studies"
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+RULES = {rule.__name__: rule.kind for rule in (MeasurementRule, DiagnosisRule, StatementRule)}
+"""The kinds of rules, by what pydantic calls them."""
+
+Keys = tuple[str, ...]
 
 
 class StudyError(ValueError):
     """A study file that cannot be used: says which file, which line, which key, and what is wrong there."""
-
-
-class Section(BaseModel):
-    """A part of the study file: unknown keys are errors, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Site(Section):
-    """One hospital or data set.
-
-    role: `internal` sites train and test; `external` sites only validate; a `transfer` site is a new source of data
-    that is fine-tuned and tested on its own. pretraining: whether its training patients are pretrained on.
-    path may name environment variables; `${ECG_HOME}` is this study's home.
-    patients: `private` identifiers are keyed with the hospital's secret; `public` and `synthetic` ones with a fixed
-    word, so that everybody gets the same pseudonyms and the same split.
-    mrn_system: sites with one numbering of patients share it, so that a patient seen at two of them is one patient.
-    """
-
-    title: str
-    format: Literal["muse_xml", "ptb_xl", "mimic_iv_ecg", "cinc"]
-    path: str
-    role: Literal["internal", "external", "transfer"] = "internal"
-    pretraining: bool = False
-    patients: Literal["private", "public", "synthetic"] = "private"
-    site_names: tuple[str, ...] = ()
-    mrn_system: str | None = None
-    label_tables: tuple[str, ...] = ()
-
-
-class Pretraining(Section):
-    """Masked image modelling: which of the study's models, and how.
-
-    weights: name of a checkpoint file of BEiT's or HeartBEiT's own scripts that is taken over in place of a training.
-    """
-
-    model: Name
-    recipe: PretrainRecipe = PretrainRecipe()
-    weights: str | None = None
-
-    @model_validator(mode="after")
-    def _trained_or_taken_over(self) -> "Pretraining":
-        if self.weights is None:
-            return self
-        if PurePath(self.weights).name != self.weights:
-            raise ValueError(f"weights is the name of a file, without a folder, not `{self.weights}`")
-        if "recipe" in self.model_fields_set:
-            raise ValueError("give weights or a recipe, not both: `recipe: null` drops an inherited one")
-        return self
-
-
-class Study(Section):
-    """A whole study. Sections are named after the packages that they steer."""
-
-    name: Name
-    title: str
-    sites: dict[Name, Site]
-    ingest: IngestRecipe = IngestRecipe()
-    filters: FilterRecipe = FilterRecipe()
-    sheet: SheetRecipe = SheetRecipe()
-    tokenizer: ImportedTokenizer | TokenizerRecipe = TokenizerRecipe()
-    split: SplitRecipe = SplitRecipe()
-    models: dict[Name, Annotated[BeitRecipe | TimmRecipe, Field(discriminator="family")]]
-    pretraining: Pretraining
-    tasks: dict[Name, TaskRecipe]
-    fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.01, 0.1, 0.25, 0.5, 1.0)
-    finetuning: FinetuneRecipe = FinetuneRecipe()
-    evaluation: EvaluationRecipe = EvaluationRecipe()
-    image_distance: DistanceRecipe = DistanceRecipe()
-    saliency: SaliencyRecipe = SaliencyRecipe()
-    synthetic: HospitalSystem | None = None
-
-    @model_validator(mode="after")
-    def _names_agree(self) -> "Study":
-        if not self.pretraining_sites:
-            raise ValueError("no site has `pretraining: true`: name at least one internal or transfer site")
-        for name, site in self.sites.items():
-            if site.role == "external" and site.pretraining:
-                raise ValueError(f"sites.{name}: an external site is not pretrained on, or it would not be external")
-        if not isinstance(self.models.get(self.pretraining.model), BeitRecipe):
-            raise ValueError(f"pretraining.model: `{self.pretraining.model}` is not a model of family `beit`")
-        for name, task in self.tasks.items():
-            for site in (*task.sites, *task.external):
-                if site not in self.sites:
-                    raise ValueError(f"tasks.{name}: there is no site `{site}`; the sites are {', '.join(self.sites)}")
-            for site in task.external:
-                if self.sites[site].role != "external":
-                    raise ValueError(f"tasks.{name}.external: the role of `{site}` is {self.sites[site].role}")
-            for site in task.sites:
-                if self.sites[site].role == "external":
-                    raise ValueError(f"tasks.{name}.sites: `{site}` is external; it belongs under `external`")
-        return self
-
-    @property
-    def pretrained_model(self) -> BeitRecipe:
-        """The network that is pretrained."""
-        recipe = self.models[self.pretraining.model]
-        assert isinstance(recipe, BeitRecipe)  # the study was checked for it
-        return recipe
-
-    @property
-    def pretraining_sites(self) -> tuple[str, ...]:
-        """Names of the sites that are pretrained on."""
-        return tuple(name for name, site in self.sites.items() if site.pretraining)
-
-    @property
-    def is_synthetic(self) -> bool:
-        """Whether any of the patients is invented."""
-        return any(site.patients == "synthetic" for site in self.sites.values())
-
-    def fingerprint(self) -> str:
-        """Sixteen hex digits over everything in the study but the places of its files."""
-        return digest_json(identity({name: getattr(self, name) for name in type(self).model_fields}))[:16]
-
-
-def identity(value: Any) -> Any:
-    """What of a study value changes results, as JSON: everything but the paths of sites."""
-    if isinstance(value, Site):
-        return {name: identity(v) for name, v in value if name not in ("path", "title")}
-    if isinstance(value, BaseModel):
-        return {name: identity(v) for name, v in value}
-    if hasattr(value, "__dataclass_fields__"):
-        return identity(asdict(value))
-    if isinstance(value, dict):
-        return {str(name): identity(v) for name, v in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [identity(v) for v in value]
-    return value
 
 
 def built_in_studies() -> list[str]:
@@ -186,14 +57,23 @@ def active_study() -> Study:
 def load_study(path: Path) -> Study:
     """Read and check a study file. `extends: NAME` starts from another study, whose values it replaces key by key.
 
-    Errors are one StudyError: file, line, key and what is wrong there, for every wrong key.
+    Errors are one StudyError: file, line, key and what is wrong there, for every wrong key; sections that do not agree
+    are looked for once each of them is right.
     """
-    content = _merged(path, ())
+    files = _files(path)
+    content = reduce(_overlay, (file.content for file in reversed(files)))
+    if lines := [*_repeated_keys(files), *_rules_without_kind(files, content)]:
+        raise StudyError("\n".join(lines))
     try:
-        return Study.model_validate(content)
+        study = Study.model_validate(content)
     except ValidationError as error:
-        lines = [_describe(path, problem) for problem in error.errors()]
+        meant = [wrong for wrong in error.errors() if not _is_of_another_kind(content, wrong["loc"])]
+        lines = [_describe(files, content, wrong) for wrong in meant]
         raise StudyError("\n".join(dict.fromkeys(lines))) from None
+    lines = [_line(files, [tuple(key.split(".")) for key in found.keys], found.sentence) for found in problems(study)]
+    if lines:
+        raise StudyError("\n".join(dict.fromkeys(lines)))
+    return study
 
 
 def study_home(study: Study) -> Path:
@@ -219,21 +99,33 @@ def drop_folder(study: Study, site: str) -> DropFolder:
     )
 
 
-def _merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _File:
+    """One study file: its keys without `extends`, and its YAML nodes, which know their lines."""
+
+    path: Path
+    content: dict[str, Any]
+    root: yaml.Node | None
+
+
+def _files(path: Path, seen: tuple[Path, ...] = ()) -> list[_File]:
+    """A study file and, behind it, those that it extends."""
     if path.resolve() in seen:
         raise StudyError(f"{path}: `extends` comes back to this file")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content, root = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise StudyError(f"{path}: this is not YAML: {error}") from None
     if not isinstance(content, dict):
         raise StudyError(f"{path}: a study is a mapping of sections, this file holds {type(content).__name__}")
     base = content.pop("extends", None)
+    own = _File(path, content, root)
     if base is None:
-        return content
+        return [own]
     beside = path.parent / str(base)
     parent = beside if beside.is_file() else study_file(str(base))
-    return _overlay(_merged(parent, (*seen, path.resolve())), content)
+    return [own, *_files(parent, (*seen, path.resolve()))]
 
 
 def _overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -249,26 +141,95 @@ def _overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _describe(path: Path, problem: Any) -> str:
-    keys = [str(key) for key in problem["loc"]]
-    line, known = _line_of(path, keys)
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+def _repeated_keys(files: Sequence[_File]) -> Iterator[str]:
+    """A sentence for each key that a mapping holds twice: YAML would quietly take the last."""
+    for file in files:
+        waiting, done = [file.root], set[int]()
+        while waiting:
+            node = waiting.pop(0)
+            if id(node) in done:
+                continue
+            done.add(id(node))
+            if isinstance(node, yaml.SequenceNode):
+                waiting += node.value
+            elif isinstance(node, yaml.MappingNode):
+                waiting += [value for _, value in node.value]
+                lines: dict[str, int] = {}
+                for name, line in ((str(key.value), key.start_mark.line + 1) for key, _ in node.value):
+                    if name in lines:
+                        yield f"{file.path}:{line}: {name}: this key stands in line {lines[name]} already: remove one"
+                    lines[name] = line
+
+
+def _rules_without_kind(files: Sequence[_File], content: dict[str, Any]) -> Iterator[str]:
+    """A sentence for each rule that does not say of which kind it is: several may fit."""
+    tasks = content.get("tasks")
+    for name, task in tasks.items() if isinstance(tasks, dict) else ():
+        rule = task.get("rule") if isinstance(task, dict) else None
+        if isinstance(rule, dict) and rule.get("kind") not in RULES.values():
+            place = ("tasks", str(name), "rule")
+            yield _line(files, [(*place, "kind"), place], f"a rule says its kind: {', '.join(RULES.values())}")
+
+
+def _is_of_another_kind(content: Any, loc: Sequence[str | int]) -> bool:
+    """Whether something is wrong only if another rule was meant than the one whose kind is given."""
+    match loc:
+        case ["tasks", name, "rule", recipe, *_] if recipe in RULES:
+            rule = content["tasks"].get(name, {}).get("rule")
+            return isinstance(rule, dict) and rule["kind"] != RULES[str(recipe)]
+    return False
+
+
+def _describe(files: Sequence[_File], content: dict[str, Any], wrong: Any) -> str:
+    keys = _in_content(content, wrong["loc"], is_missing=wrong["type"] in ("missing", "missing_argument"))
+    message = wrong["msg"].removeprefix("Value error, ")
+    if wrong["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         message = "no such key"
-    place = f"{path}:{line}" if known else f"{path}"
-    return f"{place}: {'.'.join(keys)}: {message}" if keys else f"{place}: {message}"
+    cause = wrong.get("ctx", {}).get("error")
+    places = [(*keys, key) for key in cause.keys] if isinstance(cause, RecipeError) else []
+    return _line(files, [*places, keys], message)
 
 
-def _line_of(path: Path, keys: list[str]) -> tuple[int, bool]:
-    """Line of the deepest of `keys` that the file itself holds, and whether it holds any."""
-    node, line, known = yaml.compose(path.read_text(encoding="utf-8")), 1, False
-    for key in keys:
+def _in_content(content: Any, loc: Sequence[str | int], is_missing: bool) -> Keys:
+    """The keys of a place as the file has them: without the names that pydantic gives to one of several recipes."""
+    keys: list[str] = []
+    for place, key in enumerate(loc):
+        held: Any = dict(enumerate(content)) if isinstance(content, list) else content
+        if isinstance(held, dict) and key in held:
+            content = held[key]
+            keys.append(str(key))
+        elif is_missing and place == len(loc) - 1:
+            keys.append(str(key))
+    return tuple(keys)
+
+
+def _line(files: Sequence[_File], places: Sequence[Keys], message: str) -> str:
+    """`file:line: key: message`, of the first place that the nearest of the files holds in full.
+
+    Where none is held in full, the first file tells the line of what it holds of the first place.
+    """
+    for file in files:
+        for keys in places:
+            line, depth = _line_of(file, keys)
+            if depth == len(keys) > 0:
+                return f"{file.path}:{line}: {'.'.join(keys)}: {message}"
+    line, depth = _line_of(files[0], places[0])
+    where = f"{files[0].path}:{line}" if depth else f"{files[0].path}"
+    return f"{where}: {'.'.join(places[0])}: {message}" if places[0] else f"{where}: {message}"
+
+
+def _line_of(file: _File, keys: Keys) -> tuple[int, int]:
+    """Line of the deepest of `keys` that a file holds, and how many of them it holds."""
+    node, line = file.root, 1
+    for depth, key in enumerate(keys):
         if isinstance(node, yaml.MappingNode):
             entry = next(((k, v) for k, v in node.value if k.value == key), None)
             if entry is None:
-                continue
-            line, known, node = entry[0].start_mark.line + 1, True, entry[1]
+                return line, depth
+            line, node = entry[0].start_mark.line + 1, entry[1]
         elif isinstance(node, yaml.SequenceNode) and key.isdigit() and int(key) < len(node.value):
             node = node.value[int(key)]
             line = node.start_mark.line + 1
-    return line, known
+        else:
+            return line, depth
+    return line, len(keys)

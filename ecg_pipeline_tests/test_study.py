@@ -49,7 +49,7 @@ def test_the_papers_design_is_stated_in_full():
         ("extends: demo\nfilterz: {}\n", "study.yaml:2: filterz: no such key"),
         ("extends: demo\n\nfilters:\n  low_hz: 0.5\n  high_khz: 4\n", "study.yaml:5: filters.high_khz: no such key"),
         ("extends: demo\nfilters:\n  low_hz: often\n", "study.yaml:3: filters.low_hz:"),
-        ("extends: demo\nfilters: {low_hz: 60.0}\n", "study.yaml:2: filters:"),
+        ("extends: demo\nfilters: {low_hz: 60.0}\n", "study.yaml:2: filters.low_hz: band-pass"),
         ("extends: demo\ntasks:\n  hcm:\n    sites: [atlantis]\n", "there is no site `atlantis`"),
         ("extends: demo\nfractions: [0.5, 2]\n", "study.yaml:2: fractions.1:"),
         ("extends: nowhere\n", "nowhere: no such file, and no built-in study"),
@@ -73,7 +73,7 @@ def test_a_checkpoint_file_stands_in_place_of_pretraining(tmp_path):
     text = "extends: heartbeit\npretraining: {weights: checkpoint-299.pth, recipe: null}\n"
     study = load_study(changed(tmp_path, text))
     assert (study.pretraining.model, study.pretraining.weights) == ("heartbeit", "checkpoint-299.pth")
-    with pytest.raises(StudyError, match=r"study.yaml:2: pretraining: .*`recipe: null`"):
+    with pytest.raises(StudyError, match=r"study.yaml:2: pretraining.weights: .*`recipe: null`"):
         load_study(changed(tmp_path, "extends: heartbeit\npretraining: {weights: checkpoint-299.pth}\n"))
     with pytest.raises(StudyError, match="without a folder"):
         load_study(changed(tmp_path, text.replace("checkpoint-299", "../elsewhere")))

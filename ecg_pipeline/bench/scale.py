@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import psutil
 
+from ecg_pipeline.bench.alone import alone
 from ecg_pipeline.bench.compare import Row, within
 from ecg_pipeline.bench.exports import write_exports
 from ecg_pipeline.images.layout import SheetRecipe
@@ -37,21 +38,21 @@ class Line:
 
 def end_to_end() -> list[Row]:
     """Hours for all the ECGs of the paper."""
-    hours = _line(LARGE).seconds / LARGE * ALL / 3600
+    hours = line(LARGE).seconds / LARGE * ALL / 3600
     against = f"nothing: absolute, projected from {LARGE:,} exports"
     return [within("end-to-end", against, [hours], 4, f"hours for {ALL:,} ECGs at most, {WORKERS} processes")]
 
 
 def linearity() -> list[Row]:
     """What an ECG costs among many, against what it costs among few."""
-    growth = (_line(LARGE).seconds / LARGE) / (_line(SMALL).seconds / SMALL)
+    growth = (line(LARGE).seconds / LARGE) / (line(SMALL).seconds / SMALL)
     return [within("linearity", f"itself at {SMALL:,} ECGs", [growth], 1.1, f"times the time an ECG at {LARGE:,}")]
 
 
 def memory() -> list[Row]:
     """The most memory that the line's processes hold together, at both sizes."""
     return [
-        within("memory", f"a limit, {ecgs:,} ECGs", [_line(ecgs).peak_mb], 1500, f"MB at most, {WORKERS} processes")
+        within("memory", f"a limit, {ecgs:,} ECGs", [line(ecgs).peak_mb], 1500, f"MB at most, {WORKERS} processes")
         for ecgs in (SMALL, LARGE)
     ]
 
@@ -91,20 +92,25 @@ def import_definitions() -> list[Row]:
 
 
 @cache
-def _line(ecgs: int) -> Line:
-    """Run the line once over that many exports of 140 KB."""
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        drop = DropFolder("bench", write_exports(folder / "exports", ecgs), "muse_xml", mrn_system="bench")
-        peak = _Peak()
-        began = time.perf_counter()
-        with peak:
-            store = ingest_site(
-                drop, list_files(drop), IngestRecipe(), PseudonymKey(b"bench" * 8), folder / "store", WORKERS
-            )
-            filtered = filter_site(store, FilterRecipe(), folder / "filtered", WORKERS)
-            render_site(filtered, SheetRecipe(), folder / "sheets", WORKERS)
-        return Line(time.perf_counter() - began, peak.mb)
+def line(ecgs: int) -> Line:
+    """Run the line once over that many exports of 140 KB, in a process that has done nothing else."""
+    with TemporaryDirectory() as folder:
+        write_exports(Path(folder, "exports"), ecgs)
+        return alone(_run, Path(folder))
+
+
+def _run(folder: Path) -> Line:
+    """Run the line over `exports` in a folder."""
+    drop = DropFolder("bench", folder / "exports", "muse_xml", mrn_system="bench")
+    peak = _Peak()
+    began = time.perf_counter()
+    with peak:
+        store = ingest_site(
+            drop, list_files(drop), IngestRecipe(), PseudonymKey(b"bench" * 8), folder / "store", WORKERS
+        )
+        filtered = filter_site(store, FilterRecipe(), folder / "filtered", WORKERS)
+        render_site(filtered, SheetRecipe(), folder / "sheets", WORKERS)
+    return Line(time.perf_counter() - began, peak.mb)
 
 
 class _Peak:

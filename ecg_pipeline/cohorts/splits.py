@@ -12,6 +12,8 @@ from typing import Literal
 
 import polars as pl
 
+from ecg_pipeline.ecg import RecipeError
+
 TRAIN, VALIDATION, TEST, EXTERNAL = "train", "validation", "test", "external"
 VALIDATION_FOLD, TEST_FOLD = 9, 10
 """PTB-XL's recommendation; both folds were checked by a human."""
@@ -31,7 +33,9 @@ class SplitRecipe:
 
     def __post_init__(self) -> None:
         if not (self.test > 0 and self.validation > 0 and self.test + self.validation < 1):
-            raise ValueError("test and validation are shares above 0 that leave patients to train on")
+            key = "validation" if 0 < self.test < 1 else "test"
+            sentence = "test and validation are shares above 0 that leave patients to train on"
+            raise RecipeError(sentence, key, "validation", "test")
 
 
 def unit_hash(seed: int, purpose: str, patient: str) -> float:

@@ -6,6 +6,11 @@ from typing import Literal
 
 import polars as pl
 
+from ecg_pipeline.ecg import RecipeError
+
+MOST_DAYS = 36_525
+"""A hundred years."""
+
 
 @dataclass(frozen=True)
 class MeasurementRule:
@@ -20,6 +25,11 @@ class MeasurementRule:
     at_most: float = 40.0
     window_days: int = 90
 
+    def __post_init__(self) -> None:
+        _check_code(self.code)
+        if not 0 <= self.window_days <= MOST_DAYS:
+            raise RecipeError(f"a window has 0 to {MOST_DAYS:,} days, not {self.window_days}", "window_days")
+
 
 @dataclass(frozen=True)
 class DiagnosisRule:
@@ -28,6 +38,9 @@ class DiagnosisRule:
 
     kind: Literal["diagnosis"] = "diagnosis"
     code: str = "I42.1"
+
+    def __post_init__(self) -> None:
+        _check_code(self.code)
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,18 @@ class StatementRule:
     exclude: tuple[str, ...] = ()
     minimum_likelihood: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not self.positive:
+            raise RecipeError("no statement makes an ECG positive: name at least one", "positive")
+        if both := [code for code in self.positive if code in self.exclude]:
+            raise RecipeError(f"{', '.join(both)} cannot both be positive and leave an ECG out", "exclude", "positive")
+        most = 1 if self.system == "snomed" else 100
+        if not 0 <= self.minimum_likelihood <= most:
+            raise RecipeError(
+                f"likelihoods of {self.system} lie between 0 and {most}: {self.minimum_likelihood:g} is no least one",
+                "minimum_likelihood",
+            )
+
 
 @dataclass(frozen=True)
 class TaskRecipe:
@@ -59,10 +84,20 @@ class TaskRecipe:
     fractions: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.sites or set(self.sites) & set(self.external):
-            raise ValueError("a task has at least one site, and none that is both inside and external")
+        if not self.sites:
+            raise RecipeError("a task has at least one site that trains", "sites")
+        if both := [site for site in self.sites if site in self.external]:
+            raise RecipeError(f"{', '.join(both)} cannot be both inside and external", "external", "sites")
+        for key in ("sites", "external"):
+            if len(set(getattr(self, key))) < len(getattr(self, key)):
+                raise RecipeError("a site is named twice", key)
         if not all(0 < fraction <= 1 for fraction in self.fractions):
-            raise ValueError("fractions lie above 0 and are at most 1")
+            raise RecipeError("fractions lie above 0 and are at most 1", "fractions")
+
+
+def _check_code(code: str) -> None:
+    if not code:
+        raise RecipeError("a code is not empty", "code")
 
 
 def label(

@@ -1,7 +1,9 @@
 """How evaluation is done, as a study says it."""
 
 from dataclasses import dataclass
-from pathlib import PurePath
+
+from ecg_pipeline.ecg import RecipeError, check_seed
+from ecg_pipeline.files import is_file_name
 
 
 @dataclass(frozen=True)
@@ -13,7 +15,8 @@ class EvaluationRecipe:
 
     def __post_init__(self) -> None:
         if self.bootstrap_draws < 2:
-            raise ValueError("an interval needs at least two bootstrap draws")
+            raise RecipeError("an interval needs at least two bootstrap draws", "bootstrap_draws")
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,11 @@ class DistanceRecipe:
 
     def __post_init__(self) -> None:
         if self.images < 2:
-            raise ValueError("a mean over pairs needs at least two images of each kind")
-        if self.natural is not None and PurePath(self.natural).name != self.natural:
-            raise ValueError(f"natural is the name of a folder below ECG_DATA, not a path: `{self.natural}`")
+            raise RecipeError("a mean over pairs needs at least two images of each kind", "images")
+        if self.natural is not None and not is_file_name(self.natural):
+            sentence = f"natural is the name of a folder below ECG_DATA, not a path: `{self.natural}`"
+            raise RecipeError(sentence, "natural")
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)
@@ -42,4 +47,4 @@ class SaliencyRecipe:
 
     def __post_init__(self) -> None:
         if self.ecgs < 1:
-            raise ValueError("saliency explains at least one ECG")
+            raise RecipeError("saliency explains at least one ECG", "ecgs")

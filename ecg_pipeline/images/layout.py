@@ -11,7 +11,7 @@ column is 22 ms, so that QRS width and ST shape come out better than on two colu
 
 from dataclasses import dataclass
 
-from ecg_pipeline.ecg import INDEPENDENT_LEADS
+from ecg_pipeline.ecg import INDEPENDENT_LEADS, RecipeError
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,23 @@ class SheetRecipe:
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.columns < 1 or self.rows * self.columns != len(INDEPENDENT_LEADS):
-            raise ValueError(f"{self.rows} x {self.columns} cells do not hold {len(INDEPENDENT_LEADS)} leads")
+            sentence = f"{self.rows} x {self.columns} cells do not hold {len(INDEPENDENT_LEADS)} leads"
+            raise RecipeError(sentence, "rows", "columns")
         height_px = self.height_px - 2 * self.margin_px
         whole = height_px % self.rows == 0 and self.width_px % self.columns == 0
         if not whole or self.margin_px < 0 or min(height_px, self.width_px) < 1:
-            raise ValueError(
+            raise RecipeError(
                 f"a sheet of {self.height_px} x {self.width_px} px with margins of {self.margin_px} px does not divide "
-                f"into {self.rows} x {self.columns} cells of whole pixels"
+                f"into {self.rows} x {self.columns} cells of whole pixels",
+                "margin_px",
+                "height_px",
+                "width_px",
+                "rows",
+                "columns",
             )
         if not (self.span_mv > 0 and self.stroke_px > 0):
-            raise ValueError(f"span {self.span_mv} mV and stroke {self.stroke_px} px must be positive")
+            key = "stroke_px" if self.span_mv > 0 else "span_mv"
+            raise RecipeError(f"span {self.span_mv} mV and stroke {self.stroke_px} px must be positive", key)
 
     @property
     def cell_px(self) -> tuple[int, int]:

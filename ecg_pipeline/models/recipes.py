@@ -1,8 +1,10 @@
 """What a network is, as a study says it."""
 
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Literal
+
+from ecg_pipeline.ecg import RecipeError
+from ecg_pipeline.files import is_file_name
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -30,14 +32,18 @@ class BeitRecipe:
     layer_scale: float = 0.1
 
     def __post_init__(self) -> None:
-        if min(self.image_px, self.patch_px, self.width, self.depth, self.heads, self.mlp_ratio) <= 0:
-            raise ValueError("image_px, patch_px, width, depth, heads and mlp_ratio are positive")
-        if not 0 <= self.drop_path < 1 or self.layer_scale < 0:
-            raise ValueError("drop_path lies in [0, 1), and layer_scale is not negative")
+        for key in ("image_px", "patch_px", "width", "depth", "heads", "mlp_ratio"):
+            if getattr(self, key) <= 0:
+                raise RecipeError(f"{key} is positive", key)
+        if not 0 <= self.drop_path < 1:
+            raise RecipeError("drop_path lies in [0, 1)", "drop_path")
+        if self.layer_scale < 0:
+            raise RecipeError("layer_scale is not negative", "layer_scale")
         if self.image_px % self.patch_px:
-            raise ValueError(f"patches of {self.patch_px} px do not tile an image of {self.image_px} px")
+            sentence = f"patches of {self.patch_px} px do not tile an image of {self.image_px} px"
+            raise RecipeError(sentence, "patch_px", "image_px")
         if self.width % self.heads:
-            raise ValueError(f"width {self.width} does not divide into {self.heads} heads")
+            raise RecipeError(f"width {self.width} does not divide into {self.heads} heads", "heads", "width")
 
     @property
     def grid(self) -> int:
@@ -62,13 +68,14 @@ class TimmRecipe:
 
     def __post_init__(self) -> None:
         if ":" in self.name or "/" in self.name:
-            raise ValueError(f"`{self.name}` is not a name of timm's own; models of other places are not fetched")
-        if self.weights is not None and PurePath(self.weights).name != self.weights:
-            raise ValueError(f"weights is the name of a file, without a folder, not `{self.weights}`")
+            sentence = f"`{self.name}` is not a name of timm's own; models of other places are not fetched"
+            raise RecipeError(sentence, "name")
+        if self.weights is not None and not is_file_name(self.weights):
+            raise RecipeError(f"weights is the name of a file, without a folder, not `{self.weights}`", "weights")
         if self.image_px < 1:
-            raise ValueError("image_px is at least 1")
+            raise RecipeError("image_px is at least 1", "image_px")
         if min(self.std) <= 0:
-            raise ValueError("the standard deviations of a normalisation are positive")
+            raise RecipeError("the standard deviations of a normalisation are positive", "std")
 
 
 ModelRecipe = BeitRecipe | TimmRecipe

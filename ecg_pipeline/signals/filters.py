@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import DTypeLike, NDArray
 
-from ecg_pipeline.ecg import INDEPENDENT_LEADS, Progress, silent
+from ecg_pipeline.ecg import INDEPENDENT_LEADS, Progress, RecipeError, silent
 from ecg_pipeline.files import digest_json, write_parquet
 from ecg_pipeline.parts import ArrayParts, PartsWriter, part_table, scan_tables
 from ecg_pipeline.records.store import WaveformStore
@@ -51,15 +51,31 @@ class FilterRecipe:
 
     def __post_init__(self) -> None:
         if not 0 < self.low_hz < self.high_hz < self.sampling_hz / 2:
-            raise ValueError(
-                f"band-pass {self.low_hz}-{self.high_hz} Hz must lie between 0 and half of {self.sampling_hz} Hz"
+            raise RecipeError(
+                f"band-pass {self.low_hz}-{self.high_hz} Hz must lie between 0 and half of {self.sampling_hz} Hz",
+                "high_hz" if 0 < self.low_hz < self.sampling_hz / 2 else "low_hz",
+                "low_hz",
+                "high_hz",
+                "sampling_hz",
+            )
+        if self.sampling_hz <= 2 * quality.NOISE_ABOVE_HZ:
+            raise RecipeError(
+                f"{self.sampling_hz} Hz is too slow: noise is measured above {quality.NOISE_ABOVE_HZ:g} Hz, "
+                f"which takes more than {2 * quality.NOISE_ABOVE_HZ:g} Hz",
+                "sampling_hz",
             )
         if self.order < 1:
-            raise ValueError(f"filter order {self.order} must be at least 1")
+            raise RecipeError(f"filter order {self.order} must be at least 1", "order")
         if self.median_samples < 1 or self.median_samples % 2 == 0:
-            raise ValueError(f"median kernel of {self.median_samples} samples must be odd")
+            raise RecipeError(f"median kernel of {self.median_samples} samples must be odd", "median_samples")
         if self.samples < 2:
-            raise ValueError(f"{self.samples} samples are no waveform")
+            raise RecipeError(f"{self.samples} samples are no waveform", "samples")
+        if self.median_samples > self.samples:
+            raise RecipeError(
+                f"a median of {self.median_samples} samples is longer than the {self.samples} of a waveform",
+                "median_samples",
+                "samples",
+            )
 
     @property
     def seconds(self) -> float:

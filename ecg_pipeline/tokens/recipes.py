@@ -1,11 +1,17 @@
 """Where the image tokenizer comes from, as a study says it."""
 
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Literal
+
+from ecg_pipeline.ecg import RecipeError, check_seed
+from ecg_pipeline.files import is_file_name
+from ecg_pipeline.tokens.tokenizer import LEAST_PERPLEXITY
 
 REVISION = 4
 """Bumped by hand when the results of `train` or `dalle` change."""
+
+GRID = 14
+"""Tokens along a side of a sheet, by either tokenizer: both halve the 112 px of the token view three times."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +36,23 @@ class TokenizerRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 2 <= self.vocabulary <= 32767:
-            raise ValueError("a vocabulary has 2 to 32,767 tokens: tokens are stored as int16")
-        if min(self.hidden, self.steps, self.batch) < 1:
-            raise ValueError("hidden, steps and batch are at least 1")
-        if min(*self.temperature, self.learning_rate) <= 0 or min(self.ink_weight, self.usage_weight) < 0:
-            raise ValueError("temperatures and the learning rate are positive, and weights are not negative")
+        if not LEAST_PERPLEXITY <= self.vocabulary <= 32767:
+            raise RecipeError(
+                f"a vocabulary has {LEAST_PERPLEXITY:g} to 32,767 tokens: with fewer its use always counts as "
+                "collapsed, and tokens are stored as int16",
+                "vocabulary",
+            )
+        for key in ("hidden", "steps", "batch"):
+            if getattr(self, key) < 1:
+                raise RecipeError(f"{key} is at least 1", key)
+        if min(self.temperature) <= 0:
+            raise RecipeError("temperatures are positive", "temperature")
+        if self.learning_rate <= 0:
+            raise RecipeError("the learning rate is positive", "learning_rate")
+        for key in ("ink_weight", "usage_weight"):
+            if getattr(self, key) < 0:
+                raise RecipeError(f"{key} is at least 0", key)
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)
@@ -49,5 +66,5 @@ class ImportedTokenizer:
     weights: str = "dalle_encoder.safetensors"
 
     def __post_init__(self) -> None:
-        if PurePath(self.weights).name != self.weights:
-            raise ValueError(f"weights is the name of a file, without a folder, not `{self.weights}`")
+        if not is_file_name(self.weights):
+            raise RecipeError(f"weights is the name of a file, without a folder, not `{self.weights}`", "weights")

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ecg_pipeline.ecg import RecipeError, check_seed
+
 PRETRAIN_REVISION = 4
 """Bumped by hand when the results of `pretrain` change."""
 
@@ -25,8 +27,19 @@ class MaskRecipe:
     aspect: float = 0.3
 
     def __post_init__(self) -> None:
-        if min(self.patches, self.smallest_block, self.largest_block or 1) < 1 or not 0 < self.aspect <= 1:
-            raise ValueError("patches and blocks are at least 1, and aspect lies in (0, 1]")
+        for key in ("patches", "smallest_block", "largest_block"):
+            if (value := getattr(self, key)) is not None and value < 1:
+                raise RecipeError(f"{key} is at least 1", key)
+        if not 0 < self.aspect <= 1:
+            raise RecipeError("aspect lies in (0, 1]", "aspect")
+        largest = min(self.largest_block or self.patches, self.patches)
+        if self.kind == "blockwise" and self.smallest_block > largest:
+            raise RecipeError(
+                f"blocks of {self.smallest_block} patches or more do not fit into {largest}",
+                "smallest_block",
+                "largest_block",
+                "patches",
+            )
 
 
 @dataclass(frozen=True)
@@ -48,8 +61,19 @@ class PretrainRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 1 or not 0 <= self.warmup_epochs <= self.epochs:
-            raise ValueError("epochs and batch are at least 1, and the warm-up lies within the epochs")
+        for key in ("epochs", "batch"):
+            if getattr(self, key) < 1:
+                raise RecipeError(f"{key} is at least 1", key)
+        if not 0 <= self.warmup_epochs <= self.epochs:
+            sentence = f"a warm-up of {self.warmup_epochs} epochs does not lie within {self.epochs}"
+            raise RecipeError(sentence, "warmup_epochs", "epochs")
+        for key in ("learning_rate", "clip"):
+            if getattr(self, key) <= 0:
+                raise RecipeError(f"{key} is positive", key)
+        for key in ("final_learning_rate", "weight_decay"):
+            if getattr(self, key) < 0:
+                raise RecipeError(f"{key} is not negative", key)
+        check_seed(self.seed)
 
 
 OPTIMISTIC = "optimistic: epoch chosen on test patients"
@@ -76,10 +100,18 @@ class FinetuneRecipe:
     seeds: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 2:
-            raise ValueError("there is at least one epoch, and a batch has at least two ECGs")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise ValueError("there is at least one seed, no seed occurs twice, and none is negative")
+        if self.epochs < 1:
+            raise RecipeError("there is at least one epoch", "epochs")
+        if self.batch < 2:
+            raise RecipeError("a batch has at least two ECGs", "batch")
+        if self.max_learning_rate <= 0:
+            raise RecipeError("max_learning_rate is positive", "max_learning_rate")
+        if self.weight_decay < 0:
+            raise RecipeError("weight_decay is not negative", "weight_decay")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise RecipeError("there is at least one seed, and no seed occurs twice", "seeds")
+        for seed in self.seeds:
+            check_seed(seed, "seeds")
 
     @property
     def chosen_on(self) -> Literal["validation", "test"]:

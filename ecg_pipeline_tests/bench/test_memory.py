@@ -1,0 +1,26 @@
+"""A row that measures memory measures its own work, whatever the process has done before."""
+
+import os
+
+import numpy as np
+
+from ecg_pipeline.bench.alone import alone
+from ecg_pipeline.bench.scale import line
+
+FEW, BALLAST_MB = 40, 1000
+
+
+def test_each_measurement_has_a_process_of_its_own():
+    pids = {os.getpid(), alone(os.getpid), alone(os.getpid)}
+    assert len(pids) == 3
+
+
+def test_the_lines_memory_is_not_moved_by_what_is_held_before():
+    measure = line.__wrapped__
+    before = measure(FEW)
+    ballast = np.ones(BALLAST_MB * 1_000_000, np.uint8)
+    after = measure(FEW)
+    assert before.peak_mb > 100
+    assert before.seconds > 0
+    assert after.peak_mb - before.peak_mb < BALLAST_MB / 2
+    assert ballast.all()

@@ -33,7 +33,7 @@ class MaskedImageModel(nn.Module):
 
     def __init__(self, recipe: BeitRecipe, vocabulary: int):
         super().__init__()
-        self.beit = _beit(recipe, classes=vocabulary, global_pool="", use_shared_rel_pos_bias=True)
+        self.beit = _beit(Beit, recipe, classes=vocabulary, global_pool="", use_shared_rel_pos_bias=True)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, recipe.width))
 
     def features(self, images: Tensor, mask: Tensor) -> Tensor:
@@ -89,6 +89,17 @@ class MaskedImageModel(nn.Module):
         mask_token = given.pop("mask_token")
         self.beit.load_state_dict({name.replace("lm_head.", "head."): tensor for name, tensor in given.items()})
         self.mask_token.data.copy_(mask_token)
+
+
+class _ClassifierNetwork(Beit):
+    """timm's network. On processors its attention is computed step by step: the fused kernel knows no gradient of the
+    position bias there, and PyTorch's detour around it is slower."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """images (B, 3, H, W) normalised -> logits (B, classes)."""
+        for block in self.blocks:
+            block.attn.fused_attn = x.device.type != "cpu"  # type: ignore[union-attr]
+        return super().forward(x)
 
 
 def draw_kept(recipe: BeitRecipe, images: int, generator: torch.Generator) -> Tensor | None:
@@ -147,7 +158,7 @@ def beit_classifier(recipe: BeitRecipe, start: Mapping[str, Tensor] | None, clas
 
     Of a pretraining state the trained final norm, the token head and the mask token are not used (official rule).
     """
-    model = _beit(recipe, classes=classes, global_pool="avg", use_rel_pos_bias=True)
+    model = _beit(_ClassifierNetwork, recipe, classes=classes, global_pool="avg", use_rel_pos_bias=True)
     generator = torch.Generator().manual_seed(seed)
     _draw_weights(model, generator, bound=2.0)
     _draw_patch_kernels(model, generator)
@@ -176,8 +187,8 @@ def _fresh(model: nn.Module) -> list[str]:
     return [name for name in model.state_dict() if name.startswith(("fc_norm.", "head."))]
 
 
-def _beit(recipe: BeitRecipe, classes: int, **options: object) -> Beit:
-    return Beit(
+def _beit(kind: type[Beit], recipe: BeitRecipe, classes: int, **options: object) -> Beit:
+    return kind(
         img_size=recipe.image_px,
         patch_size=recipe.patch_px,
         num_classes=classes,

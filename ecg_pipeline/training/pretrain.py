@@ -31,6 +31,7 @@ from ecg_pipeline.training.ranks import Ranks
 from ecg_pipeline.training.recipes import PretrainRecipe
 from ecg_pipeline.training.schedules import decay_groups, warmup_cosine
 from ecg_pipeline.training.tracker import NoTracker, Tracker
+from ecg_pipeline.workers import keep_memory
 
 ALONE = Ranks()
 
@@ -68,6 +69,7 @@ def pretrain(
     processes share a batch, and how many images (`micro_batch`) go through the network at once, changes rounding and
     nothing else. The checkpoint is written by the process that leads; the others return when it stands.
     """
+    keep_memory()
     tracker = tracker or NoTracker()
     table = _table(images, records)
     batches = Batches({"sheets": images, "tokens": tokens}, table)

@@ -146,7 +146,7 @@ def test_rolled_out_rows_sum_to_one():
 
 
 def test_rollout_is_the_same_with_fused_attention_and_without(sheets):
-    made = build_classifier(FAMILIES["beit"], None, seed=0)
+    made = build_classifier(FAMILIES["vit"], None, seed=0)
     fused = rollout(made, sheets)
     for block in made.network.blocks:
         block.attn.fused_attn = False

@@ -1,5 +1,6 @@
 """Fine-tuning: what it learns, by which protocol, once a seed; and that a saved model is the trained one."""
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -10,6 +11,7 @@ from ecg_pipeline.files import sha256_file
 from ecg_pipeline.models.family import build_classifier, load_classifier
 from ecg_pipeline.models.recipes import BeitRecipe, TimmRecipe
 from ecg_pipeline.training import finetune as finetuning
+from ecg_pipeline.training import loop
 from ecg_pipeline.training.finetune import finetune
 from ecg_pipeline.training.pretrain import pretrain
 from ecg_pipeline.training.recipes import FinetuneRecipe, MaskRecipe, PretrainRecipe
@@ -64,7 +66,7 @@ def test_fine_tuning_from_a_pretrained_checkpoint_learns(sheets, tmp_path):
     kept, chosen = pl.read_parquet(folder / "validation.parquet"), model.checkpoints()[0].config()
     assert kept.columns == ["record", "patient", "label", "score"]
     assert set(kept["record"]) == set(table["record"][32:])
-    assert roc_auc_score(kept["label"], kept["score"]) == chosen["validation_auroc"]
+    assert roc_auc_score(kept["label"], kept["score"]) == pytest.approx(chosen["validation_auroc"], abs=1e-12)
 
 
 def test_fine_tuning_is_a_function_of_its_inputs_and_of_each_seed(sheets, tmp_path):
@@ -88,6 +90,29 @@ def test_a_seed_that_stands_whole_is_not_trained_again(sheets, tmp_path):
     cut = tuned(sheets, tmp_path / "cut", seeds=(0, 1), progress=lambda done, total: steps.append((done, total)))
     assert steps == [(done, 16) for done in range(9, 17)]
     assert weights(cut) == weights(tuned(sheets, tmp_path / "whole", seeds=(0, 1)))
+
+
+@pytest.mark.parametrize("model", [TINY, TimmRecipe(name="test_efficientnet")], ids=["beit", "timm"])
+def test_a_killed_fine_tuning_goes_on_bit_for_bit(sheets, tmp_path, monkeypatch, model):
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    steps = []
+
+    def until_the_third_epoch(done, total):
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tuned(sheets, tmp_path / "cut", model=model, epochs=4, progress=until_the_third_epoch)
+    cut = tuned(sheets, tmp_path / "cut", model=model, epochs=4, progress=lambda done, total: steps.append(done))
+    assert steps == list(range(9, 17))
+    assert weights(cut) == weights(tuned(sheets, tmp_path / "whole", model=model, epochs=4))
+
+
+@pytest.mark.parametrize("levels", [3, 10_000])
+def test_the_auroc_that_chooses_an_epoch_is_scikit_learns(levels):
+    rng = np.random.default_rng(levels)
+    labels, scores = rng.integers(0, 2, 200), rng.integers(0, levels, 200) / levels
+    assert finetuning._auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
 
 
 def test_curves_are_named_after_their_seed(sheets, tmp_path):

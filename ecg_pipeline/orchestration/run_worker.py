@@ -1,17 +1,12 @@
 """Worker processes that make Dagster runs of the active study: started once, because their imports are dear.
 
-Both ends stand here. The far end is `python -m ecg_pipeline.orchestration.run_worker FD`, which ends with the process
-that started it, in the middle of a run, too.
+The near end; `ecg_pipeline.run_worker` is the far one, and ends with the process that started it.
 """
 
-import os
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
 from multiprocessing.connection import Connection
-from queue import SimpleQueue
 from typing import Any
 
 import dagster as dg
@@ -43,7 +38,7 @@ class RunWorker:
     def __init__(self, home: str):
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", __name__, str(theirs.fileno()), home]
+            command = [sys.executable, "-m", "ecg_pipeline.run_worker", str(theirs.fileno()), home]
             self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()])  # noqa: S603
         self.connection = Connection(ours.detach())
         self.run: Run | None = None
@@ -70,32 +65,6 @@ class RunWorker:
         self.process.wait()
 
 
-def main(fd: int, home: str) -> None:
-    """Make the runs that are asked for until the process that asks is gone."""
-    connection, asked = Connection(fd), SimpleQueue()
-    threading.Thread(target=_listen, args=(connection, asked), daemon=True).start()
-    definitions = _definitions(lambda text: connection.send(("progress", text)))
-    with dg.DagsterInstance.from_config(home) as instance:
-        while True:
-            run, config = asked.get()
-            connection.send(("ended", execute(definitions, instance, run, config)))
-
-
-def _listen(connection: Connection, asked: "SimpleQueue[Any]") -> None:
-    try:
-        while True:
-            asked.put(connection.recv())
-    except (EOFError, ConnectionError):
-        os._exit(0)
-
-
-def _definitions(tell: Callable[[str], None]) -> dg.Definitions:
-    from ecg_pipeline.definitions import build_definitions, build_house
-    from ecg_pipeline.study import active_study
-
-    return build_definitions(build_house(active_study()).telling(tell))
-
-
 def _failure(result: dg.ExecuteInProcessResult) -> str:
     """What a failed run says of itself: each failed step with its innermost error."""
     lines = []
@@ -105,7 +74,3 @@ def _failure(result: dg.ExecuteInProcessResult) -> str:
             error = error.cause
         lines.append(f"{event.step_key}: {error.message.strip() if error else 'failed'}")
     return "\n".join(lines) or "the run failed; its log is in the Dagster UI"
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])

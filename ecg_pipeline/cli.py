@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ecg_pipeline.files import write_json
 from ecg_pipeline.provenance.archive import Archive
@@ -91,6 +92,30 @@ def report(
     typer.echo(page)
     if open_page:
         webbrowser.open(page.as_uri())
+
+
+@app.command()
+def rejects(site: Annotated[str, typer.Argument(help="A site of the study.")], study: StudyOption = None) -> None:
+    """Print which files of a site are not used, by name, and why: on this terminal, where names may be seen."""
+    from ecg_pipeline.orchestration.assets.records import site_key
+    from ecg_pipeline.records.store import WaveformStore, named_rejects
+
+    _choose(study)
+    active = active_study()
+    if site not in active.sites:
+        raise typer.Exit(_fail(f"There is no site {site}; there are {', '.join(active.sites)}."))
+    archive = Archive(study_home(active) / "assets")
+    record = archive.newest("waveform_store", site)
+    if record is None:
+        raise typer.Exit(_fail(f"{site} was not read yet: run `ecg-pipeline materialize waveform_store`."))
+    try:
+        named = named_rejects(drop_folder(active, site), site_key(active, site), WaveformStore(archive.folder(record)))
+    except (StudyError, OSError, ValueError) as error:
+        raise typer.Exit(_fail(str(error))) from None
+    table = Table("file", "reason", "detail", "same as", title=f"{site}: {len(named)} files not used")
+    for row in named.iter_rows():
+        table.add_row(*(Text(_printable(cell or "")) for cell in row))
+    console.print(table)
 
 
 @app.command()
@@ -232,6 +257,11 @@ def _benchmark_page(study: Study) -> Path | None:
     archive = Archive(study_home(study) / "assets")
     record = archive.newest("benchmark_report", None)
     return archive.folder(record) / "report.html" if record else None
+
+
+def _printable(name: str) -> str:
+    """A file's name without what would move a terminal's cursor."""
+    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in name)
 
 
 def _fail(message: str) -> int:

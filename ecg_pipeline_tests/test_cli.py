@@ -1,9 +1,11 @@
 """The command line says in words what is wrong, and where."""
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
 from ecg_pipeline.cli import app
+from ecg_pipeline_tests.orchestration.conftest import SMALL
 
 
 def run(*arguments):
@@ -42,3 +44,23 @@ def test_no_report_yet(tmp_path, monkeypatch):
     result = run("report")
     assert result.exit_code == 2
     assert "There is no report yet" in result.output
+
+
+@pytest.mark.slow
+def test_rejects_of_a_private_site_are_named_on_the_terminal_alone(tmp_path, monkeypatch):
+    study = tmp_path / "private.yaml"
+    study.write_text(SMALL.replace("name: small", "name: private\nsites: {mount_sinai: {patients: private}}"))
+    monkeypatch.setenv("ECG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ECG_STUDY", str(study))
+    monkeypatch.setenv("ECG_PSEUDONYM_KEY", "a secret of some length")
+    assert "was not read yet" in run("rejects", "mount_sinai").output
+    assert "There is no site mountsinai" in run("rejects", "mountsinai").output
+    assert run("materialize", "waveform_store", "--partition", "mount_sinai").exit_code == 0
+    shown = run("rejects", "mount_sinai")
+    assert shown.exit_code == 0
+    files = {path.name for path in (tmp_path / "home/private/hospital_system/mount_sinai").iterdir()}
+    assert len([name for name in files if name in shown.output]) > 10
+    tables = [pl.read_parquet(path) for path in (tmp_path / "home/private/assets").rglob("*.parquet")]
+    written = str([table.rows() for table in tables])
+    assert len(tables) >= 2
+    assert not [name for name in files if name in written]

@@ -274,7 +274,7 @@ def test_a_disk_that_goes_while_it_is_read_is_said_and_comes_back(tmp_path, coun
     listing = list_files(drop)
     for name in "bcd":
         (drop.path / f"{name}.xml").rename(tmp_path / f"{name}.xml")
-    with pytest.raises(FileNotFoundError, match="3 of 4 files .* Is its disk mounted"):
+    with pytest.raises(FileNotFoundError, match=r"3 of 4 files .* Is its disk mounted"):
         ingest_site(drop, listing, IngestRecipe(files_per_part=2), KEY, tmp_path / "out")
     for name in "bcd":
         (tmp_path / f"{name}.xml").rename(drop.path / f"{name}.xml")

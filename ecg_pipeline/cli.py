@@ -5,7 +5,7 @@ import sys
 import time
 import webbrowser
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +17,6 @@ from rich.text import Text
 from ecg_pipeline.files import write_json
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.study import Study, StudyError, active_study, drop_folder, load_study, study_file, study_home
-from ecg_pipeline.synthetic.hospital import write_hospital_system
 
 if TYPE_CHECKING:
     from ecg_pipeline.orchestration.runs import Line
@@ -56,11 +55,15 @@ def materialize(
         list[str] | None, typer.Option("--partition", help="A site, a fraction or a whole key; several may be given.")
     ] = None,
     study: StudyOption = None,
+    accept_fewer_files: Annotated[
+        bool, typer.Option("--accept-fewer-files", help="Read drop folders though most of their files are gone.")
+    ] = False,
 ) -> None:
     """Bring assets up to date: all of them, or those named. What is up to date already is left alone."""
     _choose(study)
     active = active_study()
-    made = _bring_up_to_date(_open(active), assets or ["*"], partition or [])
+    config = {"resources": {"house": {"config": {"accept_fewer_files": True}}}} if accept_fewer_files else {}
+    made = _bring_up_to_date(_open(active, config), assets or ["*"], partition or [])
     console.print(f"{made} runs" if made else "Everything is up to date.")
     _print_results(active)
 
@@ -169,11 +172,8 @@ def _choose(study: str | None) -> None:
         raise typer.Exit(_fail(str(error))) from None
 
 
-def _open(study: Study) -> "Line":
-    """The study's line, ready to run; a synthetic study's hospital is written first."""
-    if study.synthetic:
-        with console.status("Writing the synthetic hospital system"):
-            write_hospital_system(study.synthetic, study_home(study) / "hospital_system")
+def _open(study: Study, config: dict[str, Any] | None = None) -> "Line":
+    """The study's line, ready to run. A folder that is not there ends the command, unless the study invents it."""
     missing = []
     for site in study.sites:
         try:
@@ -181,7 +181,7 @@ def _open(study: Study) -> "Line":
         except StudyError as error:
             missing.append(str(error))
             continue
-        if not folder.path.is_dir():
+        if not folder.path.is_dir() and not study.synthetic:
             missing.append(f"sites.{site}.path: there is no folder {folder.path}")
     if missing:
         raise typer.Exit(_fail("\n".join(missing)))
@@ -189,17 +189,29 @@ def _open(study: Study) -> "Line":
         from ecg_pipeline.definitions import build_definitions, build_house
         from ecg_pipeline.orchestration.runs import Line
 
-        status = console.status("")
-        house = build_house(study).telling(status.update)
-        return Line(build_definitions(house), house, status)
+        house = build_house(study)
+        return Line(
+            build_definitions(house),
+            house,
+            os.cpu_count() or 1,
+            config or {},
+            lambda line: console.print(_marked(line)),
+        )
+
+
+def _marked(line: str) -> Text:
+    """A line about a run, coloured by how it ended."""
+    return Text(line, "red" if line.startswith("✗") else "")
 
 
 def _bring_up_to_date(line: "Line", assets: Sequence[str] = ("*",), partitions: Sequence[str] = ()) -> int:
     """Run what is due; a failure is told in words and ends the command, and what was done before it stands."""
     from ecg_pipeline.orchestration.runs import LineFailure
 
+    status = console.status("")
     try:
-        return line.bring_up_to_date(assets, partitions)
+        with status:
+            return len(replace(line, status=status.update).bring_up_to_date(assets, partitions))
     except LineFailure as failure:
         raise typer.Exit(_fail(str(failure))) from None
 

@@ -1,10 +1,13 @@
 """Definitions of the active study: what the Dagster UI, the daemon and the command line load."""
 
+import warnings
+
 import dagster as dg
 
 from ecg_pipeline.orchestration.assets import source_versions, study_assets
-from ecg_pipeline.orchestration.io_managers import HandleIOManager
-from ecg_pipeline.orchestration.resources import House, make_house
+from ecg_pipeline.orchestration.jobs import study_jobs
+from ecg_pipeline.orchestration.resources import House, house_resource, make_house
+from ecg_pipeline.orchestration.schedules import study_schedules
 from ecg_pipeline.orchestration.sensors import automated, study_sensors
 from ecg_pipeline.study import Study, active_study
 
@@ -16,12 +19,20 @@ def build_house(study: Study) -> House:
 
 def build_definitions(house: House) -> dg.Definitions:
     """Assemble the definitions of a house's study."""
-    return dg.Definitions(
-        assets=automated(study_assets(house.study)),
-        sensors=study_sensors(),
-        resources={"house": house, "io_manager": HandleIOManager(house.archive)},
-        executor=dg.in_process_executor,
-    )
+    with warnings.catch_warnings():
+        # Partition mappings have been in beta for years, and checks by partition are in preview.
+        for marked in (dg.BetaWarning, dg.PreviewWarning):
+            warnings.simplefilter("ignore", category=marked)
+        jobs = study_jobs(house.study, lambda: built)
+        built = dg.Definitions(
+            assets=automated(study_assets(house.study)),
+            jobs=jobs,
+            schedules=study_schedules(jobs),
+            sensors=study_sensors(),
+            resources={"house": house_resource(house), "io_manager": house.handles},
+            executor=dg.in_process_executor,
+        )
+    return built
 
 
 defs = build_definitions(build_house(active_study()))

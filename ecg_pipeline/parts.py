@@ -6,7 +6,6 @@ temporary name that is renamed when whole, so no shard ever has two writers and 
 missing part. `index.parquet` beside the group says which record stands where.
 """
 
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from zarr.codecs import BloscCodec, BloscShuffle
 from ecg_pipeline.files import (
     digest_json,
     folder_digests,
+    link_or_copy,
     temporary_beside,
     write_json,
     write_parquet,
@@ -111,7 +111,7 @@ def stands(part: int, made_of: str, out: Path, before: Path | None, folders: Seq
             continue
         temporary = temporary_beside(out / folder / name)
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(before / folder / name, temporary, copy_function=_link)
+        shutil.copytree(before / folder / name, temporary, copy_function=link_or_copy)
         temporary.replace(out / folder / name)
     return True
 
@@ -125,13 +125,6 @@ def clear_leftovers(folder: Path) -> None:
     """Take away what killed processes had begun to write into an output of parts."""
     for leftover in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, target)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,12 @@ from pathlib import Path
 import polars as pl
 
 from ecg_pipeline.cohorts.splits import TEST, TRAIN, VALIDATION, SplitRecipe, parts
-from ecg_pipeline.files import read_json, write_json, write_parquet
+from ecg_pipeline.files import link_or_copy, read_json, write_atomically, write_json, write_parquet
 
 COLUMNS = ("record", "site", "patient", "waveform_sha256")
+TOKENIZER = Path("tokenizer")
+"""Folder below a pretrained network's, where what its tokenizer was trained on stands."""
+
 UNKNOWN = "unknown: published weights"
 """What is known of the ECGs behind weights that were taken over."""
 
@@ -36,6 +39,14 @@ def counts(pool: pl.DataFrame) -> dict[str, dict[str, int]]:
 def keep_pool(folder: Path, pool: pl.DataFrame) -> Path:
     """Write what weights in `folder` are trained on: `pretrained_on.parquet`, pseudonymous as the pool is."""
     return write_parquet(_place(folder), pool)
+
+
+def hand_on_pools(start: Path, folder: Path) -> None:
+    """Let weights in `folder` that start from those in `start` know what these were trained on, the tokenizer too."""
+    for part in (Path(), TOKENIZER):
+        if _place(start / part).exists():
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            write_atomically(_place(folder / part), lambda path, part=part: link_or_copy(_place(start / part), path))
 
 
 def read_pool(folder: Path) -> pl.DataFrame | None:

@@ -10,8 +10,8 @@ import polars as pl
 from ecg_pipeline.ecg import Progress, silent
 from ecg_pipeline.evaluation.recipes import EvaluationRecipe
 from ecg_pipeline.files import read_json, write_json, write_parquet
-from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.checkpoints import FinetunedModel
+from ecg_pipeline.parts import ArrayParts
 
 REVISION = 3
 """Bumped by hand when this module's results, or those of `summary`, change."""
@@ -64,7 +64,7 @@ class Evaluation:
 
 def evaluate(
     model: FinetunedModel,
-    images: ImageShards,
+    images: ArrayParts,
     examples: pl.DataFrame,
     recipe: EvaluationRecipe,
     out: Path,

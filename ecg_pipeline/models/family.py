@@ -13,7 +13,7 @@ from ecg_pipeline.models import beit
 from ecg_pipeline.models.beit import beit_classifier
 from ecg_pipeline.models.checkpoints import Checkpoint
 from ecg_pipeline.models.comparators import comparator
-from ecg_pipeline.models.recipes import BeitRecipe, ModelRecipe, TimmRecipe
+from ecg_pipeline.models.recipes import RANDOM, BeitRecipe, ModelRecipe, TimmRecipe
 from ecg_pipeline.models.weights import load_exactly
 
 CLASSES = 2
@@ -80,7 +80,7 @@ def load_classifier(checkpoint: Checkpoint) -> Classifier:
 def initialisation(start: Checkpoint | Path | None) -> str:
     """Where a model's weights came from, in words for a table."""
     if start is None:
-        return "random initialisation"
+        return RANDOM
     if isinstance(start, Path):
         return f"published weights {start.name}"
     imported = start.config().get("imported")

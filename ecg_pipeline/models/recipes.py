@@ -8,6 +8,10 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+RANDOM = "random initialisation"
+"""Said of a model that starts from nothing."""
+
+
 @dataclass(frozen=True)
 class BeitRecipe:
     """A BEiT; the defaults are HeartBEiT's base size (paper: Model selection; 86 M parameters).

@@ -1,13 +1,22 @@
-"""Blocking checks: what a law finds, as Dagster shows it. A broken law holds an output back."""
+"""Checks: what a law finds, as Dagster shows it. A broken law holds an output back; a warning does not."""
 
 from collections.abc import Sequence
 
 import dagster as dg
 
 
-def blocking(key: Sequence[str], *names: str) -> list[dg.AssetCheckSpec]:
-    """Specs of an asset's checks, without which nothing downstream goes on."""
-    return [dg.AssetCheckSpec(name, asset=dg.AssetKey(key), blocking=True) for name in names]
+def blocking(
+    key: Sequence[str], *names: str, partitions: dg.PartitionsDefinition | None = None
+) -> list[dg.AssetCheckSpec]:
+    """Specs of an asset's checks, without which nothing downstream goes on; each partition has results of its own."""
+    return [dg.AssetCheckSpec(name, asset=dg.AssetKey(key), blocking=True, partitions_def=partitions) for name in names]
+
+
+def warning(
+    key: Sequence[str], *names: str, partitions: dg.PartitionsDefinition | None = None
+) -> list[dg.AssetCheckSpec]:
+    """Specs of checks that only warn."""
+    return [dg.AssetCheckSpec(name, asset=dg.AssetKey(key), partitions_def=partitions) for name in names]
 
 
 def verdict(name: str, found: Sequence[str], note: str = "", warns: bool = False) -> dg.AssetCheckResult:
@@ -20,4 +29,28 @@ def verdict(name: str, found: Sequence[str], note: str = "", warns: bool = False
         passed=not found,
         severity=dg.AssetCheckSeverity.WARN if warns and not found else dg.AssetCheckSeverity.ERROR,
         metadata={"found": list(found) or ["nothing"], **({"note": note} if note else {})},
+    )
+
+
+def warned(name: str, found: Sequence[str]) -> dg.AssetCheckResult:
+    """A check that warns of what is found, and holds nothing back."""
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=not found,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"found": list(found) or ["nothing"]},
+    )
+
+
+def is_broken(result: dg.AssetCheckResult) -> bool:
+    """Whether a result holds an output back."""
+    return not result.passed and result.severity == dg.AssetCheckSeverity.ERROR
+
+
+def told(results: Sequence[dg.AssetCheckResult]) -> str:
+    """What broken checks found, in words."""
+    return "\n".join(
+        f"check {result.check_name} found {getattr(result.metadata['found'], 'value', '')}"
+        for result in results
+        if is_broken(result)
     )

@@ -3,14 +3,17 @@
 Not cut by task or model: Dagster allows two dimensions, so these are asset keys. Never cut by ECG or by patient.
 """
 
-import dagster as dg
+from collections.abc import Iterable
+from typing import Any
 
-# Dagster hands the graph out (`Definitions.resolve_asset_graph`) but does not export its type.
-from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph as AssetGraph
+import dagster as dg
 
 from ecg_pipeline.study import Study
 
 SITE, FRACTION = "site", "fraction"
+
+AssetGraph = Any
+"""What `dg.Definitions.resolve_asset_graph` gives: Dagster does not export its type."""
 
 
 def site_partitions(study: Study) -> dg.StaticPartitionsDefinition:
@@ -24,10 +27,26 @@ def fraction_partitions(study: Study, task: str) -> dg.StaticPartitionsDefinitio
     return dg.StaticPartitionsDefinition([fraction_key(fraction) for fraction in fractions])
 
 
+def tested_partitions(study: Study, task: str) -> dg.StaticPartitionsDefinition:
+    """One partition a site at which a task is tested, the external ones after the others."""
+    return dg.StaticPartitionsDefinition(tested_sites(study, task))
+
+
+def tested_sites(study: Study, task: str) -> list[str]:
+    """The sites at which a task is tested."""
+    return [*study.tasks[task].sites, *study.tasks[task].external]
+
+
 def evaluation_partitions(study: Study, task: str) -> dg.MultiPartitionsDefinition:
     """Where the test patients come from, and the fraction that the model was trained on."""
-    sites = dg.StaticPartitionsDefinition([*study.tasks[task].sites, *study.tasks[task].external])
-    return dg.MultiPartitionsDefinition({SITE: sites, FRACTION: fraction_partitions(study, task)})
+    return dg.MultiPartitionsDefinition(
+        {SITE: tested_partitions(study, task), FRACTION: fraction_partitions(study, task)}
+    )
+
+
+def own_site(sites: Iterable[str]) -> dg.StaticPartitionMapping:
+    """From all sites to an asset that is cut by some of them: each reads its own."""
+    return dg.StaticPartitionMapping({site: site for site in sites})
 
 
 def fraction_key(fraction: float) -> str:
@@ -45,16 +64,7 @@ def dimensions(definition: dg.PartitionsDefinition | None, partition: str | None
 def upstream_partitions(
     graph: AssetGraph, key: dg.AssetKey, partition: str | None
 ) -> list[tuple[dg.AssetKey, str | None]]:
-    """Every (asset, partition) that a partition reads, in a fixed order.
-
-    Dagster cannot map one dimension onto a part of a static set, so its graph says that an evaluation at one site reads
-    the images of all the task's sites. It reads those of its own, and that is what is returned here.
-    """
-    own_site = dimensions(graph.get(key).partitions_def, partition).get(SITE)
+    """Every (asset, partition) that a partition reads, in a fixed order."""
     parents = graph.get_parents_partitions(key, partition).parent_partitions
-    read = [
-        (parent.asset_key, parent.partition_key)
-        for parent in parents
-        if own_site is None or parent.asset_key.path[-1] != "image_shards" or parent.partition_key == own_site
-    ]
+    read = [(parent.asset_key, parent.partition_key) for parent in parents]
     return sorted(read, key=lambda entry: (entry[0].path, entry[1] or ""))

@@ -1,4 +1,4 @@
-"""What is due, in the order of the graph, as runs: a run is one partition of assets that are cut the same way."""
+"""What is due, in the order of the graph, as runs: a run is one partition of assets that follow each other."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,34 +6,104 @@ from dataclasses import dataclass
 import dagster as dg
 from dagster import AssetKey
 
-from ecg_pipeline.orchestration.partitions import AssetGraph, dimensions
+from ecg_pipeline.orchestration.partitions import AssetGraph, dimensions, upstream_partitions
 from ecg_pipeline.orchestration.resources import House
 from ecg_pipeline.provenance.archive import NotMaterialised
 from ecg_pipeline.provenance.record import build_id
 
+Node = tuple[AssetKey, str | None]
+"""An asset and its partition."""
+
 
 @dataclass(frozen=True)
 class Run:
-    """Assets to materialise together, and their partition."""
+    """Assets to materialise one after the other in one Dagster run, and their partition."""
 
     assets: tuple[AssetKey, ...]
     partition: str | None
 
+    @property
+    def nodes(self) -> list[Node]:
+        """Each asset with the partition."""
+        return [(key, self.partition) for key in self.assets]
 
-def chapters(graph: AssetGraph, selected: frozenset[AssetKey]) -> list[list[AssetKey]]:
-    """The selected assets in groups that are cut the same way, each after or beside what it reads."""
-    left = [key for key in graph.toposorted_asset_keys if key in selected and graph.get(key).is_materializable]
-    groups: list[list[AssetKey]] = []
-    while left:
-        group: list[AssetKey] = []
-        for key in left:
-            same_cut = graph.get(key).partitions_def == graph.get(left[0]).partitions_def
-            waits = (graph.get(key).parent_keys & set(left)) - set(group)
-            if same_cut and not waits:
-                group.append(key)
-        groups.append(group)
-        left = [key for key in left if key not in group]
-    return groups
+
+class Plan:
+    """What of a selection is still to be looked at, and what waits for what.
+
+    wanted: partition keys, or keys of single dimensions such as a site; none means all. Whether a partition is due is
+    found when everything that it reads has been looked at, because that decides it.
+    """
+
+    def __init__(self, house: House, graph: AssetGraph, selected: frozenset[AssetKey], wanted: Sequence[str] = ()):
+        self.house = house
+        self.graph = graph
+        nodes = list(_nodes(graph, selected, wanted))
+        known = set(nodes)
+        self._waits = {
+            node: {(k, p) for k, p in upstream_partitions(graph, *node) if (k, p) in known} for node in nodes
+        }
+        self._under_way: set[Node] = set()
+
+    def take(self) -> Run | None:
+        """The next run that is due and waits for nothing; None where there is none now."""
+        while True:
+            ready = [node for node, waits in self._waits.items() if not waits and node not in self._under_way]
+            for node in ready:
+                if is_due(self.house, self.graph, *node):
+                    run = self._followed(node)
+                    self._under_way.update(run.nodes)
+                    return run
+                self._settle(node)
+            if not ready:
+                return None
+
+    def finish(self, run: Run) -> None:
+        """Take note that a run has ended: what it did not bring up to date is given up, with all that waits for it."""
+        for node in run.nodes:
+            if node not in self._waits:
+                continue
+            if is_due(self.house, self.graph, *node):
+                self._give_up(node)
+            else:
+                self._settle(node)
+        self._under_way -= set(run.nodes)
+
+    def _followed(self, node: Node) -> Run:
+        """A node with what follows on it in the same partition and waits for nothing else, or reads the same files."""
+        first, partition = node
+        taken = [first]
+        for key in self.graph.toposorted_asset_keys:
+            waits = self._waits.get((key, partition))
+            is_same_cut = self.graph.get(key).partitions_def == self.graph.get(first).partitions_def
+            if waits is None or key == first or not is_same_cut:
+                continue
+            follows = waits and waits <= {(k, partition) for k in taken}
+            if follows or (not waits and self._reads_same_source(first, key, partition)):
+                taken.append(key)
+        return Run(tuple(taken), partition)
+
+    def _reads_same_source(self, one: AssetKey, other: AssetKey, partition: str | None) -> bool:
+        """Whether two assets read one partition of a source, so that a single look at it must serve both."""
+        sources = [
+            {read for read in upstream_partitions(self.graph, key, partition) if read[1] and self._is_source(read[0])}
+            for key in (one, other)
+        ]
+        return bool(sources[0] & sources[1])
+
+    def _is_source(self, key: AssetKey) -> bool:
+        return not self.graph.get(key).is_materializable
+
+    def _settle(self, node: Node) -> None:
+        del self._waits[node]
+        for waits in self._waits.values():
+            waits.discard(node)
+
+    def _give_up(self, node: Node) -> None:
+        del self._waits[node]
+        for other in [other for other, waits in self._waits.items() if node in waits]:
+            if other in self._waits:
+                self._give_up(other)
 
 
 def is_due(house: House, graph: AssetGraph, key: AssetKey, partition: str | None) -> bool:
@@ -43,29 +113,19 @@ def is_due(house: House, graph: AssetGraph, key: AssetKey, partition: str | None
         return True
     try:
         upstream = house.upstream(graph, key, partition)
-    except NotMaterialised:
+    except (NotMaterialised, FileNotFoundError):
         return True
     return record.build != build_id(graph.get(key).code_version or "", upstream)
 
 
-def due_runs(
-    house: House, graph: AssetGraph, selected: frozenset[AssetKey], wanted: Sequence[str] = ()
-) -> Iterator[Run]:
-    """The runs that are due, found as the work goes on: each is looked for when the one before it is done.
-
-    wanted: partition keys, or keys of single dimensions such as a site; none means all.
-    """
-    for group in chapters(graph, selected):
-        definition = graph.get(group[0]).partitions_def
-        for partition in definition.get_partition_keys() if definition else [None]:
-            if not _is_wanted(definition, partition, wanted):
-                continue
-            due: list[AssetKey] = []
-            for key in group:
-                if graph.get(key).parent_keys & set(due) or is_due(house, graph, key, partition):
-                    due.append(key)
-            if due:
-                yield Run(tuple(due), partition)
+def _nodes(graph: AssetGraph, selected: frozenset[AssetKey], wanted: Sequence[str]) -> Iterator[Node]:
+    """Every wanted partition of the selected assets, each after what it reads."""
+    for key in graph.toposorted_asset_keys:
+        if key in selected and graph.get(key).is_materializable:
+            definition = graph.get(key).partitions_def
+            for partition in definition.get_partition_keys() if definition else [None]:
+                if _is_wanted(definition, partition, wanted):
+                    yield key, partition
 
 
 def _is_wanted(definition: dg.PartitionsDefinition | None, partition: str | None, wanted: Sequence[str]) -> bool:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,8 +14,14 @@ import dagster as dg
 
 from ecg_pipeline.ecg import Progress
 from ecg_pipeline.files import digest_json, folder_digests
+from ecg_pipeline.orchestration.checks import is_broken
+from ecg_pipeline.orchestration.checks import told as found_by
+from ecg_pipeline.orchestration.execution import CONFIG, Execution, from_environment, limit_threads
+from ecg_pipeline.orchestration.io_managers import HandleIOManager
 from ecg_pipeline.orchestration.partitions import AssetGraph, upstream_partitions
+from ecg_pipeline.provenance.ancestry import conflicts, outdated, told
 from ecg_pipeline.provenance.archive import Archive
+from ecg_pipeline.provenance.lease import clear_leftovers, hold, process_json
 from ecg_pipeline.provenance.record import (
     Record,
     Upstream,
@@ -50,48 +56,72 @@ class Build:
         self.metadata["mlflow_run"] = dg.MetadataValue.url(page)
 
 
+FITTED = ("image_tokenizer", "pretrained_checkpoint", "finetuned_model")
+"""Last words of the keys of what is fitted to data: an ancestor behind it may be older than what it is applied to."""
+
+HOSPITALS = dg.AssetKey("hospital_system")
+"""The invented hospitals of a synthetic study: the one asset that makes the files that others read."""
+
+DATA, TRAINING = "data", "training"
+"""Pools: how many runs may work on data, and train, at once on one machine."""
+
+PROCESS = "ecg_pipeline/process"
+"""Run tag: the process that works on a run, so that a run whose process died can be told from one that goes on."""
+
+Events = Iterator[dg.AssetCheckResult | dg.MaterializeResult]
+"""What the making of an output yields: its checks, and that it is materialised."""
+
+
 @dataclass(frozen=True)
 class House:
-    """A study at work in its home. Workers and device are execution: they never enter an identity."""
+    """A study at work in its home. Execution never enters an identity."""
 
     study: Study
     home: Path
     source_versions: Mapping[dg.AssetKey, Callable[[str | None], str]]
+    handles: HandleIOManager
+    execution: Execution
     tell: Callable[[str], None] | None = None
 
     def telling(self, tell: Callable[[str], None]) -> "House":
         """The same house, whose progress goes to a terminal as well as to the run's log."""
         return replace(self, tell=tell)
 
+    def configured(self, config: Mapping[str, Any]) -> "House":
+        """The same house, with what a run's config says of its execution."""
+        return replace(self, execution=self.execution.configured(config))
+
     @property
     def archive(self) -> Archive:
         """The tree of outputs and records."""
-        return Archive(self.home / "assets")
+        return self.handles.archive
 
     @property
     def workers(self) -> int:
-        """Processes for the data stages: `ECG_WORKERS`, by default the machine's cores."""
-        return int(os.environ.get("ECG_WORKERS") or os.cpu_count() or 1)
+        """Processes for the data stages."""
+        return self.execution.workers
 
     @property
     def device(self) -> str:
-        """Where networks run: `ECG_DEVICE`, by default the processor."""
-        return os.environ.get("ECG_DEVICE") or "cpu"
-
-    @property
-    def micro_batch(self) -> int | None:
-        """Images that go through a network at once while it is pretrained: `ECG_MICRO_BATCH`, by default the batch."""
-        return int(os.environ.get("ECG_MICRO_BATCH") or 0) or None
+        """Where networks run."""
+        return self.execution.device
 
     def upstream(self, graph: AssetGraph, key: dg.AssetKey, partition: str | None) -> tuple[Upstream, ...]:
         """What a partition would read now, with the versions as they stand. NotMaterialised where one is missing."""
-
-        def version(parent: dg.AssetKey, part: str | None) -> str:
-            observe = self.source_versions.get(parent)
-            return observe(part) if observe else self.archive.require(parent.to_user_string(), part).data_version
-
         read = upstream_partitions(graph, key, partition)
-        return tuple(Upstream(parent.to_user_string(), part, version(parent, part)) for parent, part in read)
+        return tuple(Upstream(of.to_user_string(), part, self._version(of, part)) for of, part in read)
+
+    def conflicts(self, upstream: Sequence[Upstream]) -> list[str]:
+        """Sentences on ancestors that would go into one output with several versions, and on what to make again."""
+        found = []
+        for conflict in conflicts(self.archive, upstream, lambda asset: asset.split("/")[-1] in FITTED):
+            asset, partition = conflict.ancestor
+            stale = outdated(conflict, self._version(dg.AssetKey.from_user_string(asset), partition))
+            found.append(
+                f"{told(conflict.ancestor)} would go in with {len(conflict.through)} versions: "
+                f"materialise {', '.join(map(told, stale))} again, and then this"
+            )
+        return found
 
     @contextmanager
     def training(self, build: Build) -> Iterator[MlflowRun]:
@@ -107,21 +137,68 @@ class House:
         make: Callable[[Build], object],
         show: Callable[[Any], Mapping[str, Any]],
         check: Callable[[Any], Iterable[dg.AssetCheckResult]] = lambda made: (),
-    ) -> dg.MaterializeResult:
+        read: Mapping[dg.AssetKey, str] | None = None,
+    ) -> Events:
         """Make one partition's output and its record, or find that it stands already.
 
         `make` fills the build's folder; `handle` opens it; `show` says what the UI draws; `check` holds the output back
-        when it finds an error: then no record is written, and downstream goes on seeing the output before.
+        when it finds an error: then its results are told, the step fails, no record is written, and downstream goes on
+        seeing the output before. read: versions of source assets as the body found them when it read them.
         """
-        asset, spec = context.asset_key.to_user_string(), context.assets_def.specs_by_key[context.asset_key]
+        asset = context.asset_key.to_user_string()
         partition = context.partition_key if context.has_partition_key else None
-        upstream = self.upstream(context.job_def.asset_layer.asset_graph, context.asset_key, partition)
+        if PROCESS not in context.run.tags:
+            context.instance.add_run_tags(context.run.run_id, {PROCESS: process_json()})
+        limit_threads(self.execution.threads)
+        upstream = self._loaded(context, partition, read or {})
+        if found := self.conflicts(upstream):
+            raise dg.Failure("\n".join(found))
+        place = self.archive.place(asset, partition)
+        with hold(place, lambda holder: context.log.info(f"{told((asset, partition))} waits for {holder}")) as lease:
+            clear_leftovers(place)
+            made, record, shown = self._made(context, asset, partition, upstream, handle, make)
+            checks = list(check(made))
+            is_kept = not any(map(is_broken, checks))
+            if is_kept and "unchanged" not in shown:
+                lease.check()
+                self.archive.keep(record)
+        if not is_kept:
+            yield from checks
+            raise dg.Failure(f"{told((asset, partition))} is held back:\n{found_by(checks)}")
+        yield self._result(made, record, {**show(made), **shown}, checks)
+
+    def _version(self, key: dg.AssetKey, partition: str | None) -> str:
+        """The version that a partition has now."""
+        observe = self.source_versions.get(key)
+        return observe(partition) if observe else self.archive.require(key.to_user_string(), partition).data_version
+
+    def _loaded(
+        self, context: dg.AssetExecutionContext, partition: str | None, read: Mapping[dg.AssetKey, str]
+    ) -> tuple[Upstream, ...]:
+        """What goes into a partition: the versions of the handles that were loaded, and of the sources as read."""
+        loaded, graph = self.handles.loaded(context), context.job_def.asset_layer.asset_graph
+        return tuple(
+            loaded.get((parent.to_user_string(), part))
+            or Upstream(parent.to_user_string(), part, read.get(parent) or self._version(parent, part))
+            for parent, part in upstream_partitions(graph, context.asset_key, partition)
+        )
+
+    def _made(
+        self,
+        context: dg.AssetExecutionContext,
+        asset: str,
+        partition: str | None,
+        upstream: tuple[Upstream, ...],
+        handle: Callable[[Path], Any],
+        make: Callable[[Build], object],
+    ) -> tuple[Any, Record, dict[str, Any]]:
+        """An output's handle, its record, and what the UI shows of its making: `unchanged` where it stood already."""
+        spec = context.assets_def.specs_by_key[context.asset_key]
         code_version = spec.code_version or ""
         record = self.archive.newest(asset, partition)
         build = build_id(code_version, upstream)
         if record and record.build == build:
-            made = handle(self.archive.folder(record))
-            return self._result(made, record, {**show(made), "unchanged": True}, check(made))
+            return handle(self.archive.folder(record)), record, {"unchanged": True}
         started = datetime.now(UTC)
         work = Build(
             self.archive.place(asset, partition) / build,
@@ -131,7 +208,6 @@ class House:
         )
         work.folder.mkdir(parents=True, exist_ok=True)
         make(work)
-        made = handle(work.folder)
         files, (commit, dirty), payload = folder_digests(work.folder), git_state(), _payload(spec)
         record = Record(
             asset=asset,
@@ -147,16 +223,13 @@ class House:
             git_commit=commit,
             git_dirty=dirty,
             packages=package_versions(),
-            hardware={**hardware(), "device": self.device},
+            hardware={**hardware(), "device": self.device, "threads": self.execution.threads},
             dagster_run_id=context.run.run_id,
             mlflow_run_id=work.mlflow_run_id,
             started_at=started.isoformat(timespec="milliseconds"),
             ended_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         )
-        checks = list(check(made))
-        if all(result.passed for result in checks):
-            self.archive.keep(record)
-        return self._result(made, record, {**show(made), **work.metadata}, checks)
+        return handle(work.folder), record, work.metadata
 
     def _before(self, record: Record | None, code_version: str, warn: Callable[[str], None]) -> Path | None:
         """Where the newest output stands, if the same code made it and every file is still as its record says."""
@@ -207,7 +280,18 @@ def identified(revision: int, **parts: Any) -> Identified:
 
 def make_house(study: Study, source_versions: Mapping[dg.AssetKey, Callable[[str | None], str]]) -> House:
     """The house of a study in the home that the environment names."""
-    return House(study, study_home(study), source_versions)
+    home = study_home(study)
+    return House(study, home, source_versions, HandleIOManager(Archive(home / "assets")), from_environment())
+
+
+def house_resource(house: House) -> dg.ResourceDefinition:
+    """The house as a Dagster resource, whose config says how a run is carried out."""
+
+    @dg.resource(config_schema=CONFIG, description="The study in its home; config: how a run is carried out.")
+    def configured(context: dg.InitResourceContext) -> House:
+        return house.configured(context.resource_config)
+
+    return configured
 
 
 def _payload(spec: dg.AssetSpec) -> dict[str, Any]:

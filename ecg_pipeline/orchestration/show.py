@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -9,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from ecg_pipeline.cohorts.cohort import Cohort
+from ecg_pipeline.cohorts.test_set import TestSet
 from ecg_pipeline.evaluation.evaluate import Evaluation
 from ecg_pipeline.evaluation.figures import (
     calibration_figure,
@@ -20,6 +22,7 @@ from ecg_pipeline.evaluation.figures import (
 from ecg_pipeline.evaluation.report import Report
 from ecg_pipeline.evaluation.saliency import Saliency
 from ecg_pipeline.evaluation.wasserstein import ImageDistance
+from ecg_pipeline.files import read_json
 from ecg_pipeline.images.preview import contact_sheet
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
@@ -31,6 +34,25 @@ from ecg_pipeline.tokens.tokenizer import ImageTokenizer, id_counts, usage
 from ecg_pipeline.training.recipes import OPTIMISTIC
 
 PREVIEWS = 4
+
+
+def hospital_system(folder: Path) -> dict[str, Any]:
+    """What was written for each site."""
+    sites = read_json(folder / "written.json")["sites"]
+    rows = [
+        {"site": site, "ecgs": told["ecgs"], "bad files": sum(told["rejects"].values())} for site, told in sites.items()
+    ]
+    return {"dagster/row_count": sum(row["ecgs"] for row in rows), "sites": _table(pl.DataFrame(rows))}
+
+
+def test_set(tested: TestSet) -> dict[str, Any]:
+    """Counts of ECGs, patients and positives."""
+    table = tested.table()
+    return {
+        "dagster/row_count": len(table),
+        "patients": table["patient"].n_unique(),
+        "positives": int(table["label"].sum()),
+    }
 
 
 def waveform_store(store: WaveformStore) -> dict[str, Any]:

@@ -51,6 +51,7 @@ class Order:
     tags: dict[str, str]
     device: str
     micro_batch: int | None
+    processes: int | None
     ordered_by: int
 
 
@@ -60,12 +61,12 @@ ORDERS = TypeAdapter(Order)
 def order_training(context: dg.AssetExecutionContext, order: Order, progress: Progress) -> Mapping[str, Any]:
     """Have an order carried out and return the MLflow run it was told to. dg.Failure says why where that did not work.
 
-    Processes: one on processors, one a GPU on `cuda`; `ECG_PROCESSES` says otherwise.
+    Processes: as many as the order says; else one on processors, and one a GPU on `cuda`.
     """
     path = order.out / ".order.json"
     write_text(path, ORDERS.dump_json(order).decode())
     listener = _Listener(progress)
-    processes = int(os.environ.get("ECG_PROCESSES") or _devices(order.device))
+    processes = order.processes or _devices(order.device)
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, *(torchrun if processes > 1 else []), "-m", __name__, str(path)]
     with dg.open_pipes_session(context, dg.PipesTempFileContextInjector(), listener) as pipes:

@@ -47,6 +47,14 @@ class Archive:
             )
         return record
 
+    def find(self, asset: str, partition: str | None, data_version: str) -> Record | None:
+        """The newest record of an output with this content, or None where there never was one."""
+        record = self.newest(asset, partition)
+        if record is None or record.data_version == data_version:
+            return record
+        kept = sorted((self.place(asset, partition) / "records").glob("*.json"), reverse=True)
+        return next((old for old in map(read_record, kept) if old.data_version == data_version), None)
+
     def times(self, asset: str, partition: str | None) -> int:
         """How often a partition was materialised: the number of records ever written there."""
         return len(list((self.place(asset, partition) / "records").glob("*.json")))

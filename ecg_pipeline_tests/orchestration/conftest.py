@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 SMALL = """\
 extends: demo
@@ -35,21 +34,18 @@ def small_study(tmp_path_factory) -> Path:
 
 
 def open_line(study_file):
-    """A line over a study file, its hospital system written."""
+    """A line over a study file, whose runs are made in this process."""
     from ecg_pipeline.definitions import build_definitions, build_house
     from ecg_pipeline.orchestration.runs import Line
-    from ecg_pipeline.study import load_study, study_home
-    from ecg_pipeline.synthetic.hospital import write_hospital_system
+    from ecg_pipeline.study import load_study
 
-    study = load_study(study_file)
-    write_hospital_system(study.synthetic, study_home(study) / "hospital_system")
-    house = build_house(study)
-    return Line(build_definitions(house), house, Console(quiet=True).status(""))
+    house = build_house(load_study(study_file))
+    return Line(build_definitions(house), house)
 
 
 @pytest.fixture(scope="session")
 def line(small_study):
     """The small study after everything in it was materialised."""
     opened = open_line(small_study)
-    assert opened.bring_up_to_date() > 0
+    assert opened.bring_up_to_date()
     return opened

@@ -14,7 +14,7 @@ from ecg_pipeline.evaluation.evaluate import Evaluation
 from ecg_pipeline.evaluation.report import Report
 from ecg_pipeline.files import folder_digests
 from ecg_pipeline.images.shards import ImageShards
-from ecg_pipeline.orchestration.plan import chapters, due_runs, is_due
+from ecg_pipeline.orchestration.plan import Plan, is_due
 from ecg_pipeline.orchestration.runs import LineFailure, open_instance, select
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.synthetic.hospital import read_planted
@@ -58,15 +58,17 @@ def test_every_partition_that_the_study_names_is_materialised(line):
 
 
 def test_the_same_again_is_no_work(line):
-    assert line.bring_up_to_date() == 0
+    assert line.bring_up_to_date() == []
 
 
 def test_the_external_hospital_is_its_own_partition(line):
     partitions = [p for key, p in every_partition(line) if key.to_user_string() == "hcm/heartbeit/evaluation"]
     assert "1|morningside" in partitions
     record = record_of(line, "hcm/heartbeit/evaluation", "1|morningside")
-    images = [entry.partition for entry in record.upstream if entry.asset == "image_shards"]
-    assert images == ["morningside"]
+    read = {(entry.asset, entry.partition) for entry in record.upstream}
+    assert read == {("hcm/heartbeit/finetuned_model", "1"), ("hcm/test_set", "morningside")}
+    read = {(entry.asset, entry.partition) for entry in record_of(line, "hcm/test_set", "morningside").upstream}
+    assert read == {("hcm/cohort", None), ("image_shards", "morningside")}
 
 
 def test_records_state_the_versions_that_went_in_and_the_files_that_came_out(line):
@@ -74,7 +76,7 @@ def test_records_state_the_versions_that_went_in_and_the_files_that_came_out(lin
     for key, partition in every_partition(line):
         record = record_of(line, key.to_user_string(), partition)
         assert record.files == folder_digests(line.house.archive.folder(record))
-        assert record.upstream
+        assert record.upstream or record.asset == "hospital_system"
         for entry in record.upstream:
             if entry.asset not in sources:
                 assert entry.data_version == record_of(line, entry.asset, entry.partition).data_version
@@ -164,14 +166,13 @@ def test_reports_stand_alone(line):
         assert len(made.results()) > 0
 
 
-def test_runs_are_in_the_order_of_the_graph(line):
-    graph = line.definitions.resolve_asset_graph()
-    seen = set()
-    for group in chapters(graph, frozenset(graph.get_all_asset_keys())):
-        for key in group:
-            parents = {parent for parent in graph.get(key).parent_keys if graph.get(parent).is_materializable}
-            assert parents <= seen | set(group)
-        seen |= set(group)
+def test_what_goes_in_was_made_before(line):
+    sources = {key.to_user_string() for key in line.house.source_versions}
+    for key, partition in every_partition(line):
+        record = record_of(line, key.to_user_string(), partition)
+        for entry in record.upstream:
+            if entry.asset not in sources:
+                assert record_of(line, entry.asset, entry.partition).ended_at <= record.started_at
 
 
 def test_a_changed_constant_makes_due_what_hangs_on_it(line, small_study, tmp_path):
@@ -210,15 +211,16 @@ def test_a_new_file_makes_its_own_site_due(line):
     try:
         graph = line.definitions.resolve_asset_graph()
         selected = frozenset({dg.AssetKey("waveform_store"), dg.AssetKey("image_shards")})
-        runs = list(due_runs(line.house, graph, selected))
-        assert {run.partition for run in runs} == {"beth_israel"}
-        assert line.bring_up_to_date(["waveform_store"]) == 1
+        plan = Plan(line.house, graph, selected)
+        assert plan.take().nodes == [(key, "beth_israel") for key in graph.toposorted_asset_keys if key in selected]
+        assert plan.take() is None
+        assert len(line.bring_up_to_date(["waveform_store"])) == 1
         store = record_of(line, "waveform_store", "beth_israel")
         rejects = WaveformStore(line.house.archive.folder(store)).rejects()
         assert rejects.filter(pl.col("source") == "ecg-new.xml")["reason"].to_list() == ["duplicate_waveform"]
     finally:
         note.unlink()
-        assert line.bring_up_to_date() > 0
+        assert line.bring_up_to_date()
 
 
 def test_a_tokenizer_that_collapsed_is_held_back(line, small_study, tmp_path):

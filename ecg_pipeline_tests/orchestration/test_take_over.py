@@ -17,6 +17,7 @@ def grown(tmp_path, monkeypatch):
     study = tmp_path / "growing.yaml"
     study.write_text(SMALL.replace("name: small", "name: growing") + "ingest: {files_per_part: 16}\n")
     line = open_line(study)
+    line.bring_up_to_date(["hospital_system"])
     late = sorted((tmp_path / "growing" / "hospital_system" / SITE).rglob("*.xml"))[58:62]
     held_back = [path.rename(tmp_path / path.name) for path in late]
     line.bring_up_to_date(list(STAGES), [SITE])

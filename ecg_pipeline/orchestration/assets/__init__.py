@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from ecg_pipeline.orchestration.assets.cohorts import cohort_asset
+from ecg_pipeline.orchestration.assets.cohorts import cohort_asset, test_set_asset
 from ecg_pipeline.orchestration.assets.evaluation import benchmark_asset, evaluation_asset, report_asset
+from ecg_pipeline.orchestration.assets.hospitals import hospital_assets
 from ecg_pipeline.orchestration.assets.images import NATURAL, image_assets, natural_version
 from ecg_pipeline.orchestration.assets.published import (
     published_assets,
@@ -24,6 +25,7 @@ from ecg_pipeline.study import Study
 def study_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
     """Every asset of a study."""
     return [
+        *hospital_assets(study),
         *record_assets(study),
         *signal_assets(study),
         *image_assets(study),
@@ -47,6 +49,7 @@ def source_versions(study: Study) -> dict[dg.AssetKey, Callable[[str | None], st
 def _task_assets(study: Study, task: str) -> list[dg.AssetsDefinition]:
     return [
         cohort_asset(study, task),
+        test_set_asset(study, task),
         *(finetuning_asset(study, task, model) for model in study.models),
         *(evaluation_asset(study, task, model) for model in study.models),
         saliency_asset(study, task),

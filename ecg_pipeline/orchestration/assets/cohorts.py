@@ -7,11 +7,15 @@ import dagster as dg
 
 from ecg_pipeline.cohorts import cohort as cohort_module
 from ecg_pipeline.cohorts import leaks
+from ecg_pipeline.cohorts import test_set as testing
 from ecg_pipeline.cohorts.cohort import Cohort, SiteRecords, assemble_cohort, known_inside
 from ecg_pipeline.cohorts.pool import pretraining_pool
+from ecg_pipeline.cohorts.test_set import TestSet, assemble_test_set
+from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.orchestration import show
 from ecg_pipeline.orchestration.checks import blocking, verdict
-from ecg_pipeline.orchestration.resources import House, identified
+from ecg_pipeline.orchestration.partitions import own_site, tested_partitions, tested_sites
+from ecg_pipeline.orchestration.resources import DATA, Events, House, identified
 from ecg_pipeline.records.labels import ClinicalLabels
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
@@ -50,12 +54,12 @@ def cohort_asset(study: Study, task: str) -> dg.AssetsDefinition:
             pretrained_on=pretrained_on,
         ),
     )
-    def cohort(  # With checks beside the value, Dagster takes a return annotation for that of several outputs.
+    def cohort(
         context: dg.AssetExecutionContext,
         house: dg.ResourceParam[House],
         waveform_store: dict[str, WaveformStore],
         clinical_labels: dict[str, ClinicalLabels],
-    ):
+    ) -> Events:
         """Labelled ECGs with a split by patient (train, validation, test, external) and nested fractions."""
         records = {site: store.records() for site, store in waveform_store.items()}
         sites = {site: SiteRecords(records[site], clinical_labels[site].labels()) for site in own}
@@ -73,7 +77,7 @@ def cohort_asset(study: Study, task: str) -> dg.AssetsDefinition:
             yield verdict("fractions_nested_by_patient", leaks.unnested(table))
             yield verdict("labels_follow_the_rule", leaks.mislabelled(table, labels, recipe.rule))
 
-        return house.materialise(
+        yield from house.materialise(
             context,
             Cohort,
             lambda build: assemble_cohort(recipe, study.split, sites, pool, build.folder),
@@ -82,3 +86,32 @@ def cohort_asset(study: Study, task: str) -> dg.AssetsDefinition:
         )
 
     return cohort
+
+
+def test_set_asset(study: Study, task: str) -> dg.AssetsDefinition:
+    """Asset `{task}/test_set`, by site."""
+
+    @dg.asset(
+        key=[task, "test_set"],
+        group_name=task,
+        partitions_def=tested_partitions(study, task),
+        ins={
+            "cohort": dg.AssetIn(key=[task, "cohort"]),
+            "image_shards": dg.AssetIn(partition_mapping=own_site(tested_sites(study, task))),
+        },
+        kinds={"zarr", "parquet"},
+        pool=DATA,
+        **identified(testing.REVISION),
+    )
+    def test_set(
+        context: dg.AssetExecutionContext, house: dg.ResourceParam[House], cohort: Cohort, image_shards: ImageShards
+    ) -> Events:
+        """Who is tested at one hospital, with the images, so that an evaluation reads nothing else of it."""
+        yield from house.materialise(
+            context,
+            TestSet,
+            lambda build: assemble_test_set(cohort.test(context.partition_key), image_shards, build.folder),
+            show.test_set,
+        )
+
+    return test_set

@@ -1,30 +1,34 @@
 """Evaluation at each hospital, and the reports."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
+from ecg_pipeline.cohorts import leaks
 from ecg_pipeline.cohorts.cohort import Cohort
+from ecg_pipeline.cohorts.test_set import TestSet
 from ecg_pipeline.evaluation import evaluate as evaluating
 from ecg_pipeline.evaluation import report as reporting
 from ecg_pipeline.evaluation.evaluate import Evaluation, evaluate
 from ecg_pipeline.evaluation.report import Background, Report, TaskResults, outcome, write_report
 from ecg_pipeline.evaluation.saliency import Saliency
 from ecg_pipeline.evaluation.wasserstein import ImageDistance
-from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
+from ecg_pipeline.models.recipes import RANDOM
 from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration.assets.training import TRAINED_ON, seen_in_pools
+from ecg_pipeline.orchestration.checks import blocking, verdict
 from ecg_pipeline.orchestration.partitions import FRACTION, SITE, dimensions, evaluation_partitions
-from ecg_pipeline.orchestration.resources import House, identified
+from ecg_pipeline.orchestration.resources import Events, House, identified
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
 
 
 def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition:
     """Asset `{task}/{model}/evaluation`, by site and fraction; an external hospital is its own partition."""
-    recipe, partitions = study.tasks[task], evaluation_partitions(study, task)
+    partitions = evaluation_partitions(study, task)
 
     @dg.asset(
         key=[task, model, "evaluation"],
@@ -35,11 +39,13 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
                 key=[task, model, "finetuned_model"],
                 partition_mapping=dg.MultiToSingleDimensionPartitionMapping(FRACTION),
             ),
-            "cohort": dg.AssetIn(key=[task, "cohort"]),
-            "image_shards": dg.AssetIn(
-                partition_mapping=dg.SpecificPartitionsPartitionMapping([*recipe.sites, *recipe.external])
+            "test_set": dg.AssetIn(
+                key=[task, "test_set"], partition_mapping=dg.MultiToSingleDimensionPartitionMapping(SITE)
             ),
         },
+        check_specs=blocking(
+            [task, model, "evaluation"], "training_never_saw_it", "pretraining_never_saw_it", partitions=partitions
+        ),
         kinds={"parquet"},
         **identified(evaluating.REVISION, evaluation=study.evaluation),
     )
@@ -47,19 +53,17 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
         context: dg.AssetExecutionContext,
         house: dg.ResourceParam[House],
         finetuned_model: FinetunedModel,
-        cohort: Cohort,
-        image_shards: dict[str, ImageShards],
-    ) -> dg.MaterializeResult[Evaluation]:
+        test_set: TestSet,
+    ) -> Events:
         """Predictions, metrics with intervals and curves on one hospital's test or external patients."""
-        asset = context.asset_key.to_user_string()
-        site = dimensions(partitions, context.partition_key)[SITE]
-        return house.materialise(
+        asset, tested = context.asset_key.to_user_string(), test_set.table()
+        yield from house.materialise(
             context,
             Evaluation,
             lambda build: evaluate(
                 finetuned_model,
-                image_shards[site],
-                cohort.test(site),
+                test_set,
+                tested,
                 study.evaluation,
                 build.folder,
                 house.device,
@@ -69,9 +73,20 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
                 **show.evaluation(made),
                 "test_data_looked_at": house.archive.times(asset, context.partition_key),
             },
+            lambda made: _seen_before(finetuned_model, tested),
         )
 
     return evaluation
+
+
+def _seen_before(model: FinetunedModel, tested: pl.DataFrame) -> Iterator[dg.AssetCheckResult]:
+    """Whether those who are tested now were seen when the model was made, which may be long ago."""
+    found = leaks.seen_before(pl.read_parquet(model.folder / TRAINED_ON), tested, "the fine-tuning")
+    yield verdict("training_never_saw_it", found)
+    if model.config()["initialisation"] == RANDOM:
+        yield verdict("pretraining_never_saw_it", [], f"nothing was pretrained: {RANDOM}")
+    else:
+        yield seen_in_pools("pretraining_never_saw_it", model.folder, tested)
 
 
 def report_asset(study: Study, task: str) -> dg.AssetsDefinition:
@@ -122,7 +137,7 @@ def _report_asset(study: Study, tasks: list[str], key: dg.AssetKey, title: str, 
         pretrained_checkpoint: Checkpoint,
         image_distance: ImageDistance,
         **made: Any,
-    ) -> dg.MaterializeResult[Report]:
+    ) -> Events:
         """Tables and figures with internal and external results side by side, as one page that opens from disk."""
         evaluations = {task: {model: made[f"{task}__{model}"] for model in study.models} for task in tasks}
         results = [
@@ -133,7 +148,7 @@ def _report_asset(study: Study, tasks: list[str], key: dg.AssetKey, title: str, 
         ]
         background = _background(study, pretrained_checkpoint, image_distance, waveform_store)
         facts = {"Study": study.name, "Study fingerprint": study.fingerprint()}
-        return house.materialise(
+        yield from house.materialise(
             context,
             Report,
             lambda build: write_report(title, results, background, facts, build.folder),

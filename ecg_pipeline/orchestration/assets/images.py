@@ -12,7 +12,7 @@ from ecg_pipeline.images import shards
 from ecg_pipeline.images.shards import ImageShards, render_site
 from ecg_pipeline.orchestration import show
 from ecg_pipeline.orchestration.partitions import site_partitions
-from ecg_pipeline.orchestration.resources import House, identified
+from ecg_pipeline.orchestration.resources import DATA, Events, House, identified
 from ecg_pipeline.signals.filters import FilteredWaveforms
 from ecg_pipeline.study import Study, StudyError
 
@@ -47,13 +47,14 @@ def image_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         partitions_def=site_partitions(study),
         group_name="images",
         kinds={"zarr"},
+        pool=DATA,
         **identified(shards.REVISION, sheet=study.sheet),
     )
     def image_shards(
         context: dg.AssetExecutionContext, house: dg.ResourceParam[House], filtered_waveforms: FilteredWaveforms
-    ) -> dg.MaterializeResult[ImageShards]:
+    ) -> Events:
         """One 224 x 224 sheet an ECG: eight leads on a fixed scale of millivolts and time."""
-        return house.materialise(
+        yield from house.materialise(
             context,
             ImageShards,
             lambda build: render_site(
@@ -67,9 +68,9 @@ def image_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
     )
     def image_distance(
         context: dg.AssetExecutionContext, house: dg.ResourceParam[House], image_shards: dict[str, ImageShards]
-    ) -> dg.MaterializeResult[ImageDistance]:
+    ) -> Events:
         """Wasserstein distances within and between ECG sheets and natural images (paper: Wasserstein Distance)."""
-        return house.materialise(
+        yield from house.materialise(
             context,
             ImageDistance,
             lambda build: measure_distances(image_shards, study.image_distance, build.folder, natural_folder(study)),

@@ -1,26 +1,34 @@
 """Files of a hospital or data set, the waveform store made of them, and the labels that came with them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import dagster as dg
+import polars as pl
 
 from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration.assets.hospitals import hospital_deps
+from ecg_pipeline.orchestration.checks import blocking, verdict, warned, warning
 from ecg_pipeline.orchestration.partitions import site_partitions
-from ecg_pipeline.orchestration.resources import House, identified
+from ecg_pipeline.orchestration.resources import DATA, Events, House, identified
 from ecg_pipeline.orchestration.sensors import HOURLY
 from ecg_pipeline.records import labels, store
-from ecg_pipeline.records.drop_folder import list_files, listing_version
+from ecg_pipeline.records.drop_folder import DropFolder, implausible, list_files, listing_version, settled_files
 from ecg_pipeline.records.labels import ClinicalLabels, collect_labels
 from ecg_pipeline.records.pseudonyms import PseudonymKey, fixed_key, load_key
 from ecg_pipeline.records.store import WaveformStore, ingest_site
-from ecg_pipeline.study import Study, drop_folder, identity, study_home
+from ecg_pipeline.study import Study, drop_folder, study_home
 
 GROUP = "records"
 RAW = dg.AssetKey("raw_ecg_files")
+STORE = dg.AssetKey("waveform_store")
+WHOLE, UNDERSTOOD = "drop_folder_is_whole", "reader_understood_every_file"
+
+SETTLE_S = 60.0
+"""How long a file that was lately changed is watched before it is read; invented patients send no files."""
 
 
 def raw_version(study: Study) -> Callable[[str | None], str]:
-    """The data version of a site's drop folder: a digest of its manifest."""
+    """The data version of a site's drop folder: a digest of its files' names and states, and of its reading rules."""
 
     def version(site: str | None) -> str:
         drop = drop_folder(study, site or "")
@@ -37,59 +45,127 @@ def site_key(study: Study, site: str) -> PseudonymKey:
 
 def record_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
     """Assets `raw_ecg_files`, `waveform_store` and `clinical_labels`, by site."""
-    sites = site_partitions(study)
+    sites, looks = site_partitions(study), _Looks(study)
 
-    @dg.observable_source_asset(key=RAW, partitions_def=sites, group_name=GROUP, automation_condition=HOURLY)
-    def raw_ecg_files() -> dg.DataVersionsByPartition:
+    @dg.observable_source_asset(
+        key=RAW,
+        partitions_def=sites,
+        group_name=GROUP,
+        automation_condition=HOURLY,
+        required_resource_keys={"house"},
+    )
+    def raw_ecg_files(context: dg.OpExecutionContext) -> dg.DataVersionsByPartition:
         """The drop folder of one hospital (GE MUSE XML) or data set (WFDB); its version digests the file manifest."""
-        version = raw_version(study)
-        return dg.DataVersionsByPartition({site: dg.DataVersion(version(site)) for site in study.sites})
+        house, versions = context.resources.house, {}
+        for site in study.sites:
+            drop = drop_folder(study, site)
+            listing = _listing(drop)
+            why = implausible(drop, listing, _last_count(house, site))
+            if listing is None or why:
+                context.log.warning(why)
+                context.instance.report_runless_asset_event(_not_whole(site, why or ""))
+            else:
+                versions[site] = dg.DataVersion(listing_version(drop, listing))
+        return dg.DataVersionsByPartition(versions)
 
     @dg.asset(
+        key=STORE,
         partitions_def=sites,
-        deps=[raw_ecg_files],
+        deps=[raw_ecg_files, *hospital_deps(study)],
         group_name=GROUP,
+        check_specs=[
+            *blocking(STORE.path, WHOLE, partitions=sites),
+            *warning(STORE.path, UNDERSTOOD, partitions=sites),
+        ],
         kinds={"zarr", "parquet"},
-        **identified(store.REVISION, ingest=study.ingest, sites=_doors(study)),
+        pool=DATA,
+        **identified(store.REVISION, ingest=study.ingest),
     )
-    def waveform_store(
-        context: dg.AssetExecutionContext, house: dg.ResourceParam[House]
-    ) -> dg.MaterializeResult[WaveformStore]:
+    def waveform_store(context: dg.AssetExecutionContext, house: dg.ResourceParam[House]) -> Events:
         """Waveforms as recorded in Zarr, one row an ECG in `records.parquet`, one row a file not used in `rejects`."""
         site = context.partition_key
-        drop, key = drop_folder(study, site), site_key(study, site)
-        return house.materialise(
+        drop, key, listing = drop_folder(study, site), site_key(study, site), looks.settled(context)
+        why = implausible(drop, listing, _last_count(house, site))
+        if listing is None or (why and not house.execution.accept_fewer_files):
+            yield verdict(WHOLE, [why or ""])
+            raise dg.Failure(why)
+
+        def check(made: WaveformStore) -> Iterator[dg.AssetCheckResult]:
+            errors = made.reader_errors()
+            yield verdict(WHOLE, [], f"accepted by hand: {why}" if why else "")
+            yield warned(UNDERSTOOD, [f"{error} in {files} files: please report it" for error, files in errors.items()])
+
+        yield from house.materialise(
             context,
             WaveformStore,
             lambda build: ingest_site(
-                drop, list_files(drop), study.ingest, key, build.folder, house.workers, build.progress, build.before()
+                drop, listing, study.ingest, key, build.folder, house.workers, build.progress, build.before()
             ),
             show.waveform_store,
+            check,
+            read={RAW: listing_version(drop, listing)},
         )
 
     @dg.asset(
         partitions_def=sites,
-        deps=[raw_ecg_files],
+        deps=[raw_ecg_files, *hospital_deps(study)],
         group_name=GROUP,
         kinds={"parquet"},
-        **identified(labels.REVISION, sites=_doors(study)),
+        pool=DATA,
+        **identified(labels.REVISION),
     )
-    def clinical_labels(
-        context: dg.AssetExecutionContext, house: dg.ResourceParam[House]
-    ) -> dg.MaterializeResult[ClinicalLabels]:
+    def clinical_labels(context: dg.AssetExecutionContext, house: dg.ResourceParam[House]) -> Events:
         """Measurements, diagnoses and statements, apart from the waveforms because they change on their own."""
-        drop, key = drop_folder(study, context.partition_key), site_key(study, context.partition_key)
-        return house.materialise(
+        site = context.partition_key
+        drop, key, listing = drop_folder(study, site), site_key(study, site), looks.settled(context)
+        if listing is None:
+            raise dg.Failure(implausible(drop, listing, 0))
+        yield from house.materialise(
             context,
             ClinicalLabels,
-            lambda build: collect_labels(drop, list_files(drop), key, build.folder),
+            lambda build: collect_labels(drop, listing, key, build.folder),
             show.clinical_labels,
+            read={RAW: listing_version(drop, listing)},
         )
 
     return [raw_ecg_files, waveform_store, clinical_labels]
 
 
-def _doors(study: Study) -> dict[str, object]:
-    """What of the sites changes how their files are read."""
-    fields = ("format", "patients", "site_names", "mrn_system", "label_tables")
-    return {name: {field: identity(getattr(site, field)) for field in fields} for name, site in study.sites.items()}
+class _Looks:
+    """The look at a drop folder that a run took: all that it makes of the folder is made of the same files."""
+
+    def __init__(self, study: Study):
+        self.study = study
+        self.taken: tuple[str, pl.DataFrame | None] = "", None
+
+    def settled(self, context: dg.AssetExecutionContext) -> pl.DataFrame | None:
+        """The files of the run's site that nobody is still writing; None where there is no folder."""
+        site, run = context.partition_key, context.run.run_id
+        if self.taken[0] != run:
+            drop = drop_folder(self.study, site)
+            wait_s = 0.0 if self.study.sites[site].patients == "synthetic" else SETTLE_S
+            self.taken = run, settled_files(drop, wait_s) if drop.path.is_dir() else None
+        return self.taken[1]
+
+
+def _listing(drop: DropFolder) -> pl.DataFrame | None:
+    return list_files(drop) if drop.path.is_dir() else None
+
+
+def _last_count(house: House, site: str) -> int:
+    """How many files the last reading of a site saw."""
+    record = house.archive.newest(STORE.to_user_string(), site)
+    return WaveformStore(house.archive.folder(record)).files_seen() if record else 0
+
+
+def _not_whole(site: str, why: str) -> dg.AssetCheckEvaluation:
+    """The warning that a look at a folder was not believed."""
+    return dg.AssetCheckEvaluation(
+        asset_key=STORE,
+        check_name=WHOLE,
+        passed=False,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"found": [why]},
+        blocking=False,
+        partition=site,
+    )

@@ -12,7 +12,7 @@ from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.checkpoints import FinetunedModel
 from ecg_pipeline.orchestration import show
 from ecg_pipeline.orchestration.partitions import FRACTION, SITE, fraction_key
-from ecg_pipeline.orchestration.resources import House, identified
+from ecg_pipeline.orchestration.resources import Events, House, identified
 from ecg_pipeline.signals.filters import FilteredWaveforms
 from ecg_pipeline.study import Study
 
@@ -60,9 +60,9 @@ def saliency_asset(study: Study, task: str) -> dg.AssetsDefinition:
         image_shards: dict[str, ImageShards],
         filtered_waveforms: dict[str, FilteredWaveforms],
         **made: Any,
-    ) -> dg.MaterializeResult[Saliency]:
+    ) -> Events:
         """FullGrad and attention rollout on the best-scored true positives (paper: Figure 5), and shares by wave."""
-        return house.materialise(
+        yield from house.materialise(
             context,
             Saliency,
             lambda build: explain(

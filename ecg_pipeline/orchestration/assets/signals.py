@@ -4,7 +4,7 @@ import dagster as dg
 
 from ecg_pipeline.orchestration import show
 from ecg_pipeline.orchestration.partitions import site_partitions
-from ecg_pipeline.orchestration.resources import House, identified
+from ecg_pipeline.orchestration.resources import DATA, Events, House, identified
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.signals import filters
 from ecg_pipeline.signals.filters import FilteredWaveforms, filter_site
@@ -17,14 +17,15 @@ def signal_assets(study: Study) -> list[dg.AssetsDefinition]:
     @dg.asset(
         partitions_def=site_partitions(study),
         group_name="signals",
+        pool=DATA,
         kinds={"zarr"},
         **identified(filters.REVISION, filters=study.filters),
     )
     def filtered_waveforms(
         context: dg.AssetExecutionContext, house: dg.ResourceParam[House], waveform_store: WaveformStore
-    ) -> dg.MaterializeResult[FilteredWaveforms]:
+    ) -> Events:
         """Band-pass and median filter over the first seconds of the eight independent leads (paper: Preprocessing)."""
-        return house.materialise(
+        yield from house.materialise(
             context,
             FilteredWaveforms,
             lambda build: filter_site(

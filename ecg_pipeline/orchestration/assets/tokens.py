@@ -10,7 +10,7 @@ from ecg_pipeline.orchestration import show
 from ecg_pipeline.orchestration.assets.published import published_key
 from ecg_pipeline.orchestration.checks import blocking, verdict
 from ecg_pipeline.orchestration.partitions import site_partitions
-from ecg_pipeline.orchestration.resources import Build, House, identified, weights_file
+from ecg_pipeline.orchestration.resources import DATA, TRAINING, Build, Events, House, identified, weights_file
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
 from ecg_pipeline.tokens import recipes, shards
@@ -32,14 +32,15 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
         deps=[published_key("image_tokenizer")] if isinstance(study.tokenizer, ImportedTokenizer) else [],
         check_specs=blocking(["image_tokenizer"], "codebook_in_use"),
         kinds={"torch", "mlflow"},
+        pool=TRAINING,
         **identified(recipes.REVISION, tokenizer=study.tokenizer, split=study.split),
     )
-    def image_tokenizer(  # With checks beside the value, Dagster takes a return annotation for that of several outputs.
+    def image_tokenizer(
         context: dg.AssetExecutionContext,
         house: dg.ResourceParam[House],
         image_shards: dict[str, ImageShards],
         waveform_store: dict[str, WaveformStore],
-    ):
+    ) -> Events:
         """DALL-E's encoder from a local file, or a discrete VAE trained on the pretraining sites' training patients."""
 
         def make(build: Build) -> None:
@@ -59,7 +60,7 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
                 train_tokenizer(image_shards, records, recipe, build.folder, house.device, build.progress, run.metrics)
             sign_config(build.folder, tokenizer=pool)
 
-        return house.materialise(context, ImageTokenizer, make, show.image_tokenizer, _codebook_in_use)
+        yield from house.materialise(context, ImageTokenizer, make, show.image_tokenizer, _codebook_in_use)
 
     def _codebook_in_use(made: ImageTokenizer) -> Iterator[dg.AssetCheckResult]:
         yield verdict("codebook_in_use", collapse(made.config()))
@@ -68,6 +69,7 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
         partitions_def=site_partitions(study),
         group_name="tokens",
         kinds={"zarr"},
+        pool=DATA,
         **identified(shards.REVISION),
     )
     def patch_tokens(
@@ -75,9 +77,9 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
         house: dg.ResourceParam[House],
         image_shards: ImageShards,
         image_tokenizer: ImageTokenizer,
-    ) -> dg.MaterializeResult[TokenShards]:
+    ) -> Events:
         """One token a patch, 196 an image: the tokenizer runs once an image, not once an epoch."""
-        return house.materialise(
+        yield from house.materialise(
             context,
             TokenShards,
             lambda build: tokenise_site(

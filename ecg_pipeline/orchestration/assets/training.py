@@ -9,16 +9,26 @@ import polars as pl
 
 from ecg_pipeline.cohorts import leaks
 from ecg_pipeline.cohorts.cohort import Cohort
-from ecg_pipeline.cohorts.pool import COLUMNS, UNKNOWN, keep_pool, pretraining_pool, read_pool, sign_config
+from ecg_pipeline.cohorts.pool import (
+    COLUMNS,
+    TOKENIZER,
+    UNKNOWN,
+    hand_on_pools,
+    keep_pool,
+    pretraining_pool,
+    read_pool,
+    sign_config,
+)
 from ecg_pipeline.cohorts.splits import TRAIN, VALIDATION
 from ecg_pipeline.files import write_parquet
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
+from ecg_pipeline.models.recipes import RANDOM
 from ecg_pipeline.orchestration import show
 from ecg_pipeline.orchestration.assets.published import published_file, published_key, published_names
 from ecg_pipeline.orchestration.checks import blocking, verdict
 from ecg_pipeline.orchestration.partitions import fraction_partitions
-from ecg_pipeline.orchestration.resources import Build, House, identified
+from ecg_pipeline.orchestration.resources import TRAINING, Build, Events, House, identified
 from ecg_pipeline.orchestration.trainer import Order, order_training
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
@@ -46,9 +56,7 @@ def _imported(study: Study) -> dg.AssetsDefinition:
         kinds={"torch"},
         **identified(PRETRAIN_REVISION, model=study.pretrained_model),
     )
-    def pretrained_checkpoint(
-        context: dg.AssetExecutionContext, house: dg.ResourceParam[House]
-    ) -> dg.MaterializeResult[Checkpoint]:
+    def pretrained_checkpoint(context: dg.AssetExecutionContext, house: dg.ResourceParam[House]) -> Events:
         """A pretraining checkpoint of BEiT's or HeartBEiT's own scripts, every weight of it or none."""
 
         def make(build: Build) -> None:
@@ -59,7 +67,7 @@ def _imported(study: Study) -> dg.AssetsDefinition:
             import_pretraining(weights, study.pretrained_model, build.folder)
             sign_config(build.folder, network=None)
 
-        return house.materialise(context, Checkpoint, make, show.pretrained_checkpoint)
+        yield from house.materialise(context, Checkpoint, make, show.pretrained_checkpoint)
 
     return pretrained_checkpoint
 
@@ -76,6 +84,7 @@ def _trained(study: Study) -> dg.AssetsDefinition:
             for name in ("image_shards", "patch_tokens", "waveform_store")
         },
         kinds={"torch", "mlflow"},
+        pool=TRAINING,
         **identified(
             PRETRAIN_REVISION, model=study.pretrained_model, recipe=study.pretraining.recipe, split=study.split
         ),
@@ -87,14 +96,14 @@ def _trained(study: Study) -> dg.AssetsDefinition:
         patch_tokens: dict[str, TokenShards],
         image_tokenizer: ImageTokenizer,
         waveform_store: dict[str, WaveformStore],
-    ) -> dg.MaterializeResult[Checkpoint]:
+    ) -> Events:
         """Masked image modelling over the training patients of the pretraining sites (paper: Pre-training)."""
 
         def make(build: Build) -> None:
             pool = pretraining_pool((store.records() for store in waveform_store.values()), study.split)
             named_by = read_pool(image_tokenizer.folder)
             if named_by is not None:
-                keep_pool(build.folder / "tokenizer", named_by)
+                keep_pool(build.folder / TOKENIZER, named_by)
             told = order_training(
                 context,
                 Order(
@@ -109,7 +118,8 @@ def _trained(study: Study) -> dg.AssetsDefinition:
                     experiment=study.name,
                     tags=build.tags,
                     device=house.device,
-                    micro_batch=house.micro_batch,
+                    micro_batch=house.execution.micro_batch,
+                    processes=house.execution.processes,
                     ordered_by=os.getpid(),
                 ),
                 build.progress,
@@ -117,7 +127,7 @@ def _trained(study: Study) -> dg.AssetsDefinition:
             sign_config(build.folder, network=pool, tokenizer=named_by)
             build.remember_run(told["mlflow_run_id"], told["page"])
 
-        return house.materialise(context, Checkpoint, make, show.pretrained_checkpoint)
+        yield from house.materialise(context, Checkpoint, make, show.pretrained_checkpoint)
 
     return pretrained_checkpoint
 
@@ -127,14 +137,14 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
     recipe = study.models[model]
     of_task = dg.SpecificPartitionsPartitionMapping(list(study.tasks[task].sites))
     ins = {"cohort": dg.AssetIn(key=[task, "cohort"]), "image_shards": dg.AssetIn(partition_mapping=of_task)}
-    is_pretrained = model == study.pretraining.model
+    partitions, is_pretrained = fraction_partitions(study, task), model == study.pretraining.model
     if is_pretrained:
         ins["start"] = dg.AssetIn(key=[model, "pretrained_checkpoint"], dagster_type=Checkpoint)
 
     @dg.asset(
         key=[task, model, "finetuned_model"],
         group_name=task,
-        partitions_def=fraction_partitions(study, task),
+        partitions_def=partitions,
         ins=ins,
         deps=[published_key(model)] if model in published_names(study) and not is_pretrained else [],
         check_specs=blocking(
@@ -142,17 +152,19 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
             "pretraining_never_saw_it",
             "training_never_saw_it",
             "chosen_on_validation",
+            partitions=partitions,
         ),
         kinds={"torch", "mlflow"},
+        pool=TRAINING,
         **identified(FINETUNE_REVISION, model=recipe, recipe=study.finetuning, split=study.split),
     )
-    def finetuned_model(  # With checks beside the value, Dagster takes a return annotation for that of several outputs.
+    def finetuned_model(
         context: dg.AssetExecutionContext,
         house: dg.ResourceParam[House],
         cohort: Cohort,
         image_shards: dict[str, ImageShards],
         **pretrained: Checkpoint,
-    ):
+    ) -> Events:
         """One model for one task, fine-tuned on one fraction of the training patients (paper: Fine-tuning)."""
         train, selection = _examples(cohort, study, float(context.partition_key))
         start = pretrained.get("start") or published_file(study, model)
@@ -161,6 +173,8 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
             from ecg_pipeline.training.finetune import finetune
 
             write_parquet(build.folder / TRAINED_ON, train.select(COLUMNS))
+            if isinstance(start, Checkpoint):
+                hand_on_pools(start.folder, build.folder)
             build.tags |= {"protocol": study.finetuning.protocol, "optimistic": str(study.finetuning.is_optimistic)}
             with house.training(build) as run:
                 tuned = finetune(
@@ -181,13 +195,13 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
 
         def check(made: FinetunedModel) -> Iterator[dg.AssetCheckResult]:
             kept = cohort.table().filter(pl.col("part") != TRAIN)
-            yield _pretraining_never_saw_it(start, kept)
+            yield pretraining_never_saw_it(start, kept)
             untrained = kept.filter(pl.col("part") != VALIDATION) if study.finetuning.is_optimistic else kept
             trained_on = pl.read_parquet(made.folder / TRAINED_ON)
             yield verdict("training_never_saw_it", leaks.seen_before(trained_on, untrained, "the fine-tuning"))
             yield _chosen_on_validation(made, study)
 
-        return house.materialise(context, FinetunedModel, make, show.finetuned_model, check)
+        yield from house.materialise(context, FinetunedModel, make, show.finetuned_model, check)
 
     return finetuned_model
 
@@ -199,18 +213,23 @@ def _examples(cohort: Cohort, study: Study, fraction: float) -> tuple[pl.DataFra
     return cohort.train(fraction), cohort.validation()
 
 
-def _pretraining_never_saw_it(start: Checkpoint | Path | None, kept: pl.DataFrame) -> dg.AssetCheckResult:
+def pretraining_never_saw_it(start: Checkpoint | Path | None, kept: pl.DataFrame) -> dg.AssetCheckResult:
     """Whether the ECGs that are kept from training are new to what a model starts from, by the record beside it."""
     if start is None:
-        return verdict("pretraining_never_saw_it", [], "nothing was pretrained: random initialisation")
-    pool = read_pool(start.folder) if isinstance(start, Checkpoint) else None
-    if not isinstance(start, Checkpoint) or pool is None:
-        return verdict("pretraining_never_saw_it", [], UNKNOWN, warns=True)
-    found, named_by = leaks.seen_before(pool, kept, "the pretraining"), read_pool(start.folder / "tokenizer")
+        return verdict("pretraining_never_saw_it", [], f"nothing was pretrained: {RANDOM}")
+    return seen_in_pools("pretraining_never_saw_it", start.folder if isinstance(start, Checkpoint) else start, kept)
+
+
+def seen_in_pools(check: str, folder: Path, kept: pl.DataFrame) -> dg.AssetCheckResult:
+    """Whether ECGs are new to a network and its tokenizer, by the pools that stand in its folder."""
+    pool = read_pool(folder)
+    if pool is None:
+        return verdict(check, [], UNKNOWN, warns=True)
+    found, named_by = leaks.seen_before(pool, kept, "the pretraining"), read_pool(folder / TOKENIZER)
     if named_by is None:
-        return verdict("pretraining_never_saw_it", found, f"what the tokenizer saw is {UNKNOWN}", warns=True)
+        return verdict(check, found, f"what the tokenizer saw is {UNKNOWN}", warns=True)
     found += leaks.seen_before(named_by, kept, "the tokenizer")
-    return verdict("pretraining_never_saw_it", found, f"{len(pool)} ECGs were pretrained on")
+    return verdict(check, found, f"{len(pool)} ECGs were pretrained on")
 
 
 def _chosen_on_validation(made: FinetunedModel, study: Study) -> dg.AssetCheckResult:

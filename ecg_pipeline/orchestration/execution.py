@@ -1,0 +1,62 @@
+"""Where and with how much work is done: never part of an identity, noted in the record."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import dagster as dg
+
+CONFIG = {
+    "device": dg.Field(str, is_required=False, description="Where networks run, such as cuda. By default ECG_DEVICE."),
+    "workers": dg.Field(int, is_required=False, description="Processes of a data stage. By default ECG_WORKERS."),
+    "threads": dg.Field(int, is_required=False, description="Threads of a training. By default ECG_THREADS, or 1."),
+    "processes": dg.Field(int, is_required=False, description="Processes that share a pretraining: ECG_PROCESSES."),
+    "accept_fewer_files": dg.Field(
+        bool, is_required=False, description="Read a drop folder though most of its files are gone since the last look."
+    ),
+    "micro_batch": dg.Field(int, is_required=False, description="ECGs at once in each of them: ECG_MICRO_BATCH."),
+}
+"""What a Dagster run may say of it, as config of the resource `house`."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a run is carried out. None leaves it to what carries it out.
+
+    workers: processes of a data stage. threads: of networks, the same number on every machine and whatever runs beside
+    them, because it decides how sums are rounded. processes, micro_batch: of a pretraining. accept_fewer_files: that
+    somebody looked, and a drop folder is meant to hold so few files.
+    """
+
+    device: str = "cpu"
+    workers: int = 1
+    threads: int = 1
+    processes: int | None = None
+    micro_batch: int | None = None
+    accept_fewer_files: bool = False
+
+    def configured(self, config: Mapping[str, Any]) -> "Execution":
+        """The same, but for what a run's config says."""
+        return replace(self, **config)
+
+
+def from_environment() -> Execution:
+    """What `ECG_DEVICE`, `ECG_WORKERS`, `ECG_THREADS`, `ECG_PROCESSES` and `ECG_MICRO_BATCH` say."""
+    return Execution(
+        device=os.environ.get("ECG_DEVICE") or "cpu",
+        workers=int(os.environ.get("ECG_WORKERS") or os.cpu_count() or 1),
+        threads=int(os.environ.get("ECG_THREADS") or 1),
+        processes=int(os.environ.get("ECG_PROCESSES") or 0) or None,
+        micro_batch=int(os.environ.get("ECG_MICRO_BATCH") or 0) or None,
+    )
+
+
+def limit_threads(threads: int) -> None:
+    """Give networks in this process, and in those it starts, so many threads, which do not spin while they wait."""
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(threads)

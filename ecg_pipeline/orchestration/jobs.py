@@ -1,0 +1,152 @@
+"""Work with a name: what a data team starts from the UI or a schedule.
+
+Asset jobs where all assets are cut the same way. A Dagster job cannot span several partitions definitions, so the
+others are jobs of one op, which brings assets up to date as the command line does: one Dagster run a partition, in the
+same instance, each recorded like any other.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from ecg_pipeline.orchestration.partitions import fraction_partitions, site_partitions, tested_sites
+from ecg_pipeline.orchestration.resources import TRAINING
+from ecg_pipeline.orchestration.runs import Line
+from ecg_pipeline.study import Study
+
+DATA_TEAM, RESEARCH_TEAM = "team:data", "team:research"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What of a study an op job brings up to date: selections of assets, and partitions, none meaning all."""
+
+    assets: tuple[str, ...]
+    partitions: tuple[str, ...] = ()
+
+
+def study_jobs(study: Study, definitions: Callable[[], dg.Definitions]) -> list[Any]:
+    """Jobs `ingest`, `fine_tune_{task}`, `tokenize_and_pretrain`, `evaluate_site`, `retrain` and `whole_study`.
+
+    definitions: gives the definitions that these jobs are part of.
+    """
+    tasks, sites = list(study.tasks), [site for task in study.tasks for site in tested_sites(study, task)]
+    a_site = {"site": dg.Field(dg.Enum("Site", [dg.EnumValue(site) for site in dict.fromkeys(sites)]))}
+    some_tasks = {
+        "tasks": dg.Field(
+            [dg.Enum("Task", [dg.EnumValue(task) for task in tasks])], default_value=tasks, description="Which tasks."
+        )
+    }
+    return [
+        dg.define_asset_job(
+            "ingest",
+            dg.AssetSelection.assets("waveform_store", "clinical_labels", "filtered_waveforms", "image_shards"),
+            description="Read one site's files: waveforms, labels, filtered waveforms and images.",
+            partitions_def=site_partitions(study),
+            owners=[DATA_TEAM],
+        ),
+        *(_fine_tune(study, task) for task in tasks),
+        _op_job(
+            "tokenize_and_pretrain",
+            "Train the image tokenizer, name every site's patches and pretrain. Started by hand only.",
+            definitions,
+            {},
+            lambda config: Part(
+                ("image_tokenizer", "patch_tokens", f"{study.pretraining.model}/pretrained_checkpoint")
+            ),
+        ),
+        _op_job(
+            "evaluate_site",
+            "Evaluate every model of the tasks at one site, with the models that stand.",
+            definitions,
+            a_site | some_tasks,
+            lambda config: Part(
+                tuple(
+                    asset
+                    for task in config["tasks"]
+                    if config["site"] in tested_sites(study, task)
+                    for asset in (f"{task}/test_set", *(f"{task}/{model}/evaluation" for model in study.models))
+                ),
+                (config["site"],),
+            ),
+        ),
+        _op_job(
+            "retrain",
+            "From cohort to report, over the data and the pretrained network that stand: what is stale is trained, "
+            "evaluated and reported again.",
+            definitions,
+            some_tasks,
+            lambda config: Part((*(f"group:{task}" for task in config["tasks"]), "benchmark_report")),
+        ),
+        _op_job(
+            "whole_study",
+            "Bring everything up to date, from files to reports.",
+            definitions,
+            {},
+            lambda _: Part(("*",)),
+        ),
+    ]
+
+
+def _fine_tune(study: Study, task: str) -> Any:
+    models = [dg.AssetKey([task, model, "finetuned_model"]) for model in study.models]
+    return dg.define_asset_job(
+        f"fine_tune_{task}",
+        dg.AssetSelection.assets(*models),
+        description=f"Fine-tune every model on one fraction of the training patients: {study.tasks[task].title}.",
+        partitions_def=fraction_partitions(study, task),
+        tags={"task": task},
+        owners=[RESEARCH_TEAM],
+    )
+
+
+def _op_job(
+    name: str,
+    description: str,
+    definitions: Callable[[], dg.Definitions],
+    config_schema: Mapping[str, Any],
+    part: Callable[[Mapping[str, Any]], Part],
+) -> dg.JobDefinition:
+    """A job of one op that brings part of a study up to date. Its config becomes tags of its run."""
+
+    @dg.op(
+        name=f"bring_up_to_date_{name}",
+        description=description,
+        config_schema=dict(config_schema),
+        required_resource_keys={"house"},
+        pool=TRAINING,
+        out=dg.Out(dg.Nothing),
+    )
+    def bring_up_to_date(context: dg.OpExecutionContext) -> None:
+        config = context.op_config or {}
+        context.instance.add_run_tags(context.run.run_id, _tags(config))
+        wanted, house = part(config), context.resources.house
+        line = Line(definitions(), house, jobs=os.cpu_count() or 1, log=context.log.info)
+        made = line.bring_up_to_date(wanted.assets, wanted.partitions, context.instance)
+        counts = _counted([key.path[0] for run in made for key in run.assets], config.get("tasks", ()))
+        for task, text in counts.items():
+            context.log.info(f"{task}: {text}")
+        context.add_output_metadata({"runs": len(made), **counts})
+
+    @dg.job(name=name, description=description, owners=[RESEARCH_TEAM], executor_def=dg.in_process_executor)
+    def job() -> None:
+        bring_up_to_date()
+
+    return job
+
+
+def _tags(config: Mapping[str, Any]) -> dict[str, str]:
+    singular = {"tasks": "task"}
+    return {
+        singular.get(name, name): value if isinstance(value, str) else ",".join(value) for name, value in config.items()
+    }
+
+
+def _counted(first_words: Sequence[str], tasks: Sequence[str]) -> dict[str, str]:
+    """By task: how many of its outputs were made, or that it is up to date."""
+    made = Counter(first_words)
+    return {task: f"{made[task]} outputs made" if made[task] else "up to date" for task in tasks}

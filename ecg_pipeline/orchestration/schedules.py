@@ -1,0 +1,23 @@
+"""The calendar: models are made anew on a date, never because a file arrived."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+
+def study_schedules(jobs: Sequence[Any]) -> list[dg.ScheduleDefinition]:
+    """Schedule `retraining`: on the first night of a month, from cohort to report over what then stands.
+
+    A task whose data did not change is up to date, and nothing of it is trained. The tokenizer and the pretrained
+    network are made anew by hand only.
+    """
+    retrain = next(job for job in jobs if job.name == "retrain")
+    return [
+        dg.ScheduleDefinition(
+            name="retraining",
+            job=retrain,
+            cron_schedule="0 2 1 * *",
+            description="Models whose data changed are trained, evaluated and reported anew, once a month.",
+        )
+    ]

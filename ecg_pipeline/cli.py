@@ -96,6 +96,30 @@ def report(
 
 
 @app.command()
+def rejects(site: Annotated[str, typer.Argument(help="A site of the study.")], study: StudyOption = None) -> None:
+    """Print which files of a site are not used, by name, and why: on this terminal, where names may be seen."""
+    from ecg_pipeline.orchestration.assets.records import site_key
+    from ecg_pipeline.records.store import WaveformStore, named_rejects
+
+    _choose(study)
+    active = active_study()
+    if site not in active.sites:
+        raise typer.Exit(_fail(f"There is no site {site}; there are {', '.join(active.sites)}."))
+    archive = Archive(study_home(active) / "assets")
+    record = archive.newest("waveform_store", site)
+    if record is None:
+        raise typer.Exit(_fail(f"{site} was not read yet: run `ecg-pipeline materialize waveform_store`."))
+    try:
+        named = named_rejects(drop_folder(active, site), site_key(active, site), WaveformStore(archive.folder(record)))
+    except (StudyError, OSError, ValueError) as error:
+        raise typer.Exit(_fail(str(error))) from None
+    table = Table("file", "reason", "detail", "same as", title=f"{site}: {len(named)} files not used")
+    for row in named.iter_rows():
+        table.add_row(*(Text(_printable(cell or "")) for cell in row))
+    console.print(table)
+
+
+@app.command()
 def bench(
     names: Annotated[list[str] | None, typer.Argument(help="Which comparisons; by default all.")] = None,
     json_file: Annotated[
@@ -234,6 +258,11 @@ def _benchmark_page(study: Study) -> Path | None:
     archive = Archive(study_home(study) / "assets")
     record = archive.newest("benchmark_report", None)
     return archive.folder(record) / "report.html" if record else None
+
+
+def _printable(name: str) -> str:
+    """A file's name without what would move a terminal's cursor."""
+    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in name)
 
 
 def _fail(message: str) -> int:

@@ -1,9 +1,20 @@
 """The command line says in words what is wrong, and where."""
 
+from dataclasses import replace
+
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
 from ecg_pipeline.cli import app
+from ecg_pipeline.provenance.archive import Archive
+from ecg_pipeline.records.drop_folder import list_files
+from ecg_pipeline.records.pseudonyms import load_key
+from ecg_pipeline.records.store import ingest_site
+from ecg_pipeline.study import drop_folder, load_study, study_home
+from ecg_pipeline.synthetic.hospital import write_hospital_system
+from ecg_pipeline_tests.orchestration.conftest import SMALL
+from ecg_pipeline_tests.provenance.test_record import RECORD
 
 
 def run(*arguments):
@@ -42,3 +53,27 @@ def test_no_report_yet(tmp_path, monkeypatch):
     result = run("report")
     assert result.exit_code == 2
     assert "There is no report yet" in result.output
+
+
+def test_rejects_of_a_private_site_are_named_on_the_terminal_alone(tmp_path, monkeypatch):
+    path = tmp_path / "private.yaml"
+    path.write_text(SMALL.replace("name: small", "name: private\nsites: {mount_sinai: {patients: private}}"))
+    monkeypatch.setenv("ECG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ECG_STUDY", str(path))
+    monkeypatch.setenv("ECG_PSEUDONYM_KEY", "a secret of some length")
+    assert "was not read yet" in run("rejects", "mount_sinai").output
+    assert "There is no site mountsinai" in run("rejects", "mountsinai").output
+    study = load_study(path)
+    write_hospital_system(study.synthetic, study_home(study) / "hospital_system")
+    drop, archive = drop_folder(study, "mount_sinai"), Archive(study_home(study) / "assets")
+    record = replace(RECORD, asset="waveform_store", partition="mount_sinai")
+    ingest_site(drop, list_files(drop), study.ingest, load_key(study_home(study)), archive.folder(record))
+    archive.keep(record)
+    shown = run("rejects", "mount_sinai")
+    assert shown.exit_code == 0
+    files = {path.name for path in drop.path.iterdir()}
+    assert len([name for name in files if name in shown.output]) > 10
+    tables = [pl.read_parquet(path) for path in archive.root.rglob("*.parquet")]
+    written = str([table.rows() for table in tables])
+    assert len(tables) >= 2
+    assert not [name for name in files if name in written]

@@ -10,13 +10,19 @@ import numpy as np
 import xmltodict
 from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 
-from ecg_pipeline.bench.compare import Row, compare
+from ecg_pipeline.bench.compare import Row, compare, within
 from ecg_pipeline.bench.exports import write_exports
-from ecg_pipeline.records.drop_folder import DropFolder, list_files
+from ecg_pipeline.bench.mutations import Task, survey
+from ecg_pipeline.records.drop_folder import DropFolder, Format, list_files
 from ecg_pipeline.records.pseudonyms import PseudonymKey
 from ecg_pipeline.records.store import IngestRecipe, ingest_site
+from ecg_pipeline.synthetic.wfdb_files import write_wfdb
 
 EXPORTS = 1024
+DAMAGED_FORMATS: tuple[Format, ...] = ("muse_xml", "cinc", "ptb_xl")
+DAMAGED = 3000
+"""Files of each format."""
+ORIGINALS = 6
 
 
 def ingest() -> list[Row]:
@@ -46,6 +52,42 @@ def ingest_peer() -> list[Row]:
 
     unit = f"times as fast, {EXPORTS} exports of 140 KB, one process, processor time"
     return [_against("ingest-peer", "an xmltodict reader that writes .npy files", peer, 4, unit)]
+
+
+def damaged() -> list[Row]:
+    """Reading files of each format after something in them was changed: the worst that one takes."""
+    with TemporaryDirectory() as name:
+        tasks = _damaged_files(Path(name))
+        found = survey(tasks)
+    if failures := [failure for each in found for failure in each.failures]:
+        raise RuntimeError("\n".join(failures))
+    files = f"at most, the worst of {sum(task.files for task in tasks):,} damaged files, a format each"
+    seconds, memory = [each.worst_s for each in found], [each.worst_mb for each in found]
+    return [
+        within("damaged-time", "a limit", [max(seconds)], 2, f"seconds {files}"),
+        within("damaged-memory", "a limit", [max(memory)], 200, f"MB {files}"),
+    ]
+
+
+def _damaged_files(folder: Path) -> list[Task]:
+    """Exports and WFDB records, in the two layouts that need nothing but headers or a table beside them."""
+    write_exports(folder / "muse_xml", ORIGINALS)
+    columns, rng = "filename_hr,patient_id,scp_codes", np.random.default_rng(0)
+    for form in ("cinc", "ptb_xl"):
+        for number in range(ORIGINALS):
+            counts = rng.integers(-2000, 2000, (12, 5000)).astype(np.int16)
+            (folder / form / "records").mkdir(parents=True, exist_ok=True)
+            write_wfdb(folder / form / "records" / f"{number}.hea", counts, 500)
+    rows = [f"records/{number},{number},{{}}" for number in range(ORIGINALS)]
+    (folder / "ptb_xl" / "ptbxl_database.csv").write_text("\n".join([columns, *rows]))
+    tasks = []
+    for form in DAMAGED_FORMATS:
+        suffix = "*.xml" if form == "muse_xml" else "*.hea"
+        names = sorted(path.relative_to(folder / form).as_posix() for path in (folder / form).rglob(suffix))
+        work = folder / "work" / form
+        work.mkdir(parents=True)
+        tasks.append(Task(form, str(folder / form), names, str(work), seed=0, files=DAMAGED))
+    return tasks
 
 
 def _against(name: str, words: str, other: Callable[[list[Path], Path], None], target: float, unit: str) -> Row:

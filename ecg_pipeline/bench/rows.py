@@ -14,6 +14,7 @@ def _of(module: str, function: str) -> Callable[[], list[Row]]:
 ROWS: Mapping[str, Callable[[], list[Row]]] = {
     "ingest": _of("reading", "ingest"),
     "ingest-peer": _of("reading", "ingest_peer"),
+    "damaged": _of("reading", "damaged"),
     "filter": _of("drawing", "filter_leads"),
     "render": _of("drawing", "render_matplotlib"),
     "render-opencv": _of("drawing", "render_opencv"),

@@ -44,7 +44,7 @@ def test_muse_fault_is_rejected_for_its_reason(
 
 @pytest.mark.parametrize(("reason", "fault"), WFDB_FAULTS, ids=lambda value: getattr(value, "value", ""))
 def test_wfdb_fault_is_rejected_for_its_reason(reason: RejectReason, fault: WfdbFault, tmp_path: Path) -> None:
-    (tmp_path / "ptbxl_database.csv").write_text("filename_hr\n")
+    (tmp_path / "ptbxl_database.csv").write_text("filename_hr,patient_id,scp_codes\n")
     counts = np.random.default_rng(0).integers(-900, 900, (12, 5000)).astype(np.int16)
     fault(counts, tmp_path / "records500" / "00001_hr.hea")
     with pytest.raises(Rejected) as rejected:

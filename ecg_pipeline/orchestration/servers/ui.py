@@ -228,10 +228,10 @@ def _runs_in_words(instance: dg.DagsterInstance, keeper: Keeper, socket: Path) -
     for run in instance.get_runs(dg.RunsFilter(statuses=list(IN_PROGRESS))):
         if str(socket) not in run.tags.get(LAUNCHED_BY, ""):
             continue
-        what = f"{run.run_id} {', '.join(sorted(key.to_user_string() for key in run.asset_selection or ()))}"
-        partition = run.tags.get("dagster/partition")
+        assets = ", ".join(sorted(key.to_user_string() for key in run.asset_selection or ()))
         if waits or run_process(instance, run.run_id):
-            lines.append(f"  {what} {partition}" if partition else f"  {what}")
+            what = (run.run_id, assets or run.job_name, run.tags.get("dagster/partition", ""))
+            lines.append(f"  {' '.join(what)}".rstrip())
         else:
             instance.report_run_failed(run, "The process of this run ended with the servers of the UI.")
     queued = instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ecg_pipeline.orchestration.instance import open_instance, run_process
+from ecg_pipeline.orchestration.instance import open_instance
 from ecg_pipeline.study import load_study
 from ecg_pipeline.synthetic.hospital import write_hospital_system
 
@@ -215,6 +216,30 @@ mutation ($asset: [String!]!, $partition: String!) {
 """
 
 
+TERMINATE = "mutation ($id: String!) { terminateRun(runId: $id) { __typename } }"
+
+
+def held_when_started(ui, instance, run_id):
+    """The process of a run, stopped after the run has started and before it is done."""
+
+    def spawned():
+        return [process for process in ui.family() if "multiprocessing.spawn" in " ".join(process.cmdline())]
+
+    def is_started():
+        # Asked while it runs: a process that is stopped may hold the database.
+        process.resume()
+        time.sleep(0.1)
+        status = instance.get_run_by_id(run_id).status.value
+        process.suspend()
+        return status == "STARTED"
+
+    ui.until(spawned, "the process of the run")
+    process = spawned()[0]
+    process.suspend()
+    ui.until(is_started, "the start of the run")
+    return process
+
+
 @contextmanager
 def left_behind(tmp_path):
     """A run whose servers were ended while it was held: their log, the instance, its id, and its processes."""
@@ -227,10 +252,7 @@ def left_behind(tmp_path):
     assert launched["__typename"] == "LaunchRunSuccess", launched
     run_id = launched["run"]["runId"]
     with open_instance(home) as instance:
-        ui.until(lambda: run_process(instance, run_id), "the start of the run")
-        process = run_process(instance, run_id)
-        # It is held so that it cannot be done before the servers are.
-        process.suspend()
+        process = held_when_started(ui, instance, run_id)
         family = ui.family()
         ui.process.send_signal(signal.SIGTERM)
         assert ui.process.wait() == 0, ui.log
@@ -253,9 +275,12 @@ def test_a_run_goes_on_without_the_servers_and_is_named(tmp_path, no_dagster_hom
 def test_the_next_ui_can_terminate_a_run_that_went_on(tmp_path, no_dagster_home):
     with left_behind(tmp_path) as (_, instance, run_id, process):
         ui = start(tmp_path, str(tmp_path / "small.yaml"))
-        ended = ui.graphql("mutation ($id: String!) { terminateRun(runId: $id) { __typename } }", id=run_id)
-        assert ended["terminateRun"]["__typename"] == "TerminateRunSuccess"
-        process.resume()
+        # The request is answered once the run's process has heard of it, and that is still held.
+        with ThreadPoolExecutor() as pool:
+            asked = pool.submit(ui.graphql, TERMINATE, id=run_id)
+            ui.until(lambda: instance.get_run_by_id(run_id).status.value == "CANCELING", "the request")
+            process.resume()
+        assert asked.result()["terminateRun"]["__typename"] == "TerminateRunSuccess"
         ui.until(lambda: instance.get_run_by_id(run_id).is_finished, "the end of the run")
         assert instance.get_run_by_id(run_id).status.value == "CANCELED"
         ui.process.send_signal(signal.SIGTERM)

@@ -58,9 +58,9 @@ class Ui:
         own = psutil.Process(self.process.pid)
         return [own, *own.children(recursive=True)]
 
-    def until(self, is_so, what):
+    def until(self, is_so, what, patience_s=PATIENCE_S):
         """Wait until something is so, while the command runs."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + patience_s
         while not is_so():
             assert self.process.poll() is None, self.log
             assert time.monotonic() < deadline, f"{what} did not come to pass\n{self.log}"

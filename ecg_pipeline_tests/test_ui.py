@@ -18,8 +18,6 @@ import psutil
 import pytest
 
 from ecg_pipeline.orchestration.instance import open_instance
-from ecg_pipeline.study import load_study
-from ecg_pipeline.synthetic.hospital import write_hospital_system
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
@@ -203,14 +201,14 @@ def test_all_servers_go_when_one_dies(tmp_path):
 
 
 LAUNCH = """
-mutation ($asset: [String!]!, $partition: String!) {
+mutation ($asset: [String!]!) {
   launchRun(executionParams: {
     selector: {
       repositoryLocationName: "ecg_pipeline", repositoryName: "__repository__", pipelineName: "__ASSET_JOB",
       assetSelection: [{path: $asset}]
     },
     runConfigData: {},
-    executionMetadata: {tags: [{key: "dagster/partition", value: $partition}]}
+    executionMetadata: {tags: []}
   }) { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } }
 }
 """
@@ -245,10 +243,8 @@ def left_behind(tmp_path):
     """A run whose servers were ended while it was held: their log, the instance, its id, and its processes."""
     file, home = tmp_path / "small.yaml", tmp_path / "small"
     file.write_text(SMALL)
-    study = load_study(file)
-    write_hospital_system(study.synthetic, home / "hospital_system")
     ui = start(tmp_path, str(file))
-    launched = ui.graphql(LAUNCH, asset=["waveform_store"], partition=next(iter(study.sites)))["launchRun"]
+    launched = ui.graphql(LAUNCH, asset=["hospital_system"])["launchRun"]
     assert launched["__typename"] == "LaunchRunSuccess", launched
     run_id = launched["run"]["runId"]
     with open_instance(home) as instance:
@@ -256,7 +252,7 @@ def left_behind(tmp_path):
         family = ui.family()
         ui.process.send_signal(signal.SIGTERM)
         assert ui.process.wait() == 0, ui.log
-        assert f"{run_id} waveform_store {next(iter(study.sites))}" in ui.log
+        assert f"{run_id} hospital_system" in ui.log
         code_server = process.parent()
         assert {each for each in family if each.is_running()} >= {code_server, process}
         yield ui, instance, run_id, process

@@ -1,9 +1,12 @@
 """A small study, run from hospital files to reports once for all tests."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+from ecg_pipeline_tests.test_ui import assert_gone, start
 
 SMALL = """\
 extends: demo
@@ -20,6 +23,20 @@ evaluation: {bootstrap_draws: 20}
 image_distance: {images: 20}
 saliency: {ecgs: 2}
 """
+
+
+BACKFILL = """
+mutation ($assets: [AssetKeyInput!]!) {
+  launchPartitionBackfill(backfillParams: {assetSelection: $assets, allPartitions: true}) {
+    __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
+  }
+}
+"""
+BACKFILL_STATUS = """
+query ($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }
+"""
+ASSETS = "{ assetNodes { assetKey { path } isMaterializable } }"
+OVER = {"COMPLETED_SUCCESS", "COMPLETED_FAILED", "COMPLETED", "FAILED", "CANCELED"}
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +66,24 @@ def line(small_study):
     opened = open_line(small_study)
     assert opened.bring_up_to_date()
     return opened
+
+
+@pytest.fixture(scope="session")
+def pressed(small_study, tmp_path_factory):
+    """A home in which every partition of every asset was asked for at once, with its servers still running."""
+    ui = start(tmp_path_factory.mktemp("pressed"), str(small_study))
+    nodes = ui.graphql(ASSETS)["assetNodes"]
+    wanted = [{"path": node["assetKey"]["path"]} for node in nodes if node["isMaterializable"]]
+    launched = ui.graphql(BACKFILL, assets=wanted)["launchPartitionBackfill"]
+    assert launched["__typename"] == "LaunchBackfillSuccess", launched
+    backfill = launched["backfillId"]
+
+    def status():
+        return ui.graphql(BACKFILL_STATUS, id=backfill)["partitionBackfillOrError"]["status"]
+
+    ui.until(lambda: status() in OVER, "the end of the backfill", patience_s=3000)
+    yield ui, status()
+    family = ui.family()
+    ui.process.send_signal(signal.SIGTERM)
+    assert ui.process.wait() == 0, ui.log
+    assert_gone(family, ui)

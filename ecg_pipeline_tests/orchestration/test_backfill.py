@@ -1,49 +1,11 @@
-"""Everything pressed at once in an empty home, through the real webserver and daemon, is what the command line makes."""
+"""Everything pressed at once in an empty home, through webserver and daemon, is what the command line makes."""
 
 import json
-import signal
-
-import pytest
 
 from ecg_pipeline.evaluation.report import Report
 from ecg_pipeline.orchestration.instance import open_instance
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.provenance.record import read_record
-from ecg_pipeline_tests.test_ui import assert_gone, start
-
-BACKFILL = """
-mutation ($assets: [AssetKeyInput!]!) {
-  launchPartitionBackfill(backfillParams: {assetSelection: $assets, allPartitions: true}) {
-    __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
-  }
-}
-"""
-BACKFILL_STATUS = """
-query ($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }
-"""
-ASSETS = "{ assetNodes { assetKey { path } isMaterializable } }"
-OVER = {"COMPLETED_SUCCESS", "COMPLETED_FAILED", "COMPLETED", "FAILED", "CANCELED"}
-
-
-@pytest.fixture(scope="module")
-def pressed(line, small_study, tmp_path_factory):
-    """A home in which every partition of every asset was asked for at once, with its servers still running."""
-    ui = start(tmp_path_factory.mktemp("pressed"), str(small_study))
-    nodes = ui.graphql(ASSETS)["assetNodes"]
-    wanted = [{"path": node["assetKey"]["path"]} for node in nodes if node["isMaterializable"]]
-    launched = ui.graphql(BACKFILL, assets=wanted)["launchPartitionBackfill"]
-    assert launched["__typename"] == "LaunchBackfillSuccess", launched
-    backfill = launched["backfillId"]
-
-    def status():
-        return ui.graphql(BACKFILL_STATUS, id=backfill)["partitionBackfillOrError"]["status"]
-
-    ui.until(lambda: status() in OVER, "the end of the backfill", patience_s=3000)
-    yield ui, status()
-    family = ui.family()
-    ui.process.send_signal(signal.SIGTERM)
-    assert ui.process.wait() == 0, ui.log
-    assert_gone(family, ui)
 
 
 def records(archive):

@@ -1,9 +1,8 @@
 """Definitions of the active study: what the Dagster UI, the daemon and the command line load."""
 
-import warnings
-
 import dagster as dg
 
+from ecg_pipeline.orchestration import without_marks
 from ecg_pipeline.orchestration.assets import source_versions, study_assets
 from ecg_pipeline.orchestration.jobs import study_jobs
 from ecg_pipeline.orchestration.resources import House, house_resource, make_house
@@ -19,10 +18,7 @@ def build_house(study: Study) -> House:
 
 def build_definitions(house: House) -> dg.Definitions:
     """Assemble the definitions of a house's study."""
-    with warnings.catch_warnings():
-        # Partition mappings have been in beta for years, and checks by partition are in preview.
-        for marked in (dg.BetaWarning, dg.PreviewWarning):
-            warnings.simplefilter("ignore", category=marked)
+    with without_marks():
         jobs = study_jobs(house.study, lambda: built)
         built = dg.Definitions(
             assets=automated(study_assets(house.study)),

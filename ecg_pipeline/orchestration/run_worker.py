@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 
+from ecg_pipeline.orchestration import without_marks
 from ecg_pipeline.orchestration.plan import Run
 from ecg_pipeline.orchestration.resources import PROCESS
 from ecg_pipeline.provenance.lease import process_json
@@ -21,14 +22,15 @@ Outcome = str | None
 
 def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, run: Run, config: dict[str, Any]) -> Outcome:
     """Make one Dagster run in this process."""
-    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
-        instance=instance,
-        asset_selection=list(run.assets),
-        partition_key=run.partition,
-        run_config=config,
-        tags={PROCESS: process_json()},
-        raise_on_error=False,
-    )
+    with without_marks():
+        result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=instance,
+            asset_selection=list(run.assets),
+            partition_key=run.partition,
+            run_config=config,
+            tags={PROCESS: process_json()},
+            raise_on_error=False,
+        )
     return None if result.success else _failure(result)
 
 

@@ -9,9 +9,11 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 
+import dagster as dg
 import psutil
 import pytest
 
+from ecg_pipeline.orchestration.instance import open_instance
 from ecg_pipeline.orchestration.runs import LineFailure
 
 TRAINER = "ecg_pipeline.orchestration.trainer"
@@ -51,16 +53,46 @@ def test_a_trainer_that_fails_says_why_and_goes_on(line):
         assert len(line.bring_up_to_date([ASSET])) == 1
 
 
+def living(processes):
+    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def started_trainer(process):
+    """The trainer below a process, as soon as there is one."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        trainer = next((child for child in psutil.Process(process.pid).children(True) if is_trainer(child)), None)
+        if trainer is not None:
+            return trainer
+        time.sleep(0.05)
+    raise AssertionError("no trainer was started")
+
+
+def test_a_command_killed_leaves_nothing_behind_and_the_next_one_goes_on(line):
+    """No process and no lease; its run, which could not say that it ended, is marked as failed by the next command."""
+    with pretraining_due(line):
+        command = [sys.executable, "-m", "ecg_pipeline.cli", "materialize", ASSET]
+        process = subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+        started_trainer(process)
+        family = psutil.Process(process.pid).children(True)
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 120
+        while living(family) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert not living(family)
+        with open_instance(line.house.home) as instance:
+            going = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+            assert len(going) == 1
+            assert len(line.bring_up_to_date([ASSET])) == 1
+            assert instance.get_run_by_id(going[0].run_id).status == dg.DagsterRunStatus.FAILURE
+
+
 def test_a_trainer_killed_from_outside_is_a_failed_step_and_goes_on(line):
     with pretraining_due(line):
         command = [sys.executable, "-m", "ecg_pipeline.cli", "materialize", ASSET]
         process = subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        trainer, deadline = None, time.monotonic() + 180
-        while trainer is None and time.monotonic() < deadline:
-            trainer = next((child for child in psutil.Process(process.pid).children(True) if is_trainer(child)), None)
-            time.sleep(0.05)
-        assert trainer is not None
-        trainer.send_signal(signal.SIGKILL)
+        started_trainer(process).send_signal(signal.SIGKILL)
         said = process.communicate()[0].decode()
         assert process.returncode == 2
         assert "ended from outside" in said

@@ -1,10 +1,13 @@
 """Parts done one after the other, or by several processes that each own whole parts."""
 
 import ctypes
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from typing import TypeVar
 
 from ecg_pipeline.ecg import Progress, silent
@@ -29,7 +32,7 @@ def each(work: Callable[[Item], None], items: Sequence[Item], workers: int = 1, 
         return
     done, under_way = 0, deque[Future[None]]()
     # Spawned, not forked: the parent may hold threads (Zarr, polars), and a fork of those can hang.
-    with ProcessPoolExecutor(min(workers, total), get_context("spawn"), keep_memory) as pool:
+    with ProcessPoolExecutor(min(workers, total), get_context("spawn"), _begin) as pool:
 
         def finish(until: int) -> None:
             nonlocal done
@@ -43,6 +46,20 @@ def each(work: Callable[[Item], None], items: Sequence[Item], workers: int = 1, 
             under_way.append(pool.submit(work, item))
             finish(2 * workers)
         finish(0)
+
+
+def _begin() -> None:
+    """Begin a worker process: it keeps its memory, and ends with the process that it works for."""
+    keep_memory()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is gone. It would wait for work for ever, or go on writing for nobody."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def keep_memory() -> None:

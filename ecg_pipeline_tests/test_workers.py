@@ -1,5 +1,10 @@
 """Work over parts: every item once, and the first error comes out before the others are begun."""
 
+import os
+import time
+from multiprocessing import get_context
+
+import psutil
 import pytest
 
 from ecg_pipeline.workers import each
@@ -25,3 +30,26 @@ def test_the_first_error_ends_it(workers, tmp_path):
     with pytest.raises(ValueError, match="part 7 is broken"):
         each(mark, [(tmp_path, number) for number in range(1000)], workers)
     assert len(list(tmp_path.iterdir())) < 20
+
+
+def sleep_after_telling(folder):
+    (folder / str(os.getpid())).touch()
+    time.sleep(600)
+
+
+def work_for_ever(folder):
+    each(sleep_after_telling, [folder] * 2, workers=2)
+
+
+def test_workers_end_with_the_process_that_they_work_for(tmp_path):
+    parent = get_context("spawn").Process(target=work_for_ever, args=(tmp_path,))
+    parent.start()
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    workers = [psutil.Process(int(told.name)) for told in tmp_path.iterdir()]
+    assert len(workers) == 2
+    parent.kill()
+    parent.join()
+    _, living = psutil.wait_procs(workers, timeout=60)
+    assert not living

@@ -114,10 +114,10 @@ class House:
         for conflict in conflicts(self.archive, upstream, lambda asset: asset.split("/")[-1] in FITTED):
             asset, partition = conflict.ancestor
             stale = outdated(conflict, self._version(dg.AssetKey.from_user_string(asset), partition))
-            found.append(
-                f"{told(conflict.ancestor)} would go in with {len(conflict.through)} versions: "
-                f"materialise {', '.join(map(told, stale))} again, and then this"
+            again = (
+                f"materialise {', '.join(map(told, stale))} again, and then this" if stale else "materialise this again"
             )
+            found.append(f"{told(conflict.ancestor)} would go in with {len(conflict.through)} versions: {again}")
         return found
 
     @contextmanager

@@ -1,6 +1,6 @@
 """One version of each ancestor: an output is not made of parts that were made of different versions of one thing."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ecg_pipeline.provenance.archive import Archive
@@ -12,7 +12,7 @@ Place = tuple[str, str | None]
 
 @dataclass(frozen=True)
 class Conflict:
-    """An ancestor that would go in with several versions. through: what each version came by, nearest to it."""
+    """An ancestor that would go in with several versions. through: what each version comes by, nearest to it first."""
 
     ancestor: Place
     through: dict[str, tuple[Place, ...]]
@@ -24,34 +24,53 @@ def conflicts(archive: Archive, upstream: Iterable[Upstream], is_fitted: Callabl
     Looked at are all ancestors on paths that do not pass through something fitted to data (a tokenizer, a checkpoint, a
     model), and what is fitted itself: what stands behind it may be older than what it is applied to.
     """
-    found: dict[Place, dict[str, list[Place]]] = {}
-    seen: set[tuple[Place, str]] = set()
+    readers: dict[Upstream, list[Upstream]] = {}
 
-    def walk(entries: Iterable[Upstream], reader: Place | None) -> None:
+    def walk(entries: Iterable[Upstream], reader: Upstream | None) -> None:
         for entry in entries:
-            place = entry.asset, entry.partition
-            by_version = found.setdefault(place, {}).setdefault(entry.data_version, [])
-            if reader is not None and reader not in by_version:
-                by_version.append(reader)
-            if (place, entry.data_version) in seen or is_fitted(entry.asset):
-                continue
-            seen.add((place, entry.data_version))
-            record = archive.find(*place, entry.data_version)
-            walk(record.upstream if record else (), place)
+            is_new = entry not in readers
+            read_by = readers.setdefault(entry, [])
+            if reader is not None and reader not in read_by:
+                read_by.append(reader)
+            if is_new and not is_fitted(entry.asset):
+                record = archive.find(entry.asset, entry.partition, entry.data_version)
+                walk(record.upstream if record else (), entry)
 
     walk(upstream, None)
+    versions: dict[Place, list[Upstream]] = {}
+    for entry in readers:
+        versions.setdefault(_place(entry), []).append(entry)
     return tuple(
-        Conflict(place, {version: tuple(readers) for version, readers in versions.items()})
-        for place, versions in found.items()
-        if len(versions) > 1
+        Conflict(place, {entry.data_version: _ways(entry, readers) for entry in entries})
+        for place, entries in versions.items()
+        if len(entries) > 1
     )
 
 
 def outdated(conflict: Conflict, newest: str | None) -> tuple[Place, ...]:
-    """Who brings in another version than the newest: what must be made again. Everybody, where it is not among them."""
+    """Who brings in another version than the newest: what must be made again, in this order. Everybody, where the
+    newest is not among them."""
     return tuple(
-        dict.fromkeys(place for version, readers in conflict.through.items() if version != newest for place in readers)
+        dict.fromkeys(place for version, ways in conflict.through.items() if version != newest for place in ways)
     )
+
+
+def _ways(entry: Upstream, readers: Mapping[Upstream, Sequence[Upstream]]) -> tuple[Place, ...]:
+    """All that reads an entry, and what reads that, each after what it reads."""
+    after: list[Upstream] = []
+
+    def climb(at: Upstream) -> None:
+        for reader in readers[at]:
+            if reader not in after:
+                climb(reader)
+                after.append(reader)
+
+    climb(entry)
+    return tuple(dict.fromkeys(_place(reader) for reader in reversed(after)))
+
+
+def _place(entry: Upstream) -> Place:
+    return entry.asset, entry.partition
 
 
 def told(place: Place) -> str:

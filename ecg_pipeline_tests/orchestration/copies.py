@@ -1,0 +1,32 @@
+"""A home that a test may change: a copy of one in which everything was made."""
+
+import os
+import shutil
+from pathlib import Path
+
+from ecg_pipeline_tests.orchestration.conftest import open_line
+
+
+def copied_line(line, study: Path, folder: Path, monkeypatch):
+    """A line over a study file of the same name, in a copy of another line's home below `folder`.
+
+    Files are linked, as no output is ever changed in place; Dagster's databases are copied. MLflow begins anew, because
+    its experiment knows the place of the home.
+    """
+    home = folder / line.house.home.name
+
+    def skip(where: str, names: list[str]) -> list[str]:
+        return ["mlflow", "dagster"] if Path(where) == line.house.home else []
+
+    shutil.copytree(line.house.home, home, ignore=skip, copy_function=os.link)
+    shutil.copytree(line.house.home / "dagster", home / "dagster")
+    monkeypatch.setenv("ECG_HOME", str(folder))
+    return open_line(study)
+
+
+def with_changes(study: Path, folder: Path, **changes: str) -> Path:
+    """A study file beside another: `extends` it, with the given sections as YAML text."""
+    path = folder / f"changed_{'_'.join(changes)}.yaml"
+    lines = [f"extends: {study}", *(f"{section}: {text}" for section, text in changes.items())]
+    path.write_text("\n".join(lines) + "\n")
+    return path

@@ -1,0 +1,39 @@
+"""A process that makes one partition of a site's data each time it is told to: `python -m ... ASSETS SITE`.
+
+It reads a line, makes the partition, and prints a line: `made`, or why not. The home and the study are those of the
+environment.
+"""
+
+import sys
+
+import dagster as dg
+
+from ecg_pipeline.orchestration.assets import source_versions
+from ecg_pipeline.orchestration.assets.hospitals import hospital_assets
+from ecg_pipeline.orchestration.assets.records import record_assets
+from ecg_pipeline.orchestration.plan import Run
+from ecg_pipeline.orchestration.resources import house_resource, make_house
+from ecg_pipeline.orchestration.run_worker import execute
+from ecg_pipeline.orchestration.runs import QUIET
+from ecg_pipeline.study import active_study
+
+
+def main(assets: str, site: str) -> None:
+    """Make the partition as often as it is asked for."""
+    study = active_study()
+    house = make_house(study, source_versions(study))
+    definitions = dg.Definitions(
+        assets=[*hospital_assets(study), *record_assets(study)],
+        resources={"house": house_resource(house), "io_manager": house.handles},
+        executor=dg.in_process_executor,
+    )
+    run = Run(tuple(map(dg.AssetKey, assets.split(","))), site)
+    with dg.DagsterInstance.ephemeral() as instance:
+        print("ready", flush=True)
+        for _ in sys.stdin:
+            said = execute(definitions, instance, run, QUIET)
+            print((said or "made").replace("\n", " "), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,95 @@
+"""A check that fails publishes nothing: not in Dagster, not in the archive, and nobody downstream hears of it."""
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from ecg_pipeline.cohorts.cohort import Cohort
+from ecg_pipeline.orchestration.assets import training
+from ecg_pipeline.orchestration.instance import open_instance
+from ecg_pipeline.orchestration.plan import is_due
+from ecg_pipeline.orchestration.runs import LineFailure
+from ecg_pipeline_tests.orchestration.copies import copied_line, with_changes
+
+KEY = dg.AssetKey(["hcm", "mobilenet", "finetuned_model"])
+CHECK = dg.AssetCheckKey(KEY, "training_never_saw_it")
+LEAKING, HONEST = "0.5", "1"
+
+
+@pytest.fixture
+def again(line, small_study, tmp_path, monkeypatch):
+    """The small study in a home of its own, with all of its models to be fine-tuned anew."""
+    changed = with_changes(small_study, tmp_path, finetuning="{epochs: 2}")
+    return copied_line(line, changed, tmp_path / "home", monkeypatch)
+
+
+@pytest.fixture
+def instance(again):
+    """The Dagster instance of that home, which knows all that was made before."""
+    with open_instance(again.house.home) as opened:
+        yield opened
+
+
+def leaking(cohort):
+    """What picks the examples of the smaller fraction's training takes a test patient's ECG in, too."""
+    honest, tested = training._examples, cohort.filter(pl.col("part") == "test").sort("record").head(1)
+
+    def examples(cohort, study, fraction):
+        train, selection = honest(cohort, study, fraction)
+        return (pl.concat([train, tested]), selection) if fraction == float(LEAKING) else (train, selection)
+
+    return examples
+
+
+def check_states(instance):
+    """How the check last ended, by partition."""
+    found = instance.event_log_storage.get_asset_check_partition_info([CHECK])
+    return {state.partition_key: state.latest_execution_status.value for state in found}
+
+
+def published(instance, partition):
+    """All that Dagster knows to have been published of a partition: the id and data version of each materialisation."""
+    events = instance.fetch_materializations(dg.AssetRecordsFilter(KEY, asset_partitions=[partition]), limit=100)
+    return [(event.run_id, event.asset_materialization.tags["dagster/data_version"]) for event in events.records]
+
+
+def evaluations_due(line):
+    graph, key = line.definitions.resolve_asset_graph(), dg.AssetKey(["hcm", "mobilenet", "evaluation"])
+    keys = graph.get(key).partitions_def.get_partition_keys()
+    return {partition.split("|")[0] for partition in keys if is_due(line.house, graph, key, partition)}
+
+
+def test_a_failed_check_publishes_nothing_and_stays_failed_when_its_neighbour_passes(again, instance, monkeypatch):
+    archive, asset = again.house.archive, KEY.to_user_string()
+    record, events = archive.require(asset, LEAKING), published(instance, LEAKING)
+    assert check_states(instance) == {LEAKING: "SUCCEEDED", HONEST: "SUCCEEDED"}
+    assert evaluations_due(again) == set()
+    cohort = Cohort(archive.folder(archive.require("hcm/cohort", None))).table()
+    monkeypatch.setattr(training, "_examples", leaking(cohort))
+    with pytest.raises(LineFailure, match="1 ECGs of the test part were seen by the fine-tuning"):
+        again.bring_up_to_date([asset], [LEAKING], instance=instance)
+    assert check_states(instance) == {LEAKING: "FAILED", HONEST: "SUCCEEDED"}
+    assert evaluations_due(again) == set()
+    assert again.bring_up_to_date([asset], [HONEST], instance=instance)
+    assert check_states(instance) == {LEAKING: "FAILED", HONEST: "SUCCEEDED"}
+    assert published(instance, LEAKING) == events
+    assert archive.require(asset, LEAKING) == record
+    assert len(published(instance, HONEST)) == 2
+    assert evaluations_due(again) == {HONEST}
+
+
+def test_what_was_held_back_is_made_when_the_fault_is_mended(again, instance, monkeypatch):
+    archive, asset = again.house.archive, KEY.to_user_string()
+    cohort, before = Cohort(archive.folder(archive.require("hcm/cohort", None))).table(), published(instance, LEAKING)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_examples", leaking(cohort))
+        with pytest.raises(LineFailure):
+            again.bring_up_to_date([asset], [LEAKING], instance=instance)
+    assert again.bring_up_to_date([asset], [LEAKING], instance=instance)
+    assert check_states(instance)[LEAKING] == "SUCCEEDED"
+    assert len(published(instance, LEAKING)) == len(before) + 1
+    assert (
+        pl.read_parquet(archive.folder(archive.require(asset, LEAKING)) / training.TRAINED_ON)
+        .join(cohort.filter(pl.col("part") == "test"), on="record")
+        .is_empty()
+    )

@@ -1,0 +1,215 @@
+"""Private patients: from their files to a report, no identity, no file's name and no picture of them is where it must
+not be."""
+
+import json
+import re
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ecg_pipeline.images.shards import ImageShards
+from ecg_pipeline.orchestration.assets import records
+from ecg_pipeline.records.store import WaveformStore
+from ecg_pipeline.synthetic.hospital import HospitalSystem, read_planted, write_hospital_system
+from ecg_pipeline_tests.orchestration.conftest import open_line
+from ecg_pipeline_tests.orchestration.test_line import told
+
+SITES = ("mount_sinai", "beth_israel", "morningside")
+MARK = "quixjav"
+"""Stands in the name of every file of the sites."""
+
+SITE = """\
+  {name}:
+    title: A hospital
+    format: muse_xml
+    path: {path}
+    mrn_system: hospital_system
+    label_tables: [echo_reports.csv, diagnoses.csv]
+    role: {role}
+    pretraining: {pretraining}
+"""
+STUDY = """\
+name: private
+title: Private patients
+sites:
+{sites}
+split: {{test: 0.3, validation: 0.15}}
+tokenizer: {{vocabulary: 32, hidden: 8, steps: 40, batch: 8}}
+models:
+  heartbeit: {{family: beit, width: 32, depth: 2, heads: 2}}
+  mobilenet: {{family: timm, name: test_resnet}}
+pretraining: {{model: heartbeit, recipe: {{epochs: 1, batch: 16, warmup_epochs: 0}}}}
+tasks:
+  hcm:
+    title: Hypertrophic cardiomyopathy
+    sites: [mount_sinai, beth_israel]
+    external: [morningside]
+    rule: {{kind: diagnosis, code: I42.1}}
+fractions: [1.0]
+finetuning: {{epochs: 1, batch: 8}}
+evaluation: {{bootstrap_draws: 20}}
+image_distance: {{images: 10}}
+saliency: {{ecgs: 2}}
+"""
+PICTURES = (b"\x89PNG", b"iVBORw0KGgo", b"data:image", b"\xff\xd8\xff\xe0", b"/9j/4AAQ")
+"""How pictures begin, as files and as base64."""
+
+
+def renamed(system: Path) -> None:
+    """Name the exports as a hospital might: after the patient, and each with a mark that occurs nowhere else."""
+    for site in SITES:
+        for path in sorted((system / site).glob("*.xml")):
+            found = re.search(rb"<PatientID>(\d{8})</PatientID>", path.read_bytes()) if path.is_file() else None
+            path.rename(path.with_name(f"{found[1].decode() if found else 'nobody'}_{MARK}_{path.name}"))
+
+
+@pytest.fixture(scope="module")
+def private(tmp_path_factory):
+    """A line over private MUSE files after everything in it was materialised, and the folder of the files."""
+    folder = tmp_path_factory.mktemp("private")
+    system = folder / "hospitals"
+    write_hospital_system(HospitalSystem(patients=120, ecgs=180, seed=3), system)
+    renamed(system)
+    sites = "".join(
+        SITE.format(
+            name=site,
+            path=system / site,
+            role="external" if site == "morningside" else "internal",
+            pretraining=str(site != "morningside").lower(),
+        )
+        for site in SITES
+    )
+    study = folder / "private.yaml"
+    study.write_text(STUDY.format(sites=sites))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ECG_HOME", str(folder / "home"))
+        patch.setenv("ECG_PSEUDONYM_KEY", "a secret of this test alone")
+        patch.setattr(records, "SETTLE_S", 0.0)
+        line = open_line(study)
+        assert line.bring_up_to_date()
+        yield line, system
+
+
+def files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def table_text(path: Path) -> bytes:
+    return str(pl.read_parquet(path).to_dict(as_series=False)).encode()
+
+
+def dump(path: Path) -> bytes:
+    with sqlite3.connect(path) as database:
+        return "\n".join(database.iterdump()).encode()
+
+
+def databases(home: Path) -> list[Path]:
+    return [path for path in files_below(home) if path.read_bytes()[:15] == b"SQLite format 3"]
+
+
+def test_everything_was_made_of_files_named_after_patients(private):
+    line, system = private
+    for asset, partition in (
+        ("hcm/report", None),
+        ("hcm/saliency", None),
+        ("hcm/heartbeit/evaluation", "1|morningside"),
+    ):
+        assert line.house.archive.require(asset, partition)
+    words = [word.encode() for word in read_planted(system).identities]
+    exports = list((system / "mount_sinai").glob(f"*{MARK}*.xml"))
+    assert len(exports) > 40
+    assert all(told(words, path.read_bytes()) for path in exports[:3])
+    assert told(words, "\n".join(path.name.replace("_", " ") for path in exports).encode())
+
+
+def test_no_identity_and_no_file_name_is_in_anything_that_was_written(private):
+    line, system = private
+    home = line.house.home
+    words = [word.encode() for word in read_planted(system).identities]
+    numbers = [word for word in words if word.isdigit()]
+    found = {}
+    tables = [path for path in files_below(home) if path.suffix == ".parquet"]
+    assert len(tables) > 20
+    assert len(databases(home)) > 3
+    contents = {path: path.read_bytes() for path in files_below(home)}
+    contents |= {path / "as text": table_text(path) for path in tables}
+    contents |= {path / "as text": dump(path) for path in databases(home)}
+    for path, content in contents.items():
+        said = [*told(words, content), *(number for number in numbers if number in content)]
+        if said or MARK.encode() in content.lower():
+            found[str(path.relative_to(home))] = said or MARK
+    assert found == {}
+    names = " ".join(str(path.relative_to(home)) for path in home.rglob("*"))
+    assert MARK not in names
+    assert not told(words, names.encode())
+
+
+def test_stores_name_their_files_by_digests(private):
+    line, _ = private
+    for site in SITES:
+        store = WaveformStore(line.house.archive.folder(line.house.archive.require("waveform_store", site)))
+        sources = [*store.records()["source"], *store.rejects()["source"]]
+        assert sources
+        assert all(re.fullmatch(r"~[0-9a-f]{16}(\.xml)?", source) for source in sources)
+
+
+def test_no_picture_is_in_a_database_nor_in_mlflow(private):
+    line, _ = private
+    home = line.house.home
+    assert any(path.read_bytes().startswith(PICTURES[0]) for path in files_below(home / "assets"))
+    for path in [*databases(home), *files_below(home / "mlflow")]:
+        content = path.read_bytes()
+        assert [picture for picture in PICTURES if picture in content and path.suffix != ".safetensors"] == []
+
+
+def sheets_of(line) -> np.ndarray:
+    """(n, H, W) uint8 sheets of all sites."""
+    archive, sites = line.house.archive, SITES
+    shards = [ImageShards(archive.folder(archive.require("image_shards", site))) for site in sites]
+    return np.concatenate([sheets for made in shards for _, sheets in made])
+
+
+def numbers_in(content) -> list[np.ndarray]:
+    """Every list of numbers of a JSON document, with those inside of it, flat."""
+    if isinstance(content, dict):
+        return [array for value in content.values() for array in numbers_in(value)]
+    if not isinstance(content, list):
+        return []
+    try:
+        flat = np.asarray(content, dtype=float).ravel()
+    except (TypeError, ValueError):
+        return [array for value in content for array in numbers_in(value)]
+    return [flat] if flat.size else []
+
+
+def sheets_in(path: Path, sheets: np.ndarray) -> int:
+    """How many of the sheets a file holds: as bytes, as numbers of four bytes, or as a list of JSON."""
+    content = path.read_bytes()
+    rows = [sheet[len(sheet) // 2 - 20 : len(sheet) // 2] for sheet in sheets]
+    held = sum(row.tobytes() in content or row.astype("<f4").tobytes() in content for row in rows)
+    if path.suffix == ".json":
+        flat = [array for array in numbers_in(json.loads(content)) if array.size >= sheets[0].size]
+        held += sum(
+            np.array_equal(array[at : at + sheets[0].size], sheet.ravel())
+            for sheet in sheets
+            for array in flat
+            for at in range(0, array.size, sheets[0].size)
+        )
+    return held
+
+
+def test_no_sheet_of_a_patient_is_in_mlflow(private, tmp_path):
+    line, _ = private
+    sheets = sheets_of(line)
+    logged = files_below(line.house.home / "mlflow")
+    examples = [path for path in logged if "input_example" in path.name]
+    assert examples
+    assert any(array.size >= sheets[0].size for array in numbers_in(json.loads(examples[0].read_text())))
+    for path in logged:
+        assert sheets_in(path, sheets) == 0, path
+    planted = tmp_path / "input_example.json"
+    planted.write_text(json.dumps({"inputs": {"sheets": sheets[3:4].tolist()}}))
+    assert sheets_in(planted, sheets) >= 1

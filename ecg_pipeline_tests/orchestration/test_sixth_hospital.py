@@ -1,0 +1,130 @@
+"""A hospital more, or a name more of one, costs no other hospital anything: none of its files is read."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from ecg_pipeline.orchestration.assets import records
+from ecg_pipeline.orchestration.plan import is_due
+from ecg_pipeline.records.store import WaveformStore
+from ecg_pipeline_tests.orchestration.conftest import open_line
+
+STUDY = "extends: demo\nname: tiny\nsynthetic: {patients: 40, ecgs: 48}\n"
+SIXTH = """\
+sites:
+  sixth:
+    title: A hospital that came later
+    format: muse_xml
+    path: PATH
+    site_names: [MOUNT SINAI HOSPITAL]
+    label_tables: [echo_reports.csv, diagnoses.csv]
+    patients: public
+"""
+RENAMED = "sites: {beth_israel: {site_names: [BETH ISRAEL MEDICAL CENTER, MOUNT SINAI BETH ISRAEL]}}\n"
+DATA = ("waveform_store", "clinical_labels", "filtered_waveforms", "image_shards")
+
+watched: list[tuple[Path, list[Path]]] = []
+"""Folders that are watched, each with the files below it that were opened. An audit hook cannot be taken away again."""
+
+
+def _note(event, arguments):
+    if watched and event == "open" and isinstance(arguments[0], str | bytes | Path):
+        path = Path(arguments[0] if not isinstance(arguments[0], bytes) else arguments[0].decode())
+        for folder, opened in watched:
+            if path.is_relative_to(folder):
+                opened.append(path)
+
+
+sys.addaudithook(_note)
+
+
+@pytest.fixture
+def opened_files():
+    """A function that watches a folder, and gives the list of the files below it that this process opens."""
+
+    def watch(folder):
+        watched.append((folder, []))
+        return watched[-1][1]
+
+    yield watch
+    watched.clear()
+
+
+@pytest.fixture
+def labelled_sites(monkeypatch):
+    """The sites whose tables of labels are read: polars does that, whose looks at files Python's audit does not see."""
+    sites, collect = [], records.collect_labels
+
+    def counted(drop, *arguments):
+        sites.append(drop.site)
+        return collect(drop, *arguments)
+
+    monkeypatch.setattr(records, "collect_labels", counted)
+    return sites
+
+
+@pytest.fixture
+def ingested(tmp_path, monkeypatch):
+    """The data of four sites, made in this process."""
+    monkeypatch.setenv("ECG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ECG_WORKERS", "1")
+    monkeypatch.setattr(records, "SETTLE_S", 0.0)
+    study = tmp_path / "tiny.yaml"
+    study.write_text(STUDY)
+    line = open_line(study)
+    line.bring_up_to_date(["hospital_system", *DATA])
+    return line
+
+
+def changed(line, tmp_path, sections):
+    study = tmp_path / "changed.yaml"
+    study.write_text(STUDY + sections)
+    return open_line(study)
+
+
+def due_sites(line):
+    graph = line.definitions.resolve_asset_graph()
+    return {
+        (key.to_user_string(), site)
+        for key in graph.toposorted_asset_keys
+        if key.to_user_string() in DATA
+        for site in line.house.study.sites
+        if is_due(line.house, graph, key, site)
+    }
+
+
+def outputs(line, sites):
+    return {(asset, site): line.house.archive.require(asset, site) for asset in DATA for site in sites}
+
+
+def test_a_sixth_hospital_reads_no_file_of_the_others(ingested, tmp_path, opened_files, labelled_sites):
+    system, sixth = ingested.house.home / "hospital_system", tmp_path / "sixth"
+    shutil.copytree(system / "mount_sinai", sixth)
+    others, own = opened_files(system), opened_files(sixth)
+    before = outputs(ingested, ingested.house.study.sites)
+    line = changed(ingested, tmp_path, SIXTH.replace("PATH", str(sixth)))
+    assert due_sites(line) == {(asset, "sixth") for asset in DATA}
+    runs = line.bring_up_to_date(["hospital_system", *DATA])
+    assert {run.partition for run in runs} == {"sixth"}
+    assert others == []
+    assert set(labelled_sites) == {"sixth"}
+    read = WaveformStore(line.house.archive.folder(line.house.archive.require("waveform_store", "sixth"))).records()
+    assert {path.name for path in own} >= set(read["source"])
+    assert outputs(line, ingested.house.study.sites) == before
+    assert len(outputs(line, ["sixth"])) == len(DATA)
+
+
+def test_one_more_name_of_a_site_reads_no_file_of_the_others(ingested, tmp_path, opened_files, labelled_sites):
+    system = ingested.house.home / "hospital_system"
+    opened = opened_files(system)
+    before = outputs(ingested, ingested.house.study.sites)
+    line = changed(ingested, tmp_path, RENAMED)
+    assert {site for _, site in due_sites(line)} == {"beth_israel"}
+    runs = line.bring_up_to_date(["hospital_system", *DATA])
+    assert {run.partition for run in runs} == {"beth_israel"}
+    assert set(labelled_sites) == {"beth_israel"}
+    assert {path.relative_to(system).parts[0] for path in opened} == {"beth_israel"}
+    others = [site for site in line.house.study.sites if site != "beth_israel"]
+    assert outputs(line, others).items() <= before.items()

@@ -1,0 +1,83 @@
+"""Of each ancestor one version: what was made of several is refused in words, and doing what they say is enough."""
+
+import re
+import shutil
+
+import pytest
+
+from ecg_pipeline.orchestration.runs import LineFailure
+from ecg_pipeline_tests.orchestration.copies import copied_line, with_changes
+
+SITE, OTHER = "mount_sinai", "beth_israel"
+
+
+def refusal(line, asset, *partitions):
+    """What a run says that is refused, and which of the archive's records is not touched by it."""
+    keys = partitions or (None,)
+    before = [line.house.archive.newest(asset, partition) for partition in keys]
+    with pytest.raises(LineFailure) as told:
+        line.bring_up_to_date([asset], partitions)
+    assert [line.house.archive.newest(asset, partition) for partition in keys] == before
+    return str(told.value)
+
+
+def to_materialise(sentence):
+    """The partitions that a refusal asks for, in its order."""
+    lists = re.findall(r"materialise (.*) again, and then this", sentence)
+    return [tuple(place.split(" ")) for place in dict.fromkeys(", ".join(lists).split(", "))]
+
+
+def test_tokens_of_two_tokenizers_are_not_pretrained_on(line, small_study, tmp_path, monkeypatch):
+    changed = with_changes(small_study, tmp_path, tokenizer="{steps: 41}")
+    again = copied_line(line, changed, tmp_path / "home", monkeypatch)
+    again.bring_up_to_date(["image_tokenizer"])
+    again.bring_up_to_date(["patch_tokens"], [SITE])
+    told = refusal(again, "heartbeit/pretrained_checkpoint")
+    assert "image_tokenizer would go in with 2 versions" in told
+    assert to_materialise(told) == [("patch_tokens", OTHER)]
+    again.bring_up_to_date(["patch_tokens"], [OTHER])
+    assert len(again.bring_up_to_date(["heartbeit/pretrained_checkpoint"])) == 1
+
+
+def test_an_old_model_is_not_tested_on_a_cohort_that_was_split_anew(line, small_study, tmp_path, monkeypatch):
+    changed = with_changes(small_study, tmp_path, split="{seed: 1}")
+    again = copied_line(line, changed, tmp_path / "home", monkeypatch)
+    again.bring_up_to_date(["hcm/cohort", "hcm/test_set"])
+    told = refusal(again, "hcm/heartbeit/evaluation", f"1|{SITE}")
+    assert "hcm/heartbeit/evaluation 1|mount_sinai is held back" in told
+    assert re.search(r"training_never_saw_it found .*\d+ ECGs of the test part were seen by the fine-tuning", told)
+    for seen_by in ("pretraining", "tokenizer"):
+        assert re.search(rf"pretraining_never_saw_it found .*were seen by the {seen_by}", told)
+    # Nobody of the external hospital was ever trained on, however the others are split.
+    assert again.bring_up_to_date(["hcm/heartbeit/evaluation"], ["1|morningside"])
+
+
+def test_tests_are_not_made_of_newer_images_than_their_cohort(line, small_study, tmp_path, monkeypatch):
+    again = copied_line(line, small_study, tmp_path / "home", monkeypatch)
+    folder = again.house.home / "hospital_system" / OTHER
+    (folder / "ecg-0001.xml").rename(folder / "ecg-9999.xml")
+    again.bring_up_to_date(["waveform_store", "filtered_waveforms", "image_shards"], [OTHER])
+    told = refusal(again, "hcm/test_set", OTHER)
+    assert f"waveform_store {OTHER} would go in with 2 versions" in told
+    assert ("hcm/cohort",) in to_materialise(told)
+    # The cohort's other input was read of the files before: that is told in its turn.
+    told = refusal(again, "hcm/cohort")
+    assert f"raw_ecg_files {OTHER} would go in with 2 versions" in told
+    assert to_materialise(told) == [("clinical_labels", OTHER)]
+    again.bring_up_to_date(["clinical_labels"], [OTHER])
+    again.bring_up_to_date(["hcm/cohort"])
+    assert again.bring_up_to_date(["hcm/test_set"], [OTHER])
+
+
+def test_images_that_lag_behind_are_named_though_what_they_read_is_new(line, small_study, tmp_path, monkeypatch):
+    again = copied_line(line, small_study, tmp_path / "home", monkeypatch)
+    folder = again.house.home / "hospital_system" / OTHER
+    shutil.move(folder / "ecg-0001.xml", folder / "ecg-9999.xml")
+    again.bring_up_to_date(["waveform_store", "clinical_labels", "filtered_waveforms"], [OTHER])
+    again.bring_up_to_date(["hcm/cohort"])
+    assert to_materialise(refusal(again, "hcm/test_set", OTHER))[:2] == [
+        ("filtered_waveforms", OTHER),
+        ("image_shards", OTHER),
+    ]
+    again.bring_up_to_date(["filtered_waveforms", "image_shards"], [OTHER])
+    assert again.bring_up_to_date(["hcm/test_set"], [OTHER])

@@ -135,7 +135,7 @@ def ticks(instance):
     """How often the sensor was evaluated to the end."""
     states = [state for state in instance.all_instigator_state() if state.name == "new_ecgs"]
     done = (tick for state in states for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id))
-    return [tick for tick in done if tick.is_skipped or tick.is_success]
+    return [tick for tick in done if tick.is_completed]
 
 
 def runs(instance):

@@ -138,4 +138,6 @@ def _is_wanted(definition: dg.PartitionsDefinition | None, partition: str | None
         dimension.name: set(wanted) & set(dimension.partitions_def.get_partition_keys())
         for dimension in definition.partitions_defs
     }
+    if not any(asked.values()):
+        return not set(wanted) & set(definition.get_partition_keys())
     return all(not keys or own[name] in keys for name, keys in asked.items())

@@ -113,7 +113,7 @@ class House:
         found = []
         for conflict in conflicts(self.archive, upstream, lambda asset: asset.split("/")[-1] in FITTED):
             asset, partition = conflict.ancestor
-            stale = outdated(conflict, self._version(dg.AssetKey.from_user_string(asset), partition))
+            stale = outdated(conflict, self._newest(dg.AssetKey.from_user_string(asset), partition))
             again = (
                 f"materialise {', '.join(map(told, stale))} again, and then this" if stale else "materialise this again"
             )
@@ -168,6 +168,13 @@ class House:
         """The version that a partition has now."""
         observe = self.source_versions.get(key)
         return observe(partition) if observe else self.archive.require(key.to_user_string(), partition).data_version
+
+    def _newest(self, key: dg.AssetKey, partition: str | None) -> str | None:
+        """The version that a partition has now, or None where it is not there, such as a folder whose disk is gone."""
+        try:
+            return self._version(key, partition)
+        except FileNotFoundError:
+            return None
 
     def _loaded(
         self, context: dg.AssetExecutionContext, partition: str | None, read: Mapping[dg.AssetKey, str]

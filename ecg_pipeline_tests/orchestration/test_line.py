@@ -15,7 +15,7 @@ from ecg_pipeline.evaluation.report import Report
 from ecg_pipeline.files import folder_digests
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.orchestration.instance import open_instance
-from ecg_pipeline.orchestration.plan import Plan, is_due
+from ecg_pipeline.orchestration.plan import Plan, _nodes, is_due
 from ecg_pipeline.orchestration.runs import LineFailure, select
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.synthetic.hospital import read_planted
@@ -197,6 +197,19 @@ def test_a_changed_constant_makes_due_what_hangs_on_it(line, small_study, tmp_pa
 def test_assets_are_asked_for_by_name(line, asked, found):
     graph = line.definitions.resolve_asset_graph()
     assert {key.to_user_string() for key in select(graph, asked)} == found
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        (["1|morningside"], {"1|morningside"}),
+        (["morningside"], {"0.5|morningside", "1|morningside"}),
+        (["morningside", "1"], {"1|morningside"}),
+    ],
+)
+def test_partitions_are_asked_for_by_key_or_by_dimension(line, asked, found):
+    graph, key = line.definitions.resolve_asset_graph(), dg.AssetKey(["hcm", "heartbeit", "evaluation"])
+    assert {partition for _, partition in _nodes(graph, frozenset({key}), asked)} == found
 
 
 @pytest.mark.parametrize(("asked", "answer"), [("low_lvf/report", "no asset"), ("a b(", "selection")])

@@ -18,7 +18,7 @@ demo: setup
 	$(BIN)/ecg-pipeline demo
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 check: setup
 	$(BIN)/ruff check .

@@ -1,6 +1,5 @@
 """The house that assets work in: where outputs stand, and the one way in which an output comes to be."""
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,15 +7,16 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import dagster as dg
 
 from ecg_pipeline.ecg import Progress
-from ecg_pipeline.files import digest_json, folder_digests
+from ecg_pipeline.files import folder_digests
 from ecg_pipeline.orchestration.checks import is_broken
 from ecg_pipeline.orchestration.checks import told as found_by
 from ecg_pipeline.orchestration.execution import CONFIG, Execution, from_environment, limit_threads
+from ecg_pipeline.orchestration.identity import payload_of
 from ecg_pipeline.orchestration.io_managers import HandleIOManager
 from ecg_pipeline.orchestration.partitions import AssetGraph, upstream_partitions
 from ecg_pipeline.provenance.ancestry import conflicts, outdated, told
@@ -32,11 +32,8 @@ from ecg_pipeline.provenance.record import (
     package_versions,
     seeds_in,
 )
-from ecg_pipeline.study import Study, identity, study_home
+from ecg_pipeline.study import Study, study_home
 from ecg_pipeline.tracking import MlflowRun, training_run
-
-RECIPE = "recipe"
-"""Key under which an asset's definition carries what its code version hashes."""
 
 
 @dataclass
@@ -212,7 +209,7 @@ class House:
         )
         work.folder.mkdir(parents=True, exist_ok=True)
         make(work)
-        files, (commit, dirty), payload = folder_digests(work.folder), git_state(), _payload(spec)
+        files, (commit, dirty), payload = folder_digests(work.folder), git_state(), payload_of(spec)
         record = Record(
             asset=asset,
             partition=partition,
@@ -261,27 +258,6 @@ class House:
         )
 
 
-def weights_file(name: str) -> Path:
-    """A local weights file that the study names, below `ECG_WEIGHTS` (by default ./weights)."""
-    path = Path(os.environ.get("ECG_WEIGHTS") or "weights") / name
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: the study names these weights; put them there, or set ECG_WEIGHTS")
-    return path
-
-
-class Identified(TypedDict):
-    """Arguments of `dg.asset`: the payload that an asset's results depend on, and its digest."""
-
-    code_version: str
-    metadata: dict[str, Any]
-
-
-def identified(revision: int, **parts: Any) -> Identified:
-    """What an asset's results depend on: its module's revision and its part of the study."""
-    payload = {"revision": revision, **{name: identity(part) for name, part in parts.items()}}
-    return {"code_version": digest_json(payload)[:16], "metadata": {RECIPE: dg.MetadataValue.json(payload)}}
-
-
 def make_house(study: Study, source_versions: Mapping[dg.AssetKey, Callable[[str | None], str]]) -> House:
     """The house of a study in the home that the environment names."""
     home = study_home(study)
@@ -296,10 +272,6 @@ def house_resource(house: House) -> dg.ResourceDefinition:
         return house.configured(context.resource_config)
 
     return configured
-
-
-def _payload(spec: dg.AssetSpec) -> dict[str, Any]:
-    return dict(spec.metadata[RECIPE].data)
 
 
 def _tags(context: dg.AssetExecutionContext, study: Study) -> dict[str, str]:

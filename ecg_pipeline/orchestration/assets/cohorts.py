@@ -14,9 +14,10 @@ from ecg_pipeline.cohorts.test_set import TestSet, assemble_test_set
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.orchestration import show
 from ecg_pipeline.orchestration.checks import blocking, verdict
+from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA
 from ecg_pipeline.orchestration.partitions import own_site, tested_partitions, tested_sites
-from ecg_pipeline.orchestration.resources import Events, House, identified
+from ecg_pipeline.orchestration.resources import Events, House
 from ecg_pipeline.records.labels import ClinicalLabels
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study

@@ -20,8 +20,9 @@ from ecg_pipeline.models.recipes import RANDOM
 from ecg_pipeline.orchestration import show
 from ecg_pipeline.orchestration.assets.training import TRAINED_ON, seen_in_pools
 from ecg_pipeline.orchestration.checks import blocking, verdict
+from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.partitions import FRACTION, SITE, dimensions, evaluation_partitions
-from ecg_pipeline.orchestration.resources import Events, House, identified
+from ecg_pipeline.orchestration.resources import Events, House
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
 

@@ -11,9 +11,10 @@ from ecg_pipeline.evaluation.wasserstein import ImageDistance, measure_distances
 from ecg_pipeline.images import shards
 from ecg_pipeline.images.shards import ImageShards, render_site
 from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA
 from ecg_pipeline.orchestration.partitions import site_partitions
-from ecg_pipeline.orchestration.resources import Events, House, identified
+from ecg_pipeline.orchestration.resources import Events, House
 from ecg_pipeline.signals.filters import FilteredWaveforms
 from ecg_pipeline.study import Study, StudyError
 

@@ -1,14 +1,22 @@
 """Published starting points: the weights files that a study names, versioned by their digests."""
 
+import os
 from pathlib import Path
 
 import dagster as dg
 
 from ecg_pipeline.files import sha256_file
 from ecg_pipeline.models.recipes import TimmRecipe
-from ecg_pipeline.orchestration.resources import weights_file
 from ecg_pipeline.study import Study
 from ecg_pipeline.tokens.recipes import ImportedTokenizer
+
+
+def weights_file(name: str) -> Path:
+    """A local weights file that the study names, below `ECG_WEIGHTS` (by default ./weights)."""
+    path = Path(os.environ.get("ECG_WEIGHTS") or "weights") / name
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: the study names these weights; put them there, or set ECG_WEIGHTS")
+    return path
 
 
 def published_names(study: Study) -> dict[str, str | None]:

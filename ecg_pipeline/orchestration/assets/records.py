@@ -8,9 +8,10 @@ import polars as pl
 from ecg_pipeline.orchestration import show
 from ecg_pipeline.orchestration.assets.hospitals import hospital_deps
 from ecg_pipeline.orchestration.checks import blocking, verdict, warned, warning
+from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA
 from ecg_pipeline.orchestration.partitions import site_partitions
-from ecg_pipeline.orchestration.resources import Events, House, identified
+from ecg_pipeline.orchestration.resources import Events, House
 from ecg_pipeline.orchestration.sensors import HOURLY
 from ecg_pipeline.records import labels, store
 from ecg_pipeline.records.drop_folder import DropFolder, implausible, list_files, listing_version, settled_files

@@ -11,8 +11,9 @@ from ecg_pipeline.evaluation.saliency import Saliency, explain
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.checkpoints import FinetunedModel
 from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.partitions import FRACTION, SITE, fraction_key
-from ecg_pipeline.orchestration.resources import Events, House, identified
+from ecg_pipeline.orchestration.resources import Events, House
 from ecg_pipeline.signals.filters import FilteredWaveforms
 from ecg_pipeline.study import Study
 

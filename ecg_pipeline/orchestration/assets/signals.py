@@ -3,9 +3,10 @@
 import dagster as dg
 
 from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA
 from ecg_pipeline.orchestration.partitions import site_partitions
-from ecg_pipeline.orchestration.resources import Events, House, identified
+from ecg_pipeline.orchestration.resources import Events, House
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.signals import filters
 from ecg_pipeline.signals.filters import FilteredWaveforms, filter_site

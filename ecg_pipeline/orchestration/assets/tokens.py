@@ -7,11 +7,12 @@ import dagster as dg
 from ecg_pipeline.cohorts.pool import keep_pool, pretraining_pool, sign_config
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.orchestration import show
-from ecg_pipeline.orchestration.assets.published import published_key
+from ecg_pipeline.orchestration.assets.published import published_key, weights_file
 from ecg_pipeline.orchestration.checks import blocking, verdict
+from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA, TRAINING
 from ecg_pipeline.orchestration.partitions import site_partitions
-from ecg_pipeline.orchestration.resources import Build, Events, House, identified, weights_file
+from ecg_pipeline.orchestration.resources import Build, Events, House
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
 from ecg_pipeline.tokens import recipes, shards

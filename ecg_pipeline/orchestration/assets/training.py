@@ -27,9 +27,10 @@ from ecg_pipeline.models.recipes import RANDOM
 from ecg_pipeline.orchestration import show
 from ecg_pipeline.orchestration.assets.published import published_file, published_key, published_names
 from ecg_pipeline.orchestration.checks import blocking, verdict
+from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import TRAINING
 from ecg_pipeline.orchestration.partitions import fraction_partitions
-from ecg_pipeline.orchestration.resources import Build, Events, House, identified
+from ecg_pipeline.orchestration.resources import Build, Events, House
 from ecg_pipeline.orchestration.trainer import Order, order_training
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study

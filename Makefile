@@ -1,5 +1,5 @@
 # Every verb of the project. Two commands set a fresh machine up: `make demo` and `make test`.
-.PHONY: setup demo test check ui lock
+.PHONY: setup demo test check ui screenshots lock
 
 BIN := .venv/bin
 export DG_CLI_CONFIG := $(CURDIR)/.ci/dg.toml
@@ -29,6 +29,10 @@ check: setup
 
 ui: setup
 	$(BIN)/ecg-pipeline ui
+
+# The pictures of docs/ui.md, from the tests that read those pages.
+screenshots: setup
+	ECG_SCREENSHOTS=$(CURDIR)/docs/images $(BIN)/pytest ecg_pipeline_tests/orchestration/test_browser.py
 
 lock: setup
 	$(BIN)/uv lock --upgrade

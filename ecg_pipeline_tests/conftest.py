@@ -30,6 +30,7 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """The tests of a file share a process, and so do all that need the study which was run from files to reports."""
     for item in items:

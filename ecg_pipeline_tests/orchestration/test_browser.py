@@ -122,6 +122,7 @@ def test_the_chain_of_one_site_is_read_from_its_files_to_its_images(ui, page, ar
     for asset in ("hospital_system", "raw_ecg_files", "waveform_store", "filtered_waveforms", "image_shards"):
         page.get_by_text(asset, exact=True).last.wait_for()
     page.get_by_text("100% filled").first.wait_for()
+    page.wait_for_function("!/Loading/.test(document.body.innerText)")
     keep(page, "chain")
     counts = {
         "waveform_store": len(made(archive, WaveformStore, "waveform_store", SITE).records()),
@@ -216,10 +217,11 @@ def test_a_folder_that_lost_most_files_fails_its_check_in_words(ui, page, archiv
         ui.until(lambda: ui.graphql(RUN_STATUS, id=run_id)["runOrError"]["status"] == "FAILURE", "the failure")
     page.get_by_text("Errored (1)").wait_for()
     go(page, ui, f"/assets/waveform_store?view=checks&checkDetail={CHECK}")
-    page.get_by_role("tab", name="Partitions").last.click()
+    # The first tab of this name is the asset's, the second the check's.
+    page.get_by_role("tab", name="Partitions").nth(1).click()
     page.get_by_text("Failed (1)", exact=True).wait_for()
     page.get_by_text("Passed (3)", exact=True).wait_for()
-    page.get_by_text(SITE, exact=True).last.click()
+    page.locator(f"span:text-is('{SITE}')").last.click()
     told = page.get_by_text("[Show JSON]").first
     told.wait_for()
     keep(page, "failed_check")

@@ -94,6 +94,13 @@ def opened(page, link):
     return popup.value
 
 
+def settled(page):
+    """Wait until nothing on a page says that it is loading."""
+    from playwright.sync_api import expect
+
+    expect(page.get_by_text("Loading")).to_have_count(0, timeout=1000 * PATIENCE_S)
+
+
 def keep(seen, name):
     """Keep a picture of a page, or of a part of one, where somebody wants the pictures. It shows no path."""
     if folder := os.environ.get("ECG_SCREENSHOTS"):
@@ -122,7 +129,7 @@ def test_the_chain_of_one_site_is_read_from_its_files_to_its_images(ui, page, ar
     for asset in ("hospital_system", "raw_ecg_files", "waveform_store", "filtered_waveforms", "image_shards"):
         page.get_by_text(asset, exact=True).last.wait_for()
     page.get_by_text("100% filled").first.wait_for()
-    page.wait_for_function("!/Loading/.test(document.body.innerText)")
+    settled(page)
     keep(page, "chain")
     counts = {
         "waveform_store": len(made(archive, WaveformStore, "waveform_store", SITE).records()),
@@ -161,7 +168,7 @@ def test_auroc_and_roc_curve_are_those_of_the_evaluation(ui, page, archive):
     page.locator("tr").filter(has=page.get_by_text("roc", exact=True)).get_by_text("[Show Markdown]").click()
     curve = page.get_by_role("img", name="figure")
     curve.wait_for()
-    page.wait_for_function("document.querySelector('img[alt=figure]').naturalWidth > 200")
+    assert curve.evaluate("image => image.decode().then(() => image.naturalWidth)") > 200
     keep(curve, "roc")
 
 

@@ -31,6 +31,8 @@ TESTED, TESTED_PART = f"{TASK}/{MODEL}/evaluation", f"{FRACTION}|{SITE}"
 GROUPS = ("records", "signals", "images", "tokens", "pretraining", "low_lvef", "hcm", "stemi", "benchmark")
 CHECK = "drop_folder_is_whole"
 
+BACKFILLS = "{ partitionBackfillsOrError { ... on PartitionBackfills { results { id } } } }"
+NEWEST_RUN = "{ runsOrError(limit: 1) { ... on Runs { results { runId } } } }"
 RUN_STATUS = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 DELETE = "mutation ($id: String!) { deletePipelineRun(runId: $id) { __typename } }"
 
@@ -92,10 +94,17 @@ def opened(page, link):
     return popup.value
 
 
-def keep(page, name):
-    """Keep a picture of a page, where somebody wants the pictures."""
+def settled(page):
+    """Wait until nothing on a page says that it is loading."""
+    from playwright.sync_api import expect
+
+    expect(page.get_by_text("Loading")).to_have_count(0, timeout=1000 * PATIENCE_S)
+
+
+def keep(seen, name):
+    """Keep a picture of a page, or of a part of one, where somebody wants the pictures. It shows no path."""
     if folder := os.environ.get("ECG_SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"ui_{name}.png")
+        seen.screenshot(path=Path(folder) / f"ui_{name}.png")
 
 
 def made(archive, handle, asset, partition):
@@ -120,9 +129,10 @@ def test_the_chain_of_one_site_is_read_from_its_files_to_its_images(ui, page, ar
     for asset in ("hospital_system", "raw_ecg_files", "waveform_store", "filtered_waveforms", "image_shards"):
         page.get_by_text(asset, exact=True).last.wait_for()
     page.get_by_text("100% filled").first.wait_for()
+    settled(page)
     keep(page, "chain")
     counts = {
-        "waveform_store": len(made(archive, WaveformStore, "waveform_store", SITE)),
+        "waveform_store": len(made(archive, WaveformStore, "waveform_store", SITE).records()),
         "filtered_waveforms": len(made(archive, FilteredWaveforms, "filtered_waveforms", SITE).quality()),
         "image_shards": len(made(archive, ImageShards, "image_shards", SITE)),
     }
@@ -134,19 +144,21 @@ def test_the_chain_of_one_site_is_read_from_its_files_to_its_images(ui, page, ar
 def test_the_backfill_is_listed_and_done(ui, page):
     go(page, ui, "/runs")
     page.get_by_role("tab", name="Backfills").click()
-    page.locator("a[href^='/runs/b/']").last.click()
+    first = ui.graphql(BACKFILLS)["partitionBackfillsOrError"]["results"][-1]["id"]
+    page.locator(f"a[href='/runs/b/{first}']").first.click()
     page.get_by_text("Partition selection").wait_for()
     page.get_by_text("image_shards", exact=True).first.wait_for()
     page.get_by_text("100% completed").first.wait_for()
     keep(page, "backfill")
-    assert re.search(r"Status\s+(Success|Completed)", page.inner_text("body"))
+    assert re.search(r"Status\s+Succeeded", page.inner_text("body"))
 
 
 def test_a_preview_of_ecgs_opens_from_the_site(ui, page):
     go_to_partition(page, ui, "image_shards", SITE)
     sheets = opened(page, page.locator("a[href*='/previews/image_shards/']").first)
-    assert sheets.locator("img").evaluate("image => image.naturalWidth") > 400
-    keep(sheets, "preview")
+    picture = sheets.locator("img")
+    assert picture.evaluate("image => image.naturalWidth") > 400
+    keep(picture, "preview")
 
 
 def test_auroc_and_roc_curve_are_those_of_the_evaluation(ui, page, archive):
@@ -156,8 +168,8 @@ def test_auroc_and_roc_curve_are_those_of_the_evaluation(ui, page, archive):
     page.locator("tr").filter(has=page.get_by_text("roc", exact=True)).get_by_text("[Show Markdown]").click()
     curve = page.get_by_role("img", name="figure")
     curve.wait_for()
-    page.wait_for_function("document.querySelector('img[alt=figure]').naturalWidth > 200")
-    keep(page, "roc")
+    assert curve.evaluate("image => image.decode().then(() => image.naturalWidth)") > 200
+    keep(curve, "roc")
 
 
 def test_the_report_opens_and_says_what_its_results_say(ui, page, archive):
@@ -206,19 +218,22 @@ def test_a_folder_that_lost_most_files_fails_its_check_in_words(ui, page, archiv
         go_to_partition(page, ui, "waveform_store", SITE)
         page.get_by_role("button", name="Materialize…").click()
         page.get_by_role("button", name="Launch 1 run").click()
-        page.get_by_role("button", name="View", exact=True).click()
-        page.wait_for_url(re.compile("/runs/[0-9a-f-]{36}"))
-        run_id = re.findall("[0-9a-f-]{36}", page.url)[0]
+        page.get_by_text("Launched run").first.wait_for()
+        run_id = ui.graphql(NEWEST_RUN)["runsOrError"]["results"][0]["runId"]
+        go(page, ui, f"/runs/{run_id}")
         ui.until(lambda: ui.graphql(RUN_STATUS, id=run_id)["runOrError"]["status"] == "FAILURE", "the failure")
     page.get_by_text("Errored (1)").wait_for()
     go(page, ui, f"/assets/waveform_store?view=checks&checkDetail={CHECK}")
-    page.get_by_role("tab", name="Partitions").last.click()
+    # The first tab of this name is the asset's, the second the check's.
+    page.get_by_role("tab", name="Partitions").nth(1).click()
     page.get_by_text("Failed (1)", exact=True).wait_for()
     page.get_by_text("Passed (3)", exact=True).wait_for()
-    page.get_by_text(SITE, exact=True).last.click()
-    page.get_by_text("[Show JSON]").first.click()
-    page.get_by_text(re.compile("where the last look saw")).first.wait_for()
+    page.locator(f"span:text-is('{SITE}')").last.click()
+    told = page.get_by_text("[Show JSON]").first
+    told.wait_for()
     keep(page, "failed_check")
+    told.click()
+    page.get_by_text(re.compile("where the last look saw")).first.wait_for()
     assert archive.require("waveform_store", SITE) == before
     # The other tests of this home count its runs.
     assert ui.graphql(DELETE, id=run_id)["deletePipelineRun"]["__typename"] == "DeletePipelineRunSuccess"

@@ -29,10 +29,9 @@ sites:
   sixth:
     title: One more hospital
     format: muse_xml
-    path: ${ECG_HOME}/hospital_system/sixth
-    mrn_system: hospital_system
+    path: ${ECG_HOME}/sixth
     label_tables: [echo_reports.csv, diagnoses.csv]
-    patients: synthetic
+    patients: public
 """
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 JANUARY = datetime(2026, 1, 1, 0, 30, tzinfo=UTC)
@@ -200,12 +199,13 @@ def test_a_folder_that_lost_its_files_stops_its_own_site(hospitals, left):
     assert ecgs(hospitals, "beth_israel") == before
 
 
-def test_a_sixth_hospital_is_read_and_no_other(hospitals):
+def test_a_sixth_hospital_is_read_and_no_other(hospitals, monkeypatch):
+    monkeypatch.setattr("ecg_pipeline.orchestration.assets.records.SETTLE_S", 0.0)
     elsewhere = hospitals.line.house.home.parent / "elsewhere"
     write_hospital_system(HospitalSystem(40, 48, seed=6), elsewhere)
     study = hospitals.line.house.home.parent / "sixth.yaml"
     study.write_text(HOSPITALS + SIXTH)
-    shutil.copytree(elsewhere / "morningside", folder(hospitals, "sixth"))
+    shutil.copytree(elsewhere / "morningside", hospitals.line.house.home / "sixth")
     hospitals.line = open_line(study)
     assert hospitals.tick(minutes=1) in ({}, {RAW.to_user_string(): {"sixth"}})
     led_to = [hospitals.hour() for _ in range(3)]

@@ -1,5 +1,5 @@
 # Every verb of the project. Two commands set a fresh machine up: `make demo` and `make test`.
-.PHONY: setup demo test check ui screenshots lock
+.PHONY: setup demo test check ui screenshots lock test-science test-orchestration
 
 BIN := .venv/bin
 export DG_CLI_CONFIG := $(CURDIR)/.ci/dg.toml
@@ -18,7 +18,13 @@ demo: setup
 	$(BIN)/ecg-pipeline demo
 
 test: setup
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(MAKE) --no-print-directory --jobs 2 --output-sync test-science test-orchestration
+
+test-science: setup
+	$(BIN)/pytest --ignore ecg_pipeline_tests/orchestration --ignore ecg_pipeline_tests/test_ui.py
+
+test-orchestration: setup
+	$(BIN)/pytest ecg_pipeline_tests/orchestration ecg_pipeline_tests/test_ui.py
 
 check: setup
 	$(BIN)/ruff check .

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-# Two files of tests run side by side: threads of one that spin would wait for those of the other.
+# Two halves of the tests run side by side: threads of one that spin would wait for those of the other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED = Path(__file__).parents[1].parent / "shared"
@@ -28,11 +28,3 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip(f"no real ECGs at {SHARED}")
     return SHARED
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """The tests of a file share a process, and so do all that need the study which was run from files to reports."""
-    for item in items:
-        needs_line = {"line", "pressed"} & set(item.fixturenames)
-        item.add_marker(pytest.mark.xdist_group("line" if needs_line else item.nodeid.split("::")[0]))

@@ -57,7 +57,8 @@ def test_no_report_yet(tmp_path, monkeypatch):
 
 def test_rejects_of_a_private_site_are_named_on_the_terminal_alone(tmp_path, monkeypatch):
     path = tmp_path / "private.yaml"
-    path.write_text(SMALL.replace("name: small", "name: private\nsites: {mount_sinai: {patients: private}}"))
+    private = ", ".join(f"{site}: {{patients: private}}" for site in ("mount_sinai", "beth_israel", "morningside"))
+    path.write_text(SMALL.replace("name: small", f"name: private\nsites: {{{private}}}"))
     monkeypatch.setenv("ECG_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("ECG_STUDY", str(path))
     monkeypatch.setenv("ECG_PSEUDONYM_KEY", "a secret of some length")

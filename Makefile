@@ -1,5 +1,5 @@
 # Every verb of the project. Two commands set a fresh machine up: `make demo` and `make test`.
-.PHONY: setup demo test check ui screenshots lock test-science test-orchestration
+.PHONY: setup demo test check ui screenshots lock test-science test-orchestration acceptance
 
 BIN := .venv/bin
 export DG_CLI_CONFIG := $(CURDIR)/.ci/dg.toml
@@ -24,7 +24,10 @@ test-science: setup
 	$(BIN)/pytest --ignore ecg_pipeline_tests/orchestration --ignore ecg_pipeline_tests/test_ui.py
 
 test-orchestration: setup
-	$(BIN)/pytest ecg_pipeline_tests/orchestration ecg_pipeline_tests/test_ui.py
+	$(BIN)/pytest -m "not acceptance" ecg_pipeline_tests/orchestration ecg_pipeline_tests/test_ui.py
+
+acceptance: setup
+	$(BIN)/pytest -m acceptance
 
 check: setup
 	$(BIN)/ruff check .

@@ -260,6 +260,7 @@ def left_behind(tmp_path):
         assert_gone(family, ui)
 
 
+@pytest.mark.acceptance
 def test_a_run_goes_on_without_the_servers_and_is_named(tmp_path, no_dagster_home):
     with left_behind(tmp_path) as (ui, instance, run_id, process):
         assert "These runs go on, and the next `ecg-pipeline ui` can terminate them" in ui.log
@@ -269,6 +270,7 @@ def test_a_run_goes_on_without_the_servers_and_is_named(tmp_path, no_dagster_hom
 
 
 @pytest.mark.slow
+@pytest.mark.acceptance
 def test_the_next_ui_can_terminate_a_run_that_went_on(tmp_path, no_dagster_home):
     with left_behind(tmp_path) as (_, instance, run_id, process):
         ui = start(tmp_path, str(tmp_path / "small.yaml"))

@@ -2,10 +2,14 @@
 
 import json
 
+import pytest
+
 from ecg_pipeline.evaluation.report import Report
 from ecg_pipeline.orchestration.instance import open_instance
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.provenance.record import read_record
+
+pytestmark = pytest.mark.acceptance
 
 
 def records(archive):

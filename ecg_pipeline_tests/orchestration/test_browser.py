@@ -21,6 +21,7 @@ from ecg_pipeline.signals.filters import FilteredWaveforms
 from ecg_pipeline_tests.test_ui import CHROMIUM, FLAGS, PATIENCE_S
 
 pytestmark = [
+    pytest.mark.acceptance,
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine"),
 ]

@@ -155,6 +155,7 @@ def test_a_fresh_home_is_read_when_its_files_are_there(calendar):
 
 
 @pytest.mark.slow
+@pytest.mark.acceptance
 def test_ninety_days(hospitals):
     """One file on the 16th of the second month; the other months are quiet."""
     first, arrives, led_to = hospitals.now, datetime(2026, 2, 16, tzinfo=UTC), {}
@@ -199,6 +200,7 @@ def test_a_folder_that_lost_its_files_stops_its_own_site(hospitals, left):
     assert ecgs(hospitals, "beth_israel") == before
 
 
+@pytest.mark.acceptance
 def test_a_sixth_hospital_is_read_and_no_other(hospitals, monkeypatch):
     monkeypatch.setattr("ecg_pipeline.orchestration.assets.records.SETTLE_S", 0.0)
     elsewhere = hospitals.line.house.home.parent / "elsewhere"
@@ -212,6 +214,7 @@ def test_a_sixth_hospital_is_read_and_no_other(hospitals, monkeypatch):
     assert [request for request in led_to if request] == [hospitals.of("sixth")]
 
 
+@pytest.mark.acceptance
 def test_the_schedule_fires_on_the_first_night_of_a_month(calendar):
     (schedule,) = calendar.line.definitions.schedules
     assert schedule.job_name == "retrain"
@@ -245,6 +248,7 @@ def retrain(line):
         return {name: value.value for name, value in output.metadata.items()}, made
 
 
+@pytest.mark.acceptance
 def test_in_a_quiet_month_nothing_is_trained(line):
     said, made = retrain(line)
     assert said == {"runs": 0, **dict.fromkeys(line.house.study.tasks, "up to date")}
@@ -260,6 +264,7 @@ def another_home(line, small_study, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.acceptance
 def test_in_a_month_with_new_ecgs_every_stale_task_is_trained_once(another_home, tmp_path):
     line, study = another_home, another_home.house.study
     write_hospital_system(HospitalSystem(60, 80, seed=9), tmp_path / "elsewhere")

@@ -11,6 +11,8 @@ from ecg_pipeline.orchestration.plan import is_due
 from ecg_pipeline.orchestration.runs import LineFailure
 from ecg_pipeline_tests.orchestration.copies import copied_line, with_changes
 
+pytestmark = pytest.mark.acceptance
+
 KEY = dg.AssetKey(["hcm", "mobilenet", "finetuned_model"])
 CHECK = dg.AssetCheckKey(KEY, "training_never_saw_it")
 LEAKING, HONEST = "0.5", "1"

@@ -23,6 +23,8 @@ from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.synthetic.hospital import HospitalSystem, write_hospital_system
 from ecg_pipeline_tests.orchestration.conftest import open_line
 
+pytestmark = pytest.mark.acceptance
+
 PATIENCE_S = 300
 """How long the test waits for what must come to pass; it says nothing of how long that takes."""
 

@@ -9,6 +9,8 @@ import pytest
 from ecg_pipeline.files import folder_digests
 from ecg_pipeline_tests.orchestration.conftest import open_line
 
+pytestmark = pytest.mark.acceptance
+
 TRIALS = 50
 STAGES, SITE = ("waveform_store", "clinical_labels"), "morningside"
 NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")

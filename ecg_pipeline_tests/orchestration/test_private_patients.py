@@ -17,6 +17,8 @@ from ecg_pipeline.synthetic.hospital import HospitalSystem, read_planted, write_
 from ecg_pipeline_tests.orchestration.conftest import open_line
 from ecg_pipeline_tests.orchestration.test_line import told
 
+pytestmark = pytest.mark.acceptance
+
 SITES = ("mount_sinai", "beth_israel", "morningside")
 MARK = "quixjav"
 """Stands in the name of every file of the sites."""

@@ -8,6 +8,8 @@ import pytest
 from ecg_pipeline.orchestration.runs import LineFailure
 from ecg_pipeline_tests.orchestration.copies import copied_line, with_changes
 
+pytestmark = pytest.mark.acceptance
+
 SITE, OTHER = "mount_sinai", "beth_israel"
 
 

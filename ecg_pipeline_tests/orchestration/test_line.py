@@ -190,7 +190,7 @@ def test_a_changed_constant_makes_due_what_hangs_on_it(line, small_study, tmp_pa
     ("asked", "found"),
     [
         ("low_lvef/report", {"low_lvef/report"}),
-        ("+filtered_waveforms", {"waveform_store", "filtered_waveforms"}),
+        ("+filtered_waveforms", {"hospital_system", "waveform_store", "filtered_waveforms"}),
         ("hcm/heartbeit/evaluation+", {"hcm/heartbeit/evaluation", "hcm/saliency", "hcm/report", "benchmark_report"}),
     ],
 )
@@ -224,7 +224,7 @@ def test_a_new_file_makes_its_own_site_due(line):
     shutil.copy(folder / "ecg-0001.xml", note)
     try:
         graph = line.definitions.resolve_asset_graph()
-        selected = frozenset({dg.AssetKey("waveform_store"), dg.AssetKey("image_shards")})
+        selected = frozenset(map(dg.AssetKey, ("waveform_store", "filtered_waveforms", "image_shards")))
         plan = Plan(line.house, graph, selected)
         assert plan.take().nodes == [(key, "beth_israel") for key in graph.toposorted_asset_keys if key in selected]
         assert plan.take() is None

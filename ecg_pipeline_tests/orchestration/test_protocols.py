@@ -59,7 +59,7 @@ def official(line, small_study, tmp_path):
     path.write_text(changed)
     opened = open_line(path)
     try:
-        assert opened.bring_up_to_date(ASSETS, ["1", "1|ptb_xl_like"])
+        assert opened.bring_up_to_date([*ASSETS, "stemi/saliency"], ["1", "1|ptb_xl_like"])
         yield opened
     finally:
         line.bring_up_to_date()

@@ -5,7 +5,7 @@ import sys
 import time
 import webbrowser
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +31,7 @@ app = typer.Typer(
 study_app = typer.Typer(no_args_is_help=True, help="Study files.")
 app.add_typer(study_app, name="study")
 console = Console()
+status = console.status("")
 
 StudyOption = Annotated[str | None, typer.Option("--study", help="A built-in study or a file; by default ECG_STUDY.")]
 
@@ -183,17 +184,19 @@ def _open(study: Study, config: dict[str, Any] | None = None) -> "Line":
             missing.append(f"sites.{site}.path: there is no folder {folder.path}")
     if missing:
         raise typer.Exit(_fail("\n".join(missing)))
-    with console.status("Loading the asset graph"):
+    with status:
+        status.update("Loading the asset graph")
         from ecg_pipeline.definitions import build_definitions, build_house
         from ecg_pipeline.orchestration.runs import Line
 
-        house = build_house(study)
+        house = build_house(study).telling(status.update)
         return Line(
             build_definitions(house),
             house,
             os.cpu_count() or 1,
             config or {},
             lambda line: console.print(_marked(line)),
+            status.update,
         )
 
 
@@ -206,10 +209,9 @@ def _bring_up_to_date(line: "Line", assets: Sequence[str] = ("*",), partitions: 
     """Run what is due; a failure is told in words and ends the command, and what was done before it stands."""
     from ecg_pipeline.orchestration.runs import LineFailure
 
-    status = console.status("")
     try:
         with status:
-            return len(replace(line, status=status.update).bring_up_to_date(assets, partitions))
+            return len(line.bring_up_to_date(assets, partitions))
     except LineFailure as failure:
         raise typer.Exit(_fail(str(failure))) from None
 

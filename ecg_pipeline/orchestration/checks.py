@@ -24,21 +24,20 @@ def verdict(name: str, found: Sequence[str], note: str = "", warns: bool = False
 
     found: sentences on what is wrong. note: what a reader must know besides, as a warning if it `warns`.
     """
-    return dg.AssetCheckResult(
-        check_name=name,
-        passed=not found,
-        severity=dg.AssetCheckSeverity.WARN if warns and not found else dg.AssetCheckSeverity.ERROR,
-        metadata={"found": list(found) or ["nothing"], **({"note": note} if note else {})},
-    )
+    return _result(name, found, is_warning=warns and not found, note=note)
 
 
 def warned(name: str, found: Sequence[str]) -> dg.AssetCheckResult:
     """A check that warns of what is found, and holds nothing back."""
+    return _result(name, found, is_warning=True)
+
+
+def _result(name: str, found: Sequence[str], is_warning: bool, note: str = "") -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name=name,
         passed=not found,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={"found": list(found) or ["nothing"]},
+        severity=dg.AssetCheckSeverity.WARN if is_warning else dg.AssetCheckSeverity.ERROR,
+        metadata={"found": list(found) or ["nothing"], **({"note": note} if note else {})},
     )
 
 

@@ -4,14 +4,13 @@ A process that died on this machine is known at once. Of one elsewhere only the 
 renewed for `STALE_S` is taken over. Its holder finds that out before it publishes anything.
 """
 
-import fcntl
 import json
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -20,7 +19,7 @@ from uuid import uuid4
 
 import psutil
 
-from ecg_pipeline.files import write_text
+from ecg_pipeline.files import locked, write_text
 
 BEAT_S = 3.0
 """How often a lease is renewed."""
@@ -175,13 +174,13 @@ def _is_over(held: dict[str, Any], seen: dict[str, tuple[str, float]]) -> bool:
 @contextmanager
 def _guarded(path: Path) -> Iterator[bool]:
     """A lock around looking at a lease and changing it; False on a file system that has no locks."""
-    with path.with_name(f"{path.name}.lock").open("a") as file:
+    with ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            held.enter_context(locked(path.with_name(f"{path.name}.lock")))
+            is_locked = True
         except OSError:
-            yield False
-            return
-        yield True
+            is_locked = False
+        yield is_locked
 
 
 def _read(path: Path) -> dict[str, Any] | None:

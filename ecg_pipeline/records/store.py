@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from pathlib import Path, PurePosixPath
 from stat import S_ISLNK, S_ISREG
 from typing import Any
@@ -153,12 +154,12 @@ class WaveformStore:
         self, rows: pl.DataFrame, leads: Sequence[str], seconds: float | None = None, block: int = BLOCK
     ) -> Iterator[tuple[pl.DataFrame, NDArray[np.float32]]]:
         """The rows of one part, up to `block` that share an array at a time, each time with their (n, L, T)
-        millivolts: the given leads, the first `seconds`.
+        millivolts: the given leads, at least the first `seconds` where they were recorded.
 
         A limb lead that was not recorded is derived from I and II.
         """
         for run in rows.partition_by("array", maintain_order=True):
-            samples = None if seconds is None else round(seconds * run["sampling_hz"][0])
+            samples = None if seconds is None else ceil(seconds * run["sampling_hz"][0])
             for chosen in run.iter_slices(block):
                 yield chosen, _millivolts(self.counts(chosen)[..., :samples], chosen, leads)
 

@@ -92,7 +92,6 @@ def record_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         why = implausible(drop, listing, _last_count(house, site))
         if listing is None or (why and not house.execution.accept_fewer_files):
             yield verdict(WHOLE, [why or ""])
-            yield warned(UNDERSTOOD, [])
             raise dg.Failure(why)
 
         def check(made: WaveformStore) -> Iterator[dg.AssetCheckResult]:

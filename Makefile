@@ -3,6 +3,8 @@
 
 BIN := .venv/bin
 export DG_CLI_CONFIG := $(CURDIR)/.ci/dg.toml
+# Without compiled modules on disk each of many processes compiles its own, which takes longer than its work.
+unexport PYTHONDONTWRITEBYTECODE
 STUDIES := $(basename $(notdir $(wildcard ecg_pipeline/studies/*.yaml)))
 
 setup: .venv/ready

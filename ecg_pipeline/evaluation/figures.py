@@ -13,6 +13,9 @@ import polars as pl
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's colours: told apart by colour-blind readers too."""
 
+AXIS_SHARE, ROW_SHARE, MARGIN_SHARE = 0.125, 0.055, 0.02
+"""Shares of a figure's height: below the axes for their ticks and label, a row of title or legend, the edge."""
+
 QUIET = "#999999"
 """Of lines that no model made: chance, treating all."""
 
@@ -155,8 +158,12 @@ def _curves(
 
 
 def _with_legend(figure: Any) -> str:
-    # Below the axes, because no corner of a curve's figure is free in every study.
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9, handlelength=1.5, columnspacing=1.5)
+    """The figure as SVG, its legend below the axes, because no corner of a curve's figure is free in every study."""
+    legend = figure.legend(
+        loc="lower center", ncols=2, frameon=False, fontsize=9, handlelength=1.5, columnspacing=1.5, borderaxespad=0.2
+    )
+    rows = -(-len(legend.get_texts()) // 2)
+    figure.subplots_adjust(bottom=AXIS_SHARE + ROW_SHARE * rows)
     return _svg(figure)
 
 
@@ -165,8 +172,10 @@ def _axes(title: str, xlabel: str, ylabel: str):
     from matplotlib.figure import Figure
 
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.2, 3.8), layout="constrained")
-        axes = figure.subplots()
+        # A layout engine, which measures every text twice, would take longer than the drawing.
+        figure = Figure(figsize=(4.2, 3.8))
+        top = 1 - MARGIN_SHARE - ROW_SHARE * len(title.splitlines())
+        axes = figure.subplots(gridspec_kw={"left": 0.18, "right": 0.97, "top": top})
     axes.set_title(title, fontsize=10, loc="left", parse_math=False)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)

@@ -20,7 +20,7 @@ from ecg_pipeline.models.recipes import ModelRecipe
 from ecg_pipeline.tokens.recipes import ImportedTokenizer, TokenizerRecipe
 from ecg_pipeline.training.recipes import FinetuneRecipe, PretrainRecipe
 
-REVISION = 9
+REVISION = 10
 """Bumped by hand when a page, or a table in it, changes."""
 
 Place = tuple[str, float, str]

@@ -4,10 +4,11 @@ import dagster as dg
 
 from ecg_pipeline.orchestration import without_marks
 from ecg_pipeline.orchestration.assets import source_versions, study_assets
+from ecg_pipeline.orchestration.automation import automated
 from ecg_pipeline.orchestration.jobs import study_jobs
 from ecg_pipeline.orchestration.resources import House, house_resource, make_house
 from ecg_pipeline.orchestration.schedules import study_schedules
-from ecg_pipeline.orchestration.sensors import automated, study_sensors
+from ecg_pipeline.orchestration.sensors import study_sensors
 from ecg_pipeline.study import Study, active_study
 
 
@@ -21,7 +22,7 @@ def build_definitions(house: House) -> dg.Definitions:
     with without_marks():
         jobs = study_jobs(house.study, lambda: built)
         built = dg.Definitions(
-            assets=automated(study_assets(house.study)),
+            assets=automated(study_assets(house.study), house),
             jobs=jobs,
             schedules=study_schedules(jobs),
             sensors=study_sensors(),

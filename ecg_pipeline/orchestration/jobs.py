@@ -77,10 +77,16 @@ def study_jobs(study: Study, definitions: Callable[[], dg.Definitions]) -> list[
         _op_job(
             "retrain",
             "From cohort to report, over the data and the pretrained network that stand: what is stale is trained, "
-            "evaluated and reported again.",
+            "evaluated and reported again. The report of all tasks is made when none is left out.",
             definitions,
             some_tasks,
-            lambda config: Part((*(f"group:{task}" for task in config["tasks"]), "benchmark_report")),
+            lambda config: Part(
+                (
+                    *(f"group:{task}" for task in config["tasks"]),
+                    "image_distance",
+                    *(["benchmark_report"] if set(config["tasks"]) == set(tasks) else []),
+                )
+            ),
         ),
         _op_job(
             "whole_study",

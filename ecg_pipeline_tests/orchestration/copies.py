@@ -21,6 +21,8 @@ def copied_line(line, study: Path, folder: Path, monkeypatch):
     shutil.copytree(line.house.home, home, ignore=skip, copy_function=os.link)
     shutil.copytree(line.house.home / "dagster", home / "dagster")
     monkeypatch.setenv("ECG_HOME", str(folder))
+    # MLflow sets it to the store that a process used before.
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return open_line(study)
 
 

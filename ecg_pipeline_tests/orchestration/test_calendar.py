@@ -209,7 +209,7 @@ def test_a_sixth_hospital_is_read_and_no_other(hospitals, monkeypatch):
     study.write_text(HOSPITALS + SIXTH)
     shutil.copytree(elsewhere / "morningside", hospitals.line.house.home / "sixth")
     hospitals.line = open_line(study)
-    assert hospitals.tick(minutes=1) in ({}, {RAW.to_user_string(): {"sixth"}})
+    assert set(hospitals.tick(minutes=1)) <= LOOKED
     led_to = [hospitals.hour() for _ in range(3)]
     assert [request for request in led_to if request] == [hospitals.of("sixth")]
 
@@ -277,7 +277,7 @@ def test_in_a_month_with_new_ecgs_every_stale_task_is_trained_once(another_home,
     said, made = retrain(line)
     stale = ["low_lvef", "hcm"]
     assert said["stemi"] == "up to date"
-    assert {asset.split("/")[0] for asset in made} == {*stale, "benchmark_report"}
+    assert {asset.split("/")[0] for asset in made} == {*stale, "image_distance", "benchmark_report"}
     graph = line.definitions.resolve_asset_graph()
     for task in stale:
         for asset in [key for key in graph.materializable_asset_keys if key.path[0] == task]:

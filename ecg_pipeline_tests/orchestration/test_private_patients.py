@@ -1,6 +1,7 @@
 """Private patients: from their files to a report, no identity, no file's name and no picture of them is where it must
 not be."""
 
+import base64
 import json
 import re
 import sqlite3
@@ -57,7 +58,7 @@ evaluation: {{bootstrap_draws: 20}}
 image_distance: {{images: 10}}
 saliency: {{ecgs: 2}}
 """
-PICTURES = (b"\x89PNG", b"iVBORw0KGgo", b"data:image", b"\xff\xd8\xff\xe0", b"/9j/4AAQ")
+PICTURES = (b"\x89PNG", b"iVBORw0KGgo", b"data:image/png", b"data:image/jpeg", b"\xff\xd8\xff\xe0", b"/9j/4AAQ")
 """How pictures begin, as files and as base64."""
 
 
@@ -90,6 +91,7 @@ def private(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ECG_HOME", str(folder / "home"))
         patch.setenv("ECG_PSEUDONYM_KEY", KEY)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setattr(records, "SETTLE_S", 0.0)
         line = open_line(study)
         assert line.bring_up_to_date()
@@ -162,9 +164,13 @@ def test_no_picture_is_in_a_database_nor_in_mlflow(private):
     line, _ = private
     home = line.house.home
     assert any(path.read_bytes().startswith(PICTURES[0]) for path in files_below(home / "assets"))
-    for path in [*databases(home), *files_below(home / "mlflow")]:
-        content = path.read_bytes()
+    contents = {path: path.read_bytes() for path in [*files_below(home / "dagster"), *files_below(home / "mlflow")]}
+    # Long values lie in pieces in a database's file.
+    contents |= {path / "as text": dump(path) for path in databases(home)}
+    for path, content in contents.items():
         assert [picture for picture in PICTURES if picture in content and path.suffix != ".safetensors"] == []
+        curves = [base64.b64decode(drawn) for drawn in re.findall(rb"data:image/svg\+xml;base64,([\w+/=]+)", content)]
+        assert all(curve.startswith(b"<svg") and b"<image" not in curve for curve in curves)
 
 
 def sheets_of(line) -> np.ndarray:

@@ -12,7 +12,6 @@ from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA
 from ecg_pipeline.orchestration.partitions import site_partitions
 from ecg_pipeline.orchestration.resources import Events, House
-from ecg_pipeline.orchestration.sensors import HOURLY
 from ecg_pipeline.records import labels, store
 from ecg_pipeline.records.drop_folder import DropFolder, implausible, list_files, listing_version, settled_files
 from ecg_pipeline.records.labels import ClinicalLabels, collect_labels
@@ -22,6 +21,9 @@ from ecg_pipeline.study import Study, drop_folder, study_home
 
 GROUP = "records"
 RAW = dg.AssetKey("raw_ecg_files")
+HOUR = "0 * * * *"
+"""When the daemon looks at the drop folders."""
+
 STORE = dg.AssetKey("waveform_store")
 WHOLE, UNDERSTOOD = "drop_folder_is_whole", "reader_understood_every_file"
 
@@ -53,7 +55,7 @@ def record_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         key=RAW,
         partitions_def=sites,
         group_name=GROUP,
-        automation_condition=HOURLY,
+        automation_condition=dg.AutomationCondition.on_cron(HOUR),
         required_resource_keys={"house"},
     )
     def raw_ecg_files(context: dg.OpExecutionContext) -> dg.DataVersionsByPartition:

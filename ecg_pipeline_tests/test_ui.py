@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,38 +217,29 @@ mutation ($asset: [String!]!) {
 TERMINATE = "mutation ($id: String!) { terminateRun(runId: $id) { __typename } }"
 
 
-def held_when_started(ui, instance, run_id):
-    """The process of a run, stopped after the run has started and before it is done."""
+def process_of_run(ui):
+    """The process of the one run that a UI's code server has started."""
 
     def spawned():
         return [process for process in ui.family() if "multiprocessing.spawn" in " ".join(process.cmdline())]
 
-    def is_started():
-        # Asked while it runs: a process that is stopped may hold the database.
-        process.resume()
-        time.sleep(0.1)
-        status = instance.get_run_by_id(run_id).status.value
-        process.suspend()
-        return status == "STARTED"
-
     ui.until(spawned, "the process of the run")
-    process = spawned()[0]
-    process.suspend()
-    ui.until(is_started, "the start of the run")
-    return process
+    return spawned()[0]
 
 
 @contextmanager
-def left_behind(tmp_path):
-    """A run whose servers were ended while it was held: their log, the instance, its id, and its processes."""
+def left_behind(tmp_path, ecgs):
+    """A run, as long as it takes to invent so many ECGs, whose servers were ended while it went on: their log, the
+    instance, its id, and its process."""
     file, home = tmp_path / "small.yaml", tmp_path / "small"
-    file.write_text(SMALL)
+    file.write_text(SMALL.replace("patients: 60, ecgs: 80", f"patients: {ecgs // 2}, ecgs: {ecgs}"))
     ui = start(tmp_path, str(file))
     launched = ui.graphql(LAUNCH, asset=["hospital_system"])["launchRun"]
     assert launched["__typename"] == "LaunchRunSuccess", launched
     run_id = launched["run"]["runId"]
     with open_instance(home) as instance:
-        process = held_when_started(ui, instance, run_id)
+        process = process_of_run(ui)
+        ui.until(lambda: instance.get_run_by_id(run_id).status.value == "STARTED", "the start of the run")
         family = ui.family()
         ui.process.send_signal(signal.SIGTERM)
         assert ui.process.wait() == 0, ui.log
@@ -262,9 +252,8 @@ def left_behind(tmp_path):
 
 @pytest.mark.acceptance
 def test_a_run_goes_on_without_the_servers_and_is_named(tmp_path, no_dagster_home):
-    with left_behind(tmp_path) as (ui, instance, run_id, process):
+    with left_behind(tmp_path, 6_000) as (ui, instance, run_id, process):
         assert "These runs go on, and the next `ecg-pipeline ui` can terminate them" in ui.log
-        process.resume()
         psutil.wait_procs([process], timeout=PATIENCE_S)
         assert instance.get_run_by_id(run_id).status.value == "SUCCESS"
 
@@ -272,15 +261,11 @@ def test_a_run_goes_on_without_the_servers_and_is_named(tmp_path, no_dagster_hom
 @pytest.mark.slow
 @pytest.mark.acceptance
 def test_the_next_ui_can_terminate_a_run_that_went_on(tmp_path, no_dagster_home):
-    with left_behind(tmp_path) as (_, instance, run_id, process):
+    with left_behind(tmp_path, 20_000) as (_, instance, run_id, process):
         ui = start(tmp_path, str(tmp_path / "small.yaml"))
-        # The request is answered once the run's process has heard of it, and that is still held.
-        with ThreadPoolExecutor() as pool:
-            asked = pool.submit(ui.graphql, TERMINATE, id=run_id)
-            ui.until(lambda: instance.get_run_by_id(run_id).status.value == "CANCELING", "the request")
-            process.resume()
-        assert asked.result()["terminateRun"]["__typename"] == "TerminateRunSuccess"
+        assert ui.graphql(TERMINATE, id=run_id)["terminateRun"]["__typename"] == "TerminateRunSuccess"
         ui.until(lambda: instance.get_run_by_id(run_id).is_finished, "the end of the run")
         assert instance.get_run_by_id(run_id).status.value == "CANCELED"
+        psutil.wait_procs([process], timeout=PATIENCE_S)
         ui.process.send_signal(signal.SIGTERM)
         assert ui.process.wait() == 0

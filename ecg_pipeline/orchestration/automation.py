@@ -71,10 +71,10 @@ def automated(
 
     What failed is tried again at the next full hour, or as soon as what it reads has changed.
     """
+    requested = dg.AutomationCondition.newly_requested()
     changed = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.newly_updated())
-    may_be_asked = (dg.AutomationCondition.cron_tick_passed(HOUR) | changed).since(
-        dg.AutomationCondition.newly_requested()
-    )
+    # Two conditions, because Dagster tells which of two events in one evaluation came first only where each is single.
+    may_be_asked = dg.AutomationCondition.cron_tick_passed(HOUR).since(requested) | changed.since(requested)
     condition = (
         Stale(house)
         & may_be_asked

@@ -92,7 +92,7 @@ def training_run(home: Path, experiment: str, tags: Mapping[str, str]) -> Iterat
     import mlflow
 
     experiment_id = prepare_store(home, experiment)
-    mlflow.set_system_metrics_sampling_interval(2)
+    mlflow.set_system_metrics_sampling_interval(10)
     name = "/".join(filter(None, (tags["asset"], tags["partition"])))
     with mlflow.start_run(experiment_id=experiment_id, run_name=name, tags=dict(tags), log_system_metrics=True) as run:
         run_id = run.info.run_id

@@ -1,5 +1,5 @@
 # Every verb of the project. Two commands set a fresh machine up: `make demo` and `make test`.
-.PHONY: setup demo test check ui screenshots lock test-science test-orchestration acceptance
+.PHONY: setup demo test check ui screenshots lock test-science test-orchestration test-ui acceptance
 
 BIN := .venv/bin
 export DG_CLI_CONFIG := $(CURDIR)/.ci/dg.toml
@@ -27,6 +27,10 @@ test-science: setup
 
 test-orchestration: setup
 	$(BIN)/pytest -m "not acceptance" ecg_pipeline_tests/orchestration ecg_pipeline_tests/test_ui.py
+
+# Everything pressed at once in a real UI, and read there in a browser.
+test-ui: setup
+	$(BIN)/pytest ecg_pipeline_tests/orchestration/test_backfill.py ecg_pipeline_tests/orchestration/test_browser.py
 
 acceptance: setup
 	$(BIN)/pytest -m acceptance

@@ -12,7 +12,7 @@ setup: .venv/ready
 .venv/ready: requirements.lock pyproject.toml
 	test -d .venv || python3 -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --no-deps --editable .
 	touch $@
 

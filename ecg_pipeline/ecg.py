@@ -19,11 +19,11 @@ INDEPENDENT_LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
 """The eight leads that a cart stores and the paper plots; the other four are linear combinations of I and II."""
 
 Progress = Callable[[int, int], None]
-"""Told (done, total) as long work goes on."""
+"""Progress callback: called with (done, total) while long work runs."""
 
 
-def silent(done: int, total: int) -> None:
-    """The progress that tells nobody."""
+def no_progress(done: int, total: int) -> None:
+    """No-op progress callback."""
 
 
 MOST_SEED = 2**32 - 1

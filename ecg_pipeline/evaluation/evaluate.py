@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from ecg_pipeline.ecg import Progress, silent
+from ecg_pipeline.ecg import Progress, no_progress
 from ecg_pipeline.evaluation.recipes import EvaluationRecipe
 from ecg_pipeline.files import read_json, write_json, write_parquet
 from ecg_pipeline.models.checkpoints import FinetunedModel
@@ -69,7 +69,7 @@ def evaluate(
     recipe: EvaluationRecipe,
     out: Path,
     device: str = "cpu",
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Evaluation:
     """Score `examples` with each seed's network; predictions and all that follows from them to `out`.
 

@@ -19,7 +19,7 @@ import psutil
 from dagster_pipes import open_dagster_pipes
 from pydantic import TypeAdapter
 
-from ecg_pipeline.ecg import Progress, silent
+from ecg_pipeline.ecg import Progress, no_progress
 from ecg_pipeline.files import write_text
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.recipes import BeitRecipe
@@ -85,7 +85,7 @@ def main(path: Path) -> None:
     order = ORDERS.validate_json(path.read_bytes())
     ranks = meet(order.device)
     if not ranks.leads:
-        _carry_out(order, ranks, None, _watching(order, silent))
+        _carry_out(order, ranks, None, _watching(order, no_progress))
         return
     with open_dagster_pipes() as pipes, training_run(order.home, order.experiment, order.tags) as run:
         pipes.report_custom_message({"mlflow_run_id": run.run_id, "page": run.page})

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ecg_pipeline.ecg import Progress, silent
+from ecg_pipeline.ecg import Progress, no_progress
 from ecg_pipeline.files import write_json, write_parquet
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel, seed_folder
@@ -25,7 +25,7 @@ from ecg_pipeline.training.loop import RunState, descend, seed_step
 from ecg_pipeline.training.recipes import FinetuneRecipe
 from ecg_pipeline.training.schedules import one_cycle
 from ecg_pipeline.training.tracker import NoTracker, Tracker
-from ecg_pipeline.workers import keep_memory
+from ecg_pipeline.workers import disable_malloc_trim
 
 SCORING_BATCH = 64
 
@@ -40,7 +40,7 @@ def finetune(
     out: Path,
     tracker: Tracker | None = None,
     device: str = "cpu",
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> FinetunedModel:
     """Fine-tune on `train` once a seed, each time keeping the epoch that does best on `selection`, into `out`.
 
@@ -50,7 +50,7 @@ def finetune(
     result is a function of the inputs and the seeds, on one kind of processor; a killed run goes on after its last
     epoch, and a seed that stands whole is not trained again. One class alone in `train` is a ValueError.
     """
-    keep_memory()
+    disable_malloc_trim()
     tracker = tracker or NoTracker()
     if train["label"].n_unique() < 2:
         raise ValueError(

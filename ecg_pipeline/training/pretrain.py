@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ecg_pipeline.ecg import Progress, silent
+from ecg_pipeline.ecg import Progress, no_progress
 from ecg_pipeline.files import write_parquet
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.beit import MEAN, STD, draw_kept, masked_image_model
@@ -31,7 +31,7 @@ from ecg_pipeline.training.ranks import Ranks
 from ecg_pipeline.training.recipes import PretrainRecipe
 from ecg_pipeline.training.schedules import decay_groups, warmup_cosine
 from ecg_pipeline.training.tracker import NoTracker, Tracker
-from ecg_pipeline.workers import keep_memory
+from ecg_pipeline.workers import disable_malloc_trim
 
 ALONE = Ranks()
 
@@ -61,7 +61,7 @@ def pretrain(
     tracker: Tracker | None = None,
     ranks: Ranks = ALONE,
     micro_batch: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Checkpoint:
     """Pretrain on the sheets of `records` and write a checkpoint with official names and `trace.parquet` to `out`.
 
@@ -69,7 +69,7 @@ def pretrain(
     processes share a batch, and how many images (`micro_batch`) go through the network at once, changes rounding and
     nothing else. The checkpoint is written by the process that leads; the others return when it stands.
     """
-    keep_memory()
+    disable_malloc_trim()
     tracker = tracker or NoTracker()
     table = _table(images, records)
     batches = Batches({"sheets": images, "tokens": tokens}, table)

@@ -29,7 +29,7 @@ from ecg_pipeline.training.recipes import PretrainRecipe
 from ecg_pipeline.training.tracker import Tracker
 
 if TYPE_CHECKING:
-    from ecg_pipeline.training.ranks import Ranks
+    from ecg_pipeline.training.distributed import ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -80,20 +80,20 @@ def order_training(context: dg.AssetExecutionContext, order: Order, progress: Pr
 
 def main(path: Path) -> None:
     """Carry out the order in a file, as one of the processes that were started for it."""
-    from ecg_pipeline.training.ranks import meet
+    from ecg_pipeline.training.distributed import init_process_group
 
     order = ORDERS.validate_json(path.read_bytes())
-    ranks = meet(order.device)
-    if not ranks.leads:
-        _carry_out(order, ranks, None, _watching(order, no_progress))
+    process_group = init_process_group(order.device)
+    if not process_group.is_main:
+        _carry_out(order, process_group, None, _watching(order, no_progress))
         return
     with open_dagster_pipes() as pipes, training_run(order.home, order.experiment, order.tags) as run:
         pipes.report_custom_message({"mlflow_run_id": run.run_id, "page": run.page})
         tell = _watching(order, lambda done, total: pipes.report_custom_message({"done": done, "total": total}))
-        _carry_out(order, ranks, run, tell)
+        _carry_out(order, process_group, run, tell)
 
 
-def _carry_out(order: Order, ranks: "Ranks", tracker: Tracker | None, progress: Progress) -> None:
+def _carry_out(order: Order, process_group: "ProcessGroup", tracker: Tracker | None, progress: Progress) -> None:
     from ecg_pipeline.training.pretrain import pretrain
 
     pretrain(
@@ -105,7 +105,7 @@ def _carry_out(order: Order, ranks: "Ranks", tracker: Tracker | None, progress: 
         order.vocabulary,
         order.out,
         tracker,
-        ranks,
+        process_group,
         order.micro_batch,
         progress,
     )

@@ -21,7 +21,7 @@ from ecg_pipeline.models.family import build_classifier, classifier_config
 from ecg_pipeline.models.recipes import BeitRecipe, ModelRecipe
 from ecg_pipeline.models.weights import save_checkpoint
 from ecg_pipeline.training.batches import Batches
-from ecg_pipeline.training.loop import RunState, descend, seed_step
+from ecg_pipeline.training.loop import RunState, backward_and_step, seed_step
 from ecg_pipeline.training.recipes import FinetuneRecipe
 from ecg_pipeline.training.schedules import one_cycle
 from ecg_pipeline.training.tracker import NoTracker, Tracker
@@ -111,11 +111,11 @@ def _finetune_seed(
     trace: list[dict[str, float | None]] = []
     best: dict[str, Any] = {}
     state = RunState(out, device)
-    if (kept := state.load()) is not None:
-        network.load_state_dict(kept["network"])
-        optimiser.load_state_dict(kept["optimiser"])
-        schedule.load_state_dict(kept["schedule"])
-        trace, best = kept["trace"], kept["best"]
+    if (last := state.load()) is not None:
+        network.load_state_dict(last["network"])
+        optimiser.load_state_dict(last["optimiser"])
+        schedule.load_state_dict(last["schedule"])
+        trace, best = last["trace"], last["best"]
 
     for epoch in range(len(trace), recipe.epochs):
         network.train()
@@ -127,7 +127,7 @@ def _finetune_seed(
             with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
                 logits = network(sheets)
             loss = cross_entropy(logits.float(), labels)
-            descend(network, loss, optimiser, None, step)
+            backward_and_step(network, loss, optimiser, None, step)
             schedule.step()
             losses.append(loss.item())
             progress(step + 1, recipe.epochs * steps)

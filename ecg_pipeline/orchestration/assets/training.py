@@ -31,7 +31,7 @@ from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import TRAINING
 from ecg_pipeline.orchestration.partitions import fraction_partitions
 from ecg_pipeline.orchestration.resources import Build, Events, House
-from ecg_pipeline.orchestration.trainer import Order, order_training
+from ecg_pipeline.orchestration.trainer import TrainingJob, run_training_job
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
 from ecg_pipeline.tokens.shards import TokenShards
@@ -106,9 +106,9 @@ def _trained(study: Study) -> dg.AssetsDefinition:
             named_by = read_pool(image_tokenizer.folder)
             if named_by is not None:
                 keep_pool(build.folder / TOKENIZER, named_by)
-            told = order_training(
+            result = run_training_job(
                 context,
-                Order(
+                TrainingJob(
                     model=study.pretrained_model,
                     recipe=study.pretraining.recipe,
                     image_shards=image_shards,
@@ -122,12 +122,12 @@ def _trained(study: Study) -> dg.AssetsDefinition:
                     device=house.device,
                     micro_batch=house.execution.micro_batch,
                     processes=house.execution.processes,
-                    ordered_by=os.getpid(),
+                    parent_pid=os.getpid(),
                 ),
                 build.progress,
             )
             sign_config(build.folder, network=pool, tokenizer=named_by)
-            build.remember_run(told["mlflow_run_id"], told["page"])
+            build.remember_run(result["mlflow_run_id"], result["page"])
 
         yield from house.materialise(context, Checkpoint, make, show.pretrained_checkpoint)
 

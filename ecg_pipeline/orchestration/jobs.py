@@ -15,7 +15,7 @@ import dagster as dg
 
 from ecg_pipeline.orchestration.instance import TRAINING
 from ecg_pipeline.orchestration.partitions import fraction_partitions, site_partitions, tested_sites
-from ecg_pipeline.orchestration.runs import Line
+from ecg_pipeline.orchestration.runs import Runner
 from ecg_pipeline.study import Study
 
 DATA_TEAM, RESEARCH_TEAM = "team:data", "team:research"
@@ -127,12 +127,12 @@ def _op_job(
         pool=TRAINING,
         out=dg.Out(dg.Nothing),
     )
-    def bring_up_to_date(context: dg.OpExecutionContext) -> None:
+    def run_stale(context: dg.OpExecutionContext) -> None:
         config = context.op_config or {}
         context.instance.add_run_tags(context.run.run_id, _tags(config))
         wanted, house = part(config), context.resources.house
-        line = Line(definitions(), house, jobs=os.cpu_count() or 1, log=context.log.info)
-        made = line.bring_up_to_date(wanted.assets, wanted.partitions, context.instance)
+        runner = Runner(definitions(), house, jobs=os.cpu_count() or 1, log=context.log.info)
+        made = runner.run_stale(wanted.assets, wanted.partitions, context.instance)
         counts = _counted([key.path[0] for run in made for key in run.assets], config.get("tasks", ()))
         for task, text in counts.items():
             context.log.info(f"{task}: {text}")
@@ -140,7 +140,7 @@ def _op_job(
 
     @dg.job(name=name, description=description, owners=[RESEARCH_TEAM], executor_def=dg.in_process_executor)
     def job() -> None:
-        bring_up_to_date()
+        run_stale()
 
     return job
 

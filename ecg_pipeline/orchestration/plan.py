@@ -1,4 +1,4 @@
-"""What is due, in the order of the graph, as runs: a run is one partition of assets that follow each other."""
+"""What is stale, in the order of the graph, as runs: a run is one partition of assets that follow each other."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,10 +29,10 @@ class Run:
 
 
 class Plan:
-    """What of a selection is still to be looked at, and what waits for what.
+    """Selected partitions that are not settled yet, and which upstream ones each waits for.
 
-    wanted: partition keys, or keys of single dimensions such as a site; none means all. Whether a partition is due is
-    found when everything that it reads has been looked at, because that decides it.
+    wanted: partition keys, or keys of single dimensions such as a site; none means all. Whether a partition is stale is
+    decided once everything that it reads is settled.
     """
 
     def __init__(self, house: House, graph: AssetGraph, selected: frozenset[AssetKey], wanted: Sequence[str] = ()):
@@ -46,11 +46,11 @@ class Plan:
         self._under_way: set[Node] = set()
 
     def take(self) -> Run | None:
-        """The next run that is due and waits for nothing; None where there is none now."""
+        """The next stale run that waits for nothing; None where there is none now."""
         while True:
             ready = [node for node, waits in self._waits.items() if not waits and node not in self._under_way]
             for node in ready:
-                if is_due(self.house, self.graph, *node):
+                if is_stale(self.house, self.graph, *node):
                     run = self._followed(node)
                     self._under_way.update(run.nodes)
                     return run
@@ -59,11 +59,11 @@ class Plan:
                 return None
 
     def finish(self, run: Run) -> None:
-        """Take note that a run has ended: what it did not bring up to date is given up, with all that waits for it."""
+        """Record that a run has ended: what is still stale is given up, with everything that waits for it."""
         for node in run.nodes:
             if node not in self._waits:
                 continue
-            if is_due(self.house, self.graph, *node):
+            if is_stale(self.house, self.graph, *node):
                 self._give_up(node)
             else:
                 self._settle(node)
@@ -106,8 +106,8 @@ class Plan:
                 self._give_up(other)
 
 
-def is_due(house: House, graph: AssetGraph, key: AssetKey, partition: str | None) -> bool:
-    """Whether what would go in now differs from what the newest record says went in."""
+def is_stale(house: House, graph: AssetGraph, key: AssetKey, partition: str | None) -> bool:
+    """Whether the code version or an upstream version differs from those in the newest record."""
     record = house.archive.newest(key.to_user_string(), partition)
     if record is None:
         return True

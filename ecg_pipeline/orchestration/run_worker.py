@@ -51,7 +51,7 @@ class RunWorker:
         self.run = run
         self.connection.send((run, config))
 
-    def hear(self) -> tuple[bool, Outcome]:
+    def receive(self) -> tuple[bool, Outcome]:
         """Read one message: whether the run has ended, and what it says of its failure."""
         try:
             kind, text = self.connection.recv()

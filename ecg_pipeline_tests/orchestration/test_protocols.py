@@ -13,7 +13,7 @@ from ecg_pipeline.orchestration.assets.training import _examples
 from ecg_pipeline.orchestration.instance import open_instance
 from ecg_pipeline.study import load_study
 from ecg_pipeline.tracking import tracking_uri
-from ecg_pipeline_tests.orchestration.conftest import open_line
+from ecg_pipeline_tests.orchestration.conftest import open_runner
 
 
 @pytest.fixture
@@ -50,19 +50,19 @@ ASSETS = ("stemi/mobilenet/finetuned_model", "stemi/mobilenet/evaluation", "stem
 
 
 @pytest.fixture
-def official(line, small_study, tmp_path):
+def official(runner, small_study, tmp_path):
     """One model of the small study, trained twice by the official protocol; afterwards all is as it was."""
     path = tmp_path / "official.yaml"
     changed = small_study.read_text().replace(
         "{epochs: 1, batch: 8}", "{epochs: 2, batch: 8, protocol: official, seeds: [0, 1]}"
     )
     path.write_text(changed)
-    opened = open_line(path)
+    opened = open_runner(path)
     try:
-        assert opened.bring_up_to_date([*ASSETS, "stemi/saliency"], ["1", "1|ptb_xl_like"])
+        assert opened.run_stale([*ASSETS, "stemi/saliency"], ["1", "1|ptb_xl_like"])
         yield opened
     finally:
-        line.bring_up_to_date()
+        runner.run_stale()
 
 
 def test_the_official_protocol_is_said_to_be_optimistic_wherever_a_figure_is_printed(official, capsys):

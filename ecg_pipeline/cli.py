@@ -64,7 +64,7 @@ def materialize(
     """Bring assets up to date: all of them, or those named. What is up to date already is left alone."""
     _choose(study)
     active = active_study()
-    config = {"resources": {"house": {"config": {"accept_fewer_files": True}}}} if accept_fewer_files else {}
+    config = {"resources": {"workspace": {"config": {"accept_fewer_files": True}}}} if accept_fewer_files else {}
     made = _run_stale(_open(active, config), assets or ["*"], partition or [])
     console.print(f"{made} runs" if made else "Everything is up to date.")
     _print_results(active)
@@ -186,13 +186,13 @@ def _open(study: Study, config: dict[str, Any] | None = None) -> "Runner":
         raise typer.Exit(_fail("\n".join(missing)))
     with status:
         status.update("Loading the asset graph")
-        from ecg_pipeline.definitions import build_definitions, build_house
+        from ecg_pipeline.definitions import build_definitions, build_workspace
         from ecg_pipeline.orchestration.runs import Runner
 
-        house = build_house(study).telling(status.update)
+        workspace = build_workspace(study).with_terminal_progress(status.update)
         return Runner(
-            build_definitions(house),
-            house,
+            build_definitions(workspace),
+            workspace,
             os.cpu_count() or 1,
             config or {},
             lambda line: console.print(_marked(line)),

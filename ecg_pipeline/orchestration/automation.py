@@ -10,7 +10,7 @@ import dagster as dg
 
 from ecg_pipeline.orchestration.assets.records import HOUR, RAW
 from ecg_pipeline.orchestration.partitions import AssetGraph, upstream_partitions
-from ecg_pipeline.orchestration.resources import House
+from ecg_pipeline.orchestration.resources import Workspace
 
 DATA_GROUPS = ("records", "signals", "images")
 
@@ -18,8 +18,8 @@ DATA_GROUPS = ("records", "signals", "images")
 class Stale(dg.AutomationCondition[dg.AssetKey]):
     """Whether a site's data were made of other inputs than those that now stand, its files as they were last seen."""
 
-    def __init__(self, house: House):
-        self.house = house
+    def __init__(self, workspace: Workspace):
+        self.workspace = workspace
 
     @property
     def name(self) -> str:
@@ -39,7 +39,7 @@ class Stale(dg.AutomationCondition[dg.AssetKey]):
         return dg.AutomationResult(context, view.get_subset_from_partition_keys(key, sites, stale))
 
     def _is_stale(self, graph: AssetGraph, instance: dg.DagsterInstance, key: dg.AssetKey, site: str | None) -> bool:
-        record = self.house.archive.newest(key.to_user_string(), site)
+        record = self.workspace.archive.newest(key.to_user_string(), site)
         went_in = {(of.asset, of.partition): of.data_version for of in record.upstream} if record else {}
         read = upstream_partitions(graph, key, site)
         versions = {(of.to_user_string(), part): self._version(instance, of, part) for of, part in read}
@@ -51,7 +51,7 @@ class Stale(dg.AutomationCondition[dg.AssetKey]):
     def _version(self, instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None) -> str | None:
         if key == RAW:
             return last_seen(instance, partition)
-        made = self.house.archive.newest(key.to_user_string(), partition)
+        made = self.workspace.archive.newest(key.to_user_string(), partition)
         return made.data_version if made else None
 
 
@@ -65,7 +65,7 @@ def last_seen(instance: dg.DagsterInstance, site: str | None) -> str | None:
 
 
 def automated(
-    assets: Sequence[dg.AssetsDefinition | dg.SourceAsset], house: House
+    assets: Sequence[dg.AssetsDefinition | dg.SourceAsset], workspace: Workspace
 ) -> list[dg.AssetsDefinition | dg.SourceAsset]:
     """The assets, with the condition on which a site's data are made anew; source assets carry their own.
 
@@ -76,7 +76,7 @@ def automated(
     # Two conditions, because Dagster tells which of two events in one evaluation came first only where each is single.
     may_be_asked = dg.AutomationCondition.cron_tick_passed(HOUR).since(requested) | changed.since(requested)
     condition = (
-        Stale(house)
+        Stale(workspace)
         & may_be_asked
         & ~dg.AutomationCondition.any_deps_in_progress()
         & ~dg.AutomationCondition.in_progress()

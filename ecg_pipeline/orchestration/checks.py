@@ -46,8 +46,8 @@ def is_broken(result: dg.AssetCheckResult) -> bool:
     return not result.passed and result.severity == dg.AssetCheckSeverity.ERROR
 
 
-def told(results: Sequence[dg.AssetCheckResult]) -> str:
-    """What broken checks found, in words."""
+def failure_text(results: Sequence[dg.AssetCheckResult]) -> str:
+    """Message on what the failed blocking checks found."""
     return "\n".join(
         f"check {result.check_name} found {getattr(result.metadata['found'], 'value', '')}"
         for result in results

@@ -18,7 +18,7 @@ CONFIG = {
     ),
     "micro_batch": dg.Field(int, is_required=False, description="ECGs at once in each of them: ECG_MICRO_BATCH."),
 }
-"""What a Dagster run may say of it, as config of the resource `house`."""
+"""Execution settings of a Dagster run: config schema of the resource `workspace`."""
 
 
 @dataclass(frozen=True)

@@ -123,15 +123,15 @@ def _op_job(
         name=f"bring_up_to_date_{name}",
         description=description,
         config_schema=dict(config_schema),
-        required_resource_keys={"house"},
+        required_resource_keys={"workspace"},
         pool=TRAINING,
         out=dg.Out(dg.Nothing),
     )
     def run_stale(context: dg.OpExecutionContext) -> None:
         config = context.op_config or {}
         context.instance.add_run_tags(context.run.run_id, _tags(config))
-        wanted, house = part(config), context.resources.house
-        runner = Runner(definitions(), house, jobs=os.cpu_count() or 1, log=context.log.info)
+        wanted, workspace = part(config), context.resources.workspace
+        runner = Runner(definitions(), workspace, jobs=os.cpu_count() or 1, log=context.log.info)
         made = runner.run_stale(wanted.assets, wanted.partitions, context.instance)
         counts = _counted([key.path[0] for run in made for key in run.assets], config.get("tasks", ()))
         for task, text in counts.items():

@@ -7,7 +7,7 @@ import dagster as dg
 from dagster import AssetKey
 
 from ecg_pipeline.orchestration.partitions import AssetGraph, dimensions, upstream_partitions
-from ecg_pipeline.orchestration.resources import House
+from ecg_pipeline.orchestration.resources import Workspace
 from ecg_pipeline.provenance.archive import NotMaterialised
 from ecg_pipeline.provenance.record import build_id
 
@@ -35,8 +35,10 @@ class Plan:
     decided once everything that it reads is settled.
     """
 
-    def __init__(self, house: House, graph: AssetGraph, selected: frozenset[AssetKey], wanted: Sequence[str] = ()):
-        self.house = house
+    def __init__(
+        self, workspace: Workspace, graph: AssetGraph, selected: frozenset[AssetKey], wanted: Sequence[str] = ()
+    ):
+        self.workspace = workspace
         self.graph = graph
         nodes = list(_nodes(graph, selected, wanted))
         known = set(nodes)
@@ -50,7 +52,7 @@ class Plan:
         while True:
             ready = [node for node, waits in self._waits.items() if not waits and node not in self._under_way]
             for node in ready:
-                if is_stale(self.house, self.graph, *node):
+                if is_stale(self.workspace, self.graph, *node):
                     run = self._followed(node)
                     self._under_way.update(run.nodes)
                     return run
@@ -63,7 +65,7 @@ class Plan:
         for node in run.nodes:
             if node not in self._waits:
                 continue
-            if is_stale(self.house, self.graph, *node):
+            if is_stale(self.workspace, self.graph, *node):
                 self._give_up(node)
             else:
                 self._settle(node)
@@ -106,13 +108,13 @@ class Plan:
                 self._give_up(other)
 
 
-def is_stale(house: House, graph: AssetGraph, key: AssetKey, partition: str | None) -> bool:
+def is_stale(workspace: Workspace, graph: AssetGraph, key: AssetKey, partition: str | None) -> bool:
     """Whether the code version or an upstream version differs from those in the newest record."""
-    record = house.archive.newest(key.to_user_string(), partition)
+    record = workspace.archive.newest(key.to_user_string(), partition)
     if record is None:
         return True
     try:
-        upstream = house.upstream(graph, key, partition)
+        upstream = workspace.upstream(graph, key, partition)
     except (NotMaterialised, FileNotFoundError):
         return True
     return record.build != build_id(graph.get(key).code_version or "", upstream)

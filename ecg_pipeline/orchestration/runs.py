@@ -14,7 +14,7 @@ import dagster as dg
 from ecg_pipeline.orchestration.instance import open_instance
 from ecg_pipeline.orchestration.partitions import AssetGraph
 from ecg_pipeline.orchestration.plan import Plan, Run
-from ecg_pipeline.orchestration.resources import HOSPITALS, PROCESS, House
+from ecg_pipeline.orchestration.resources import HOSPITALS, PROCESS, Workspace
 from ecg_pipeline.orchestration.run_worker import Outcome, RunWorker, execute
 from ecg_pipeline.provenance.lease import is_dead
 
@@ -32,7 +32,7 @@ def _no_output(text: str) -> None:
 
 @dataclass(frozen=True)
 class Runner:
-    """Makes the stale outputs of a study in its house, as Dagster runs.
+    """Makes the stale outputs of a study in its workspace, as Dagster runs.
 
     jobs: how many runs are made at once. One is made in this process; several by worker processes, which load the
     active study (`ECG_STUDY`) themselves. config: Dagster run config of every run. log: called with a line on every run
@@ -40,7 +40,7 @@ class Runner:
     """
 
     definitions: dg.Definitions
-    house: House
+    workspace: Workspace
     jobs: int = 1
     config: dict[str, Any] = field(default_factory=dict)
     log: Callable[[str], object] = _no_output
@@ -57,8 +57,8 @@ class Runner:
         """
         graph = self.definitions.resolve_asset_graph()
         selected = frozenset(key for terms in assets for key in select(graph, terms))
-        plan = Plan(self.house, graph, selected, partitions)
-        with nullcontext(instance) if instance else open_instance(self.house.home) as opened:
+        plan = Plan(self.workspace, graph, selected, partitions)
+        with nullcontext(instance) if instance else open_instance(self.workspace.home) as opened:
             end_dead_runs(opened)
             with _Runs(self, opened) as runs:
                 return runs.make(plan, _sources(graph))

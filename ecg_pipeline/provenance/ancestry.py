@@ -73,7 +73,7 @@ def _place(entry: Upstream) -> Place:
     return entry.asset, entry.partition
 
 
-def told(place: Place) -> str:
-    """A partition of an asset in words."""
+def partition_name(place: Place) -> str:
+    """Name of a partition of an asset, for messages."""
     asset, partition = place
     return f"{asset} {partition}" if partition else asset

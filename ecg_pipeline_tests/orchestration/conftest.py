@@ -52,12 +52,12 @@ def small_study(tmp_path_factory) -> Path:
 
 def open_runner(study_file):
     """A runner of a study file, whose runs are made in this process."""
-    from ecg_pipeline.definitions import build_definitions, build_house
+    from ecg_pipeline.definitions import build_definitions, build_workspace
     from ecg_pipeline.orchestration.runs import Runner
     from ecg_pipeline.study import load_study
 
-    house = build_house(load_study(study_file))
-    return Runner(build_definitions(house), house)
+    workspace = build_workspace(load_study(study_file))
+    return Runner(build_definitions(workspace), workspace)
 
 
 @pytest.fixture(scope="session")

@@ -13,13 +13,13 @@ def copied_runner(runner, study: Path, folder: Path, monkeypatch):
     Files are linked, as no output is ever changed in place; Dagster's databases are copied. MLflow begins anew, because
     its experiment knows the place of the home.
     """
-    home = folder / runner.house.home.name
+    home = folder / runner.workspace.home.name
 
     def skip(where: str, names: list[str]) -> list[str]:
-        return ["mlflow", "dagster"] if Path(where) == runner.house.home else []
+        return ["mlflow", "dagster"] if Path(where) == runner.workspace.home else []
 
-    shutil.copytree(runner.house.home, home, ignore=skip, copy_function=os.link)
-    shutil.copytree(runner.house.home / "dagster", home / "dagster")
+    shutil.copytree(runner.workspace.home, home, ignore=skip, copy_function=os.link)
+    shutil.copytree(runner.workspace.home / "dagster", home / "dagster")
     monkeypatch.setenv("ECG_HOME", str(folder))
     # MLflow sets it to the store that a process used before.
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

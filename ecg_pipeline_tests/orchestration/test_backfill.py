@@ -40,7 +40,7 @@ def test_no_site_is_read_before_its_hospital_is_there(pressed):
 
 def test_what_was_pressed_equals_what_the_command_line_makes(pressed, runner):
     archive = Archive(pressed[0].folder / "small" / "assets")
-    pressed_made, made = records(archive), records(runner.house.archive)
+    pressed_made, made = records(archive), records(runner.workspace.archive)
     assert set(pressed_made) == set(made)
     different = {
         place
@@ -49,6 +49,8 @@ def test_what_was_pressed_equals_what_the_command_line_makes(pressed, runner):
     }
     assert not different
     for asset in ("benchmark_report", "hcm/report"):
-        one, other = (Report(folder.folder(folder.require(asset, None))) for folder in (archive, runner.house.archive))
+        one, other = (
+            Report(folder.folder(folder.require(asset, None))) for folder in (archive, runner.workspace.archive)
+        )
         assert one.results().equals(other.results())
         assert one.differences().equals(other.differences())

@@ -121,17 +121,17 @@ def hospitals(calendar):
     """The same, after the files were written and everything that is made of them."""
     assert calendar.make(["hospital_system"]).success
     assert calendar.tick(hours=1) == {}
-    assert calendar.hour() == calendar.of(*calendar.runner.house.study.sites)
+    assert calendar.hour() == calendar.of(*calendar.runner.workspace.study.sites)
     return calendar
 
 
 def folder(calendar, site):
-    return calendar.runner.house.home / "hospital_system" / site
+    return calendar.runner.workspace.home / "hospital_system" / site
 
 
 def one_more_file(calendar, site, name="zz-new.xml"):
     """An export that a hospital sends: the ECG of another system's patient."""
-    elsewhere = calendar.runner.house.home.parent / "elsewhere"
+    elsewhere = calendar.runner.workspace.home.parent / "elsewhere"
     write_hospital_system(HospitalSystem(40, 48, seed=6), elsewhere)
     sent = sorted((elsewhere / site).glob("*.xml"))[0]
     shutil.copyfile(sent, folder(calendar, site) / name)
@@ -139,7 +139,7 @@ def one_more_file(calendar, site, name="zz-new.xml"):
 
 def ecgs(calendar, site):
     """Files that stand in a site's waveform store."""
-    archive = calendar.runner.house.archive
+    archive = calendar.runner.workspace.archive
     store = WaveformStore(archive.folder(archive.require("waveform_store", site)))
     return store.records()["source"].to_list()
 
@@ -147,10 +147,12 @@ def ecgs(calendar, site):
 def test_a_fresh_home_is_read_when_its_files_are_there(calendar):
     assert calendar.tick(hours=1) == {}
     assert calendar.hour() == {}
-    assert all(not calendar.warning(site)[0] for site in calendar.runner.house.study.sites), "there are no folders yet"
+    assert all(not calendar.warning(site)[0] for site in calendar.runner.workspace.study.sites), (
+        "there are no folders yet"
+    )
     assert calendar.make(["hospital_system"]).success
-    assert calendar.hour() == calendar.of(*calendar.runner.house.study.sites)
-    assert all(calendar.warning(site)[0] for site in calendar.runner.house.study.sites)
+    assert calendar.hour() == calendar.of(*calendar.runner.workspace.study.sites)
+    assert all(calendar.warning(site)[0] for site in calendar.runner.workspace.study.sites)
     assert calendar.hour() == {}
 
 
@@ -159,13 +161,13 @@ def test_a_fresh_home_is_read_when_its_files_are_there(calendar):
 def test_ninety_days(hospitals):
     """One file on the 16th of the second month; the other months are quiet."""
     first, arrives, led_to = hospitals.now, datetime(2026, 2, 16, tzinfo=UTC), {}
-    versions = raw_version(hospitals.runner.house.study)
+    versions = raw_version(hospitals.runner.workspace.study)
     while hospitals.now < first + timedelta(days=90):
         if arrives and hospitals.now >= arrives:
             one_more_file(hospitals, "beth_israel")
             arrives = None
         look = hospitals.tick(minutes=30)
-        assert look == {RAW.to_user_string(): set(hospitals.runner.house.study.sites)}
+        assert look == {RAW.to_user_string(): set(hospitals.runner.workspace.study.sites)}
         for site in sorted(look[RAW.to_user_string()]):
             seen = {"dagster/data_version": versions(site)}
             hospitals.instance.report_runless_asset_event(dg.AssetObservation(RAW, partition=site, tags=seen))
@@ -178,7 +180,7 @@ def test_ninety_days(hospitals):
 
 @pytest.mark.parametrize("left", ["nothing", "no folder", "fewer than half"])
 def test_a_folder_that_lost_its_files_stops_its_own_site(hospitals, left):
-    lost, away = folder(hospitals, "beth_israel"), hospitals.runner.house.home / "away"
+    lost, away = folder(hospitals, "beth_israel"), hospitals.runner.workspace.home / "away"
     before = ecgs(hospitals, "beth_israel")
     lost.rename(away)
     if left != "no folder":
@@ -203,11 +205,11 @@ def test_a_folder_that_lost_its_files_stops_its_own_site(hospitals, left):
 @pytest.mark.acceptance
 def test_a_sixth_hospital_is_read_and_no_other(hospitals, monkeypatch):
     monkeypatch.setattr("ecg_pipeline.orchestration.assets.records.SETTLE_S", 0.0)
-    elsewhere = hospitals.runner.house.home.parent / "elsewhere"
+    elsewhere = hospitals.runner.workspace.home.parent / "elsewhere"
     write_hospital_system(HospitalSystem(40, 48, seed=6), elsewhere)
-    study = hospitals.runner.house.home.parent / "sixth.yaml"
+    study = hospitals.runner.workspace.home.parent / "sixth.yaml"
     study.write_text(HOSPITALS + SIXTH)
-    shutil.copytree(elsewhere / "morningside", hospitals.runner.house.home / "sixth")
+    shutil.copytree(elsewhere / "morningside", hospitals.runner.workspace.home / "sixth")
     hospitals.runner = open_runner(study)
     assert set(hospitals.tick(minutes=1)) <= LOOKED
     led_to = [hospitals.hour() for _ in range(3)]
@@ -236,7 +238,7 @@ def test_the_schedule_fires_on_the_first_night_of_a_month(calendar):
 def retrain(runner):
     """What a run of the schedule's job says of itself, and the partitions that it had made, by asset."""
     graph = runner.definitions.resolve_asset_graph()
-    with open_instance(runner.house.home) as instance:
+    with open_instance(runner.workspace.home) as instance:
         before = {run.run_id for run in instance.get_runs()}
         result = runner.definitions.resolve_job_def("retrain").execute_in_process(instance=instance, run_config=QUIET)
         (output,) = [event.step_output_data for event in result.all_events if event.is_successful_output]
@@ -251,14 +253,14 @@ def retrain(runner):
 @pytest.mark.acceptance
 def test_in_a_quiet_month_nothing_is_trained(runner):
     said, made = retrain(runner)
-    assert said == {"runs": 0, **dict.fromkeys(runner.house.study.tasks, "up to date")}
+    assert said == {"runs": 0, **dict.fromkeys(runner.workspace.study.tasks, "up to date")}
     assert not made
 
 
 @pytest.fixture
 def another_home(runner, small_study, tmp_path, monkeypatch):
     """A runner of the small study in a copy of its home, which a test may change."""
-    shutil.copytree(runner.house.home, tmp_path / "small", ignore=shutil.ignore_patterns("mlflow*"))
+    shutil.copytree(runner.workspace.home, tmp_path / "small", ignore=shutil.ignore_patterns("mlflow*"))
     monkeypatch.setenv("ECG_HOME", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return open_runner(small_study)
@@ -267,9 +269,9 @@ def another_home(runner, small_study, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.acceptance
 def test_in_a_month_with_new_ecgs_every_stale_task_is_trained_once(another_home, tmp_path):
-    runner, study = another_home, another_home.house.study
+    runner, study = another_home, another_home.workspace.study
     write_hospital_system(HospitalSystem(60, 80, seed=9), tmp_path / "elsewhere")
-    site, sent = runner.house.home / "hospital_system" / "mount_sinai", tmp_path / "elsewhere" / "mount_sinai"
+    site, sent = runner.workspace.home / "hospital_system" / "mount_sinai", tmp_path / "elsewhere" / "mount_sinai"
     for path in sent.glob("*.xml"):
         shutil.copyfile(path, site / f"zz-{path.name}")
     for path in sent.glob("*.csv"):

@@ -28,7 +28,7 @@ def again(runner, small_study, tmp_path, monkeypatch):
 @pytest.fixture
 def instance(again):
     """The Dagster instance of that home, which knows all that was made before."""
-    with open_instance(again.house.home) as opened:
+    with open_instance(again.workspace.home) as opened:
         yield opened
 
 
@@ -58,11 +58,11 @@ def published(instance, partition):
 def stale_evaluations(runner):
     graph, key = runner.definitions.resolve_asset_graph(), dg.AssetKey(["hcm", "mobilenet", "evaluation"])
     keys = graph.get(key).partitions_def.get_partition_keys()
-    return {partition.split("|")[0] for partition in keys if is_stale(runner.house, graph, key, partition)}
+    return {partition.split("|")[0] for partition in keys if is_stale(runner.workspace, graph, key, partition)}
 
 
 def test_a_failed_check_publishes_nothing_and_stays_failed_when_its_neighbour_passes(again, instance, monkeypatch):
-    archive, asset = again.house.archive, KEY.to_user_string()
+    archive, asset = again.workspace.archive, KEY.to_user_string()
     record, events = archive.require(asset, LEAKING), published(instance, LEAKING)
     assert check_states(instance) == {LEAKING: "SUCCEEDED", HONEST: "SUCCEEDED"}
     assert stale_evaluations(again) == set()
@@ -81,7 +81,7 @@ def test_a_failed_check_publishes_nothing_and_stays_failed_when_its_neighbour_pa
 
 
 def test_what_was_held_back_is_made_when_the_fault_is_mended(again, instance, monkeypatch):
-    archive, asset = again.house.archive, KEY.to_user_string()
+    archive, asset = again.workspace.archive, KEY.to_user_string()
     cohort, before = Cohort(archive.folder(archive.require("hcm/cohort", None))).table(), published(instance, LEAKING)
     with monkeypatch.context() as patch:
         patch.setattr(training, "_examples", leaking(cohort))

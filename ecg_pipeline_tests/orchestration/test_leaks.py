@@ -19,7 +19,7 @@ MODEL, FRACTION = "hcm/heartbeit/finetuned_model", "1"
 
 def found_by_checks(runner, plants, asset, partition=None):
     """What a run says that was held back, with faults planted; afterwards the output is made again, as it was."""
-    archive, partitions = runner.house.archive, [partition] if partition else []
+    archive, partitions = runner.workspace.archive, [partition] if partition else []
     before, place = archive.require(asset, partition), archive.place(asset, partition)
     (place / "record.json").unlink()
     shutil.rmtree(place / before.build)
@@ -38,11 +38,11 @@ def found_by_checks(runner, plants, asset, partition=None):
 
 
 def checkpoint_folder(runner):
-    return runner.house.archive.folder(runner.house.archive.require("heartbeit/pretrained_checkpoint", None))
+    return runner.workspace.archive.folder(runner.workspace.archive.require("heartbeit/pretrained_checkpoint", None))
 
 
 def cohort_table(runner, task):
-    return Cohort(runner.house.archive.folder(runner.house.archive.require(f"{task}/cohort", None))).table()
+    return Cohort(runner.workspace.archive.folder(runner.workspace.archive.require(f"{task}/cohort", None))).table()
 
 
 def test_what_was_pretrained_on_stands_beside_the_weights_and_is_not_tested(runner):
@@ -51,8 +51,8 @@ def test_what_was_pretrained_on_stands_beside_the_weights_and_is_not_tested(runn
     for pool, seen_by in ((read_pool(folder), "network"), (read_pool(folder / "tokenizer"), "tokenizer")):
         assert pool is not None
         assert told[seen_by] == counts(pool)
-        assert set(told[seen_by]) == set(runner.house.study.pretraining_sites)
-        for task in runner.house.study.tasks:
+        assert set(told[seen_by]) == set(runner.workspace.study.pretraining_sites)
+        for task in runner.workspace.study.tasks:
             kept = cohort_table(runner, task).filter(pl.col("part") != "train")
             for column in ("record", "patient", "waveform_sha256"):
                 assert not set(pool[column]) & set(kept[column])

@@ -120,8 +120,8 @@ def arrivals(tmp_path, tmp_path_factory, monkeypatch):
     study.write_text(STUDY.format(site=SITE, folder=tmp_path) + absent)
     runner = open_runner(study)
     # Paths of sockets must be short.
-    daemon = Daemon(study, runner.house.home, tmp_path_factory.mktemp("d"))
-    with open_instance(runner.house.home) as instance:
+    daemon = Daemon(study, runner.workspace.home, tmp_path_factory.mktemp("d"))
+    with open_instance(runner.workspace.home) as instance:
         daemon.serve()
         daemon.start()
         yield runner, instance, daemon, Writer(usable[3:], drop)
@@ -153,7 +153,7 @@ def is_reading(instance, run):
 
 def read(runner):
     """Digests of the files in the site's waveform store, and how many were rejected."""
-    archive = runner.house.archive
+    archive = runner.workspace.archive
     store = WaveformStore(archive.folder(archive.require("waveform_store", SITE)))
     return sorted(store.records()["source_sha256"]), len(store.rejects())
 

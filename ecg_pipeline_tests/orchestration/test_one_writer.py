@@ -47,7 +47,7 @@ def started(*before):
 
 def made_at_once(runner, processes):
     """What processes say that make one partition from nothing at the same moment, and the digests that it has then."""
-    archive = runner.house.archive
+    archive = runner.workspace.archive
     for stage in STAGES:
         shutil.rmtree(archive.place(stage, SITE), ignore_errors=True)
     for process in processes:
@@ -74,7 +74,7 @@ def test_two_runs_of_one_partition_at_once_leave_what_one_leaves(tiny, before):
             assert made_at_once(tiny, processes) == (["made\n", "made\n"], alone)
         for stage in STAGES:
             # The second of two finds what the first has made.
-            assert tiny.house.archive.times(stage, SITE) == 1
+            assert tiny.workspace.archive.times(stage, SITE) == 1
     finally:
         for process in processes:
             process.stdin.close()

@@ -122,7 +122,7 @@ def test_everything_was_made_of_files_named_after_patients(private):
         ("hcm/saliency", None),
         ("hcm/heartbeit/evaluation", "1|morningside"),
     ):
-        assert runner.house.archive.require(asset, partition)
+        assert runner.workspace.archive.require(asset, partition)
     words = [word.encode() for word in read_planted(system).identities]
     exports = list((system / "mount_sinai").glob(f"*{MARK}*.xml"))
     assert len(exports) > 40
@@ -132,7 +132,7 @@ def test_everything_was_made_of_files_named_after_patients(private):
 
 def test_no_identity_and_no_file_name_is_in_anything_that_was_written(private):
     runner, system = private
-    home = runner.house.home
+    home = runner.workspace.home
     words = [word.encode() for word in read_planted(system).identities]
     found = {}
     tables = [path for path in files_below(home) if path.suffix == ".parquet"]
@@ -154,7 +154,7 @@ def test_no_identity_and_no_file_name_is_in_anything_that_was_written(private):
 def test_stores_name_their_files_by_digests(private):
     runner, _ = private
     for site in SITES:
-        store = WaveformStore(runner.house.archive.folder(runner.house.archive.require("waveform_store", site)))
+        store = WaveformStore(runner.workspace.archive.folder(runner.workspace.archive.require("waveform_store", site)))
         sources = [*store.records()["source"], *store.rejects()["source"]]
         assert sources
         assert all(re.fullmatch(r"~[0-9a-f]{16}(\.xml)?", source) for source in sources)
@@ -162,7 +162,7 @@ def test_stores_name_their_files_by_digests(private):
 
 def test_no_picture_is_in_a_database_nor_in_mlflow(private):
     runner, _ = private
-    home = runner.house.home
+    home = runner.workspace.home
     assert any(path.read_bytes().startswith(PICTURES[0]) for path in files_below(home / "assets"))
     contents = {path: path.read_bytes() for path in [*files_below(home / "dagster"), *files_below(home / "mlflow")]}
     # Long values lie in pieces in a database's file.
@@ -175,7 +175,7 @@ def test_no_picture_is_in_a_database_nor_in_mlflow(private):
 
 def sheets_of(runner) -> np.ndarray:
     """(n, H, W) uint8 sheets of all sites."""
-    archive, sites = runner.house.archive, SITES
+    archive, sites = runner.workspace.archive, SITES
     shards = [ImageShards(archive.folder(archive.require("image_shards", site))) for site in sites]
     return np.concatenate([sheets for made in shards for _, sheets in made])
 
@@ -212,7 +212,7 @@ def sheets_in(path: Path, sheets: np.ndarray) -> int:
 def test_no_sheet_of_a_patient_is_in_mlflow(private, tmp_path):
     runner, _ = private
     sheets = sheets_of(runner)
-    logged = files_below(runner.house.home / "mlflow")
+    logged = files_below(runner.workspace.home / "mlflow")
     examples = [path for path in logged if "input_example" in path.name]
     assert examples
     assert any(array.size >= sheets[0].size for array in numbers_in(json.loads(examples[0].read_text())))

@@ -9,13 +9,13 @@ from ecg_pipeline.synthetic.hospital import read_planted
 
 
 def folder_of(runner, asset, partition=None):
-    return runner.house.archive.folder(runner.house.archive.require(asset, partition))
+    return runner.workspace.archive.folder(runner.workspace.archive.require(asset, partition))
 
 
 def test_every_planted_reject_is_on_the_page(runner):
     page = Report(folder_of(runner, "hcm/report")).page.read_text()
-    planted = read_planted(runner.house.home / "hospital_system").sites
-    task = runner.house.study.tasks["hcm"]
+    planted = read_planted(runner.workspace.home / "hospital_system").sites
+    task = runner.workspace.study.tasks["hcm"]
     sites = [planted[site].rejects for site in (*task.sites, *task.external)]
     for reason in sites[0]:
         cells = "".join(f"<td>{rejects[reason]}</td>" for rejects in sites)
@@ -24,8 +24,8 @@ def test_every_planted_reject_is_on_the_page(runner):
 
 def test_each_look_at_test_data_is_counted(runner):
     asset, partition = "stemi/heartbeit/evaluation", "1|ptb_xl_like"
-    records = runner.house.archive.place(asset, partition) / "records"
-    with open_instance(runner.house.home) as instance:
+    records = runner.workspace.archive.place(asset, partition) / "records"
+    with open_instance(runner.workspace.home) as instance:
         found = instance.fetch_materializations(
             dg.AssetRecordsFilter(dg.AssetKey(asset.split("/")), asset_partitions=[partition]), limit=1
         )
@@ -35,8 +35,8 @@ def test_each_look_at_test_data_is_counted(runner):
     assert metadata["test_data_looked_at"].value == len(list(records.glob("*.json"))) > 0
     assert {"roc", "calibration", "decision", "subgroups"} <= metadata.keys()
     looks = sum(
-        runner.house.archive.times(f"stemi/{model}/evaluation", f"{fraction}|ptb_xl_like")
-        for model in runner.house.study.models
+        runner.workspace.archive.times(f"stemi/{model}/evaluation", f"{fraction}|ptb_xl_like")
+        for model in runner.workspace.study.models
         for fraction in ("0.5", "1")
     )
     page = Report(folder_of(runner, "stemi/report")).page.read_text()

@@ -34,7 +34,7 @@ def every_partition(runner):
 
 
 def record_of(runner, asset, partition=None):
-    return runner.house.archive.require(asset, partition)
+    return runner.workspace.archive.require(asset, partition)
 
 
 def test_every_partition_that_the_study_names_is_materialised(runner):
@@ -74,10 +74,10 @@ def test_the_external_hospital_is_its_own_partition(runner):
 
 
 def test_records_state_the_versions_that_went_in_and_the_files_that_came_out(runner):
-    sources = {key.to_user_string() for key in runner.house.source_versions}
+    sources = {key.to_user_string() for key in runner.workspace.source_versions}
     for key, partition in every_partition(runner):
         record = record_of(runner, key.to_user_string(), partition)
-        assert record.files == folder_digests(runner.house.archive.folder(record))
+        assert record.files == folder_digests(runner.workspace.archive.folder(record))
         assert record.upstream or record.asset == "hospital_system"
         for entry in record.upstream:
             if entry.asset not in sources:
@@ -88,9 +88,9 @@ def test_records_state_the_versions_that_went_in_and_the_files_that_came_out(run
 
 
 def test_dagster_knows_what_the_command_line_made(runner):
-    with open_instance(runner.house.home) as instance:
+    with open_instance(runner.workspace.home) as instance:
         sites = instance.get_materialized_partitions(dg.AssetKey("image_shards"))
-        assert sites == set(runner.house.study.sites)
+        assert sites == set(runner.workspace.study.sites)
         event = instance.get_latest_materialization_event(dg.AssetKey(["low_lvef", "cohort"]))
         metadata = event.asset_materialization.metadata
         assert metadata["dagster/row_count"].value > 50
@@ -100,30 +100,30 @@ def test_dagster_knows_what_the_command_line_made(runner):
 
 
 def test_rejects_equal_what_was_planted(runner):
-    planted = read_planted(runner.house.home / "hospital_system")
+    planted = read_planted(runner.workspace.home / "hospital_system")
     for site, truth in planted.sites.items():
-        store = WaveformStore(runner.house.archive.folder(record_of(runner, "waveform_store", site)))
+        store = WaveformStore(runner.workspace.archive.folder(record_of(runner, "waveform_store", site)))
         assert dict(store.rejects().group_by("reason").len().iter_rows()) == truth.rejects
         assert len(store.records()) == truth.usable
 
 
 def test_mlflow_has_a_run_a_training_and_serves_what_was_evaluated(runner):
-    home = runner.house.home
+    home = runner.workspace.home
     client = mlflow.MlflowClient(tracking_uri(home))
     record = record_of(runner, "stemi/mobilenet/finetuned_model", "1")
     run = client.get_run(record.mlflow_run_id)
     assert run.data.tags["asset"] == "stemi/mobilenet/finetuned_model"
     assert run.data.tags["partition"] == "1"
     assert run.data.tags["dagster_run_id"] == record.dagster_run_id
-    assert run.data.tags["study_fingerprint"] == runner.house.study.fingerprint()
+    assert run.data.tags["study_fingerprint"] == runner.workspace.study.fingerprint()
     assert run.data.params["finetuning.epochs"] == "1"
     assert (run.data.tags["protocol"], run.data.tags["optimistic"]) == ("honest", "False")
     assert "seed_0/train_loss" in run.data.metrics
     mlflow.set_tracking_uri(tracking_uri(home))
     model = mlflow.pyfunc.load_model(f"models:/{run.outputs.model_outputs[0].model_id}")
     evaluation = record_of(runner, "stemi/mobilenet/evaluation", "1|ptb_xl_like")
-    predictions = Evaluation(runner.house.archive.folder(evaluation)).predictions()
-    images = ImageShards(runner.house.archive.folder(record_of(runner, "image_shards", "ptb_xl_like")))
+    predictions = Evaluation(runner.workspace.archive.folder(evaluation)).predictions()
+    images = ImageShards(runner.workspace.archive.folder(record_of(runner, "image_shards", "ptb_xl_like")))
     served = model.predict({"sheets": images.read_records(predictions["record"])})
     np.testing.assert_allclose(served, predictions["score"], atol=1e-5)
 
@@ -140,7 +140,7 @@ def told(words, content):
 
 
 def test_no_identity_is_in_anything_that_was_written(runner):
-    home = runner.house.home
+    home = runner.workspace.home
     words = [word.encode() for word in read_planted(home / "hospital_system").identities]
     parquet = [str(pl.read_parquet(path).rows()).encode() for path in (home / "assets").rglob("*.parquet")]
     others = [
@@ -159,7 +159,7 @@ def test_no_identity_is_in_anything_that_was_written(runner):
 
 def test_reports_stand_alone(runner):
     for asset in ("benchmark_report", "hcm/report"):
-        made = Report(runner.house.archive.folder(record_of(runner, asset)))
+        made = Report(runner.workspace.archive.folder(record_of(runner, asset)))
         page = made.page.read_text()
         assert "Synthetic ECGs." in page
         assert 'src="http' not in page
@@ -169,12 +169,12 @@ def test_reports_stand_alone(runner):
 
 
 def test_what_goes_in_was_made_before(runner):
-    sources = {key.to_user_string() for key in runner.house.source_versions}
+    sources = {key.to_user_string() for key in runner.workspace.source_versions}
     for key, partition in every_partition(runner):
         record = record_of(runner, key.to_user_string(), partition)
         for entry in record.upstream:
             if entry.asset not in sources:
-                kept = runner.house.archive.place(entry.asset, entry.partition) / "records"
+                kept = runner.workspace.archive.place(entry.asset, entry.partition) / "records"
                 made = [old for old in map(read_record, kept.glob("*.json")) if old.data_version == entry.data_version]
                 assert min(old.ended_at for old in made) <= record.started_at
 
@@ -184,7 +184,7 @@ def test_a_changed_constant_makes_stale_what_depends_on_it(runner, small_study, 
     changed.write_text(small_study.read_text() + "sheet: {stroke_px: 1.0}\n")
     other = open_runner(changed)
     graph = other.definitions.resolve_asset_graph()
-    stale = {key.to_user_string() for key, p in every_partition(other) if is_stale(other.house, graph, key, p)}
+    stale = {key.to_user_string() for key, p in every_partition(other) if is_stale(other.workspace, graph, key, p)}
     assert "image_shards" in stale
     assert not stale & {"waveform_store", "clinical_labels", "filtered_waveforms", "low_lvef/cohort"}
 
@@ -222,18 +222,18 @@ def test_what_no_asset_answers_to_is_said(runner, asked, answer):
 
 
 def test_a_new_file_makes_its_own_site_stale(runner):
-    folder = runner.house.home / "hospital_system" / "beth_israel"
+    folder = runner.workspace.home / "hospital_system" / "beth_israel"
     note = folder / "ecg-new.xml"
     shutil.copy(folder / "ecg-0001.xml", note)
     try:
         graph = runner.definitions.resolve_asset_graph()
         selected = frozenset(map(dg.AssetKey, ("waveform_store", "filtered_waveforms", "image_shards")))
-        plan = Plan(runner.house, graph, selected)
+        plan = Plan(runner.workspace, graph, selected)
         assert plan.take().nodes == [(key, "beth_israel") for key in graph.toposorted_asset_keys if key in selected]
         assert plan.take() is None
         assert len(runner.run_stale(["waveform_store"])) == 1
         store = record_of(runner, "waveform_store", "beth_israel")
-        rejects = WaveformStore(runner.house.archive.folder(store)).rejects()
+        rejects = WaveformStore(runner.workspace.archive.folder(store)).rejects()
         assert rejects.filter(pl.col("source") == "ecg-new.xml")["reason"].to_list() == ["duplicate_waveform"]
     finally:
         note.unlink()

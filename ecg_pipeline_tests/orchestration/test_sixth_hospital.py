@@ -90,41 +90,43 @@ def stale_sites(runner):
         (key.to_user_string(), site)
         for key in graph.toposorted_asset_keys
         if key.to_user_string() in DATA
-        for site in runner.house.study.sites
-        if is_stale(runner.house, graph, key, site)
+        for site in runner.workspace.study.sites
+        if is_stale(runner.workspace, graph, key, site)
     }
 
 
 def outputs(runner, sites):
-    return {(asset, site): runner.house.archive.require(asset, site) for asset in DATA for site in sites}
+    return {(asset, site): runner.workspace.archive.require(asset, site) for asset in DATA for site in sites}
 
 
 def test_a_sixth_hospital_reads_no_file_of_the_others(ingested, tmp_path, opened_files, labelled_sites):
-    system, sixth = ingested.house.home / "hospital_system", tmp_path / "sixth"
+    system, sixth = ingested.workspace.home / "hospital_system", tmp_path / "sixth"
     shutil.copytree(system / "mount_sinai", sixth)
     others, own = opened_files(system), opened_files(sixth)
-    before = outputs(ingested, ingested.house.study.sites)
+    before = outputs(ingested, ingested.workspace.study.sites)
     runner = changed(ingested, tmp_path, SIXTH.replace("PATH", str(sixth)))
     assert stale_sites(runner) == {(asset, "sixth") for asset in DATA}
     runs = runner.run_stale(["hospital_system", *DATA])
     assert {run.partition for run in runs} == {"sixth"}
     assert others == []
     assert set(labelled_sites) == {"sixth"}
-    read = WaveformStore(runner.house.archive.folder(runner.house.archive.require("waveform_store", "sixth"))).records()
+    read = WaveformStore(
+        runner.workspace.archive.folder(runner.workspace.archive.require("waveform_store", "sixth"))
+    ).records()
     assert {path.name for path in own} >= set(read["source"])
-    assert outputs(runner, ingested.house.study.sites) == before
+    assert outputs(runner, ingested.workspace.study.sites) == before
     assert len(outputs(runner, ["sixth"])) == len(DATA)
 
 
 def test_one_more_name_of_a_site_reads_no_file_of_the_others(ingested, tmp_path, opened_files, labelled_sites):
-    system = ingested.house.home / "hospital_system"
+    system = ingested.workspace.home / "hospital_system"
     opened = opened_files(system)
-    before = outputs(ingested, ingested.house.study.sites)
+    before = outputs(ingested, ingested.workspace.study.sites)
     runner = changed(ingested, tmp_path, RENAMED)
     assert {site for _, site in stale_sites(runner)} == {"beth_israel"}
     runs = runner.run_stale(["hospital_system", *DATA])
     assert {run.partition for run in runs} == {"beth_israel"}
     assert set(labelled_sites) == {"beth_israel"}
     assert {path.relative_to(system).parts[0] for path in opened} == {"beth_israel"}
-    others = [site for site in runner.house.study.sites if site != "beth_israel"]
+    others = [site for site in runner.workspace.study.sites if site != "beth_israel"]
     assert outputs(runner, others).items() <= before.items()

@@ -27,7 +27,7 @@ def grown(tmp_path, monkeypatch):
 
 
 def outputs(runner):
-    return {stage: runner.house.archive.folder(runner.house.archive.require(stage, SITE)) for stage in STAGES}
+    return {stage: runner.workspace.archive.folder(runner.workspace.archive.require(stage, SITE)) for stage in STAGES}
 
 
 def shared_parts(before, after):
@@ -44,7 +44,7 @@ def shared_parts(before, after):
 
 def as_recorded(runner):
     return all(
-        folder_digests(folder) == runner.house.archive.require(stage, SITE).files
+        folder_digests(folder) == runner.workspace.archive.require(stage, SITE).files
         for stage, folder in outputs(runner).items()
     )
 

@@ -31,13 +31,13 @@ def is_trainer(process):
 @contextmanager
 def stale_pretraining(runner):
     """Make the pretraining stale; afterwards its output must be what it was."""
-    before = runner.house.archive.require(ASSET, None)
-    place = runner.house.archive.place(ASSET, None)
+    before = runner.workspace.archive.require(ASSET, None)
+    place = runner.workspace.archive.place(ASSET, None)
     (place / "record.json").rename(place / "aside.json")
     shutil.rmtree(place / before.build)
     try:
         yield
-        again = runner.house.archive.require(ASSET, None)
+        again = runner.workspace.archive.require(ASSET, None)
         assert (again.data_version, again.files) == (before.data_version, before.files)
         assert again.mlflow_run_id not in (None, before.mlflow_run_id)
     finally:
@@ -46,10 +46,10 @@ def stale_pretraining(runner):
 
 def test_a_trainer_that_fails_says_why_and_goes_on(runner):
     with stale_pretraining(runner):
-        elsewhere = replace(runner, config={"resources": {"house": {"config": {"device": "no_such_device"}}}})
+        elsewhere = replace(runner, config={"resources": {"workspace": {"config": {"device": "no_such_device"}}}})
         with pytest.raises(RunsFailed, match="no_such_device"):
             elsewhere.run_stale([ASSET])
-        assert runner.house.archive.newest(ASSET, None) is None
+        assert runner.workspace.archive.newest(ASSET, None) is None
         assert len(runner.run_stale([ASSET])) == 1
 
 
@@ -81,7 +81,7 @@ def test_a_command_killed_leaves_nothing_behind_and_the_next_one_goes_on(runner)
         while living(family) and time.monotonic() < deadline:
             time.sleep(0.2)
         assert not living(family)
-        with open_instance(runner.house.home) as instance:
+        with open_instance(runner.workspace.home) as instance:
             going = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
             assert len(going) == 1
             assert len(runner.run_stale([ASSET])) == 1
@@ -96,5 +96,5 @@ def test_a_trainer_killed_from_outside_is_a_failed_step_and_goes_on(runner):
         said = process.communicate()[0].decode()
         assert process.returncode == 2
         assert "ended from outside" in said
-        assert runner.house.archive.newest(ASSET, None) is None
+        assert runner.workspace.archive.newest(ASSET, None) is None
         assert len(runner.run_stale([ASSET])) == 1

@@ -16,10 +16,10 @@ SITE, OTHER = "mount_sinai", "beth_israel"
 def refusal(runner, asset, *partitions):
     """What a run says that is refused, and which of the archive's records is not touched by it."""
     keys = partitions or (None,)
-    before = [runner.house.archive.newest(asset, partition) for partition in keys]
+    before = [runner.workspace.archive.newest(asset, partition) for partition in keys]
     with pytest.raises(RunsFailed) as told:
         runner.run_stale([asset], partitions)
-    assert [runner.house.archive.newest(asset, partition) for partition in keys] == before
+    assert [runner.workspace.archive.newest(asset, partition) for partition in keys] == before
     return str(told.value)
 
 
@@ -39,8 +39,8 @@ def test_tokens_of_two_tokenizers_are_not_pretrained_on(runner, small_study, tmp
     assert to_materialise(told) == [("patch_tokens", OTHER)]
     again.run_stale(["patch_tokens"], [OTHER])
     key = dg.AssetKey(["heartbeit", "pretrained_checkpoint"])
-    would_read = again.house.upstream(again.definitions.resolve_asset_graph(), key, None)
-    assert again.house.conflicts(would_read) == []
+    would_read = again.workspace.upstream(again.definitions.resolve_asset_graph(), key, None)
+    assert again.workspace.conflicts(would_read) == []
 
 
 def test_an_old_model_is_not_tested_on_a_cohort_that_was_split_anew(runner, small_study, tmp_path, monkeypatch):
@@ -58,7 +58,7 @@ def test_an_old_model_is_not_tested_on_a_cohort_that_was_split_anew(runner, smal
 
 def test_tests_are_not_made_of_newer_images_than_their_cohort(runner, small_study, tmp_path, monkeypatch):
     again = copied_runner(runner, small_study, tmp_path / "home", monkeypatch)
-    folder = again.house.home / "hospital_system" / OTHER
+    folder = again.workspace.home / "hospital_system" / OTHER
     (folder / "ecg-0001.xml").rename(folder / "ecg-9999.xml")
     again.run_stale(["waveform_store", "filtered_waveforms", "image_shards"], [OTHER])
     told = refusal(again, "hcm/test_set", OTHER)
@@ -75,7 +75,7 @@ def test_tests_are_not_made_of_newer_images_than_their_cohort(runner, small_stud
 
 def test_images_that_lag_behind_are_named_though_what_they_read_is_new(runner, small_study, tmp_path, monkeypatch):
     again = copied_runner(runner, small_study, tmp_path / "home", monkeypatch)
-    folder = again.house.home / "hospital_system" / OTHER
+    folder = again.workspace.home / "hospital_system" / OTHER
     (folder / "ecg-0001.xml").rename(folder / "ecg-9999.xml")
     again.run_stale(["waveform_store", "clinical_labels", "filtered_waveforms"], [OTHER])
     again.run_stale(["hcm/cohort"])

@@ -17,7 +17,7 @@ from ecg_pipeline.orchestration.checks import blocking, verdict
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA
 from ecg_pipeline.orchestration.partitions import own_site, tested_partitions, tested_sites
-from ecg_pipeline.orchestration.resources import Events, House
+from ecg_pipeline.orchestration.resources import Events, Workspace
 from ecg_pipeline.records.labels import ClinicalLabels
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
@@ -58,7 +58,7 @@ def cohort_asset(study: Study, task: str) -> dg.AssetsDefinition:
     )
     def cohort(
         context: dg.AssetExecutionContext,
-        house: dg.ResourceParam[House],
+        workspace: dg.ResourceParam[Workspace],
         waveform_store: dict[str, WaveformStore],
         clinical_labels: dict[str, ClinicalLabels],
     ) -> Events:
@@ -79,7 +79,7 @@ def cohort_asset(study: Study, task: str) -> dg.AssetsDefinition:
             yield verdict("fractions_nested_by_patient", leaks.unnested(table))
             yield verdict("labels_follow_the_rule", leaks.mislabelled(table, labels, recipe.rule))
 
-        yield from house.materialise(
+        yield from workspace.materialise(
             context,
             Cohort,
             lambda build: assemble_cohort(recipe, study.split, sites, pool, build.folder),
@@ -106,10 +106,13 @@ def test_set_asset(study: Study, task: str) -> dg.AssetsDefinition:
         **identified(testing.REVISION),
     )
     def test_set(
-        context: dg.AssetExecutionContext, house: dg.ResourceParam[House], cohort: Cohort, image_shards: ImageShards
+        context: dg.AssetExecutionContext,
+        workspace: dg.ResourceParam[Workspace],
+        cohort: Cohort,
+        image_shards: ImageShards,
     ) -> Events:
         """Who is tested at one hospital, with the images, so that an evaluation reads nothing else of it."""
-        yield from house.materialise(
+        yield from workspace.materialise(
             context,
             TestSet,
             lambda build: assemble_test_set(cohort.test(context.partition_key), image_shards, build.folder),

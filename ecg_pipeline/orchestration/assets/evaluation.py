@@ -22,7 +22,7 @@ from ecg_pipeline.orchestration.assets.training import TRAINED_ON, seen_in_pools
 from ecg_pipeline.orchestration.checks import blocking, verdict
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.partitions import FRACTION, SITE, dimensions, evaluation_partitions
-from ecg_pipeline.orchestration.resources import Events, House
+from ecg_pipeline.orchestration.resources import Events, Workspace
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
 
@@ -52,13 +52,13 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
     )
     def evaluation(
         context: dg.AssetExecutionContext,
-        house: dg.ResourceParam[House],
+        workspace: dg.ResourceParam[Workspace],
         finetuned_model: FinetunedModel,
         test_set: TestSet,
     ) -> Events:
         """Predictions, metrics with intervals and curves on one hospital's test or external patients."""
         asset, tested = context.asset_key.to_user_string(), test_set.table()
-        yield from house.materialise(
+        yield from workspace.materialise(
             context,
             Evaluation,
             lambda build: evaluate(
@@ -67,12 +67,12 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
                 tested,
                 study.evaluation,
                 build.folder,
-                house.device,
+                workspace.device,
                 build.progress,
             ),
             lambda made: {
                 **show.evaluation(made),
-                "test_data_looked_at": house.archive.times(asset, context.partition_key),
+                "test_data_looked_at": workspace.archive.times(asset, context.partition_key),
             },
             lambda made: _seen_before(finetuned_model, tested),
         )
@@ -133,7 +133,7 @@ def _report_asset(study: Study, tasks: list[str], key: dg.AssetKey, title: str, 
     )
     def report(
         context: dg.AssetExecutionContext,
-        house: dg.ResourceParam[House],
+        workspace: dg.ResourceParam[Workspace],
         waveform_store: dict[str, WaveformStore],
         pretrained_checkpoint: Checkpoint,
         image_distance: ImageDistance,
@@ -143,24 +143,24 @@ def _report_asset(study: Study, tasks: list[str], key: dg.AssetKey, title: str, 
         evaluations = {task: {model: made[f"{task}__{model}"] for model in study.models} for task in tasks}
         results = [
             _task_results(
-                house, task, evaluations[task], made[f"{task}__cohort"], made[f"{task}__saliency"], waveform_store
+                workspace, task, evaluations[task], made[f"{task}__cohort"], made[f"{task}__saliency"], waveform_store
             )
             for task in tasks
         ]
         background = _background(study, pretrained_checkpoint, image_distance, waveform_store)
         facts = {"Study": study.name, "Study fingerprint": study.fingerprint()}
-        yield from house.materialise(
+        yield from workspace.materialise(
             context,
             Report,
             lambda build: write_report(title, results, background, facts, build.folder),
-            lambda made: show.report(made, house.home),
+            lambda made: show.report(made, workspace.home),
         )
 
     return report
 
 
 def _task_results(
-    house: House,
+    workspace: Workspace,
     task: str,
     made: Mapping[str, Mapping[str, Evaluation]],
     cohort: Cohort,
@@ -168,7 +168,7 @@ def _task_results(
     stores: Mapping[str, WaveformStore],
 ) -> TaskResults:
     """What the records know of a task. made: evaluations by model and partition."""
-    study, recipe = house.study, house.study.tasks[task]
+    study, recipe = workspace.study, workspace.study.tasks[task]
     partitions, sites = evaluation_partitions(study, task), (*recipe.sites, *recipe.external)
     evaluations, looks = {}, {}
     for model, by_partition in made.items():
@@ -176,7 +176,7 @@ def _task_results(
             cut = dimensions(partitions, partition)
             place = model, float(cut[FRACTION]), cut[SITE]
             evaluations[place] = evaluation
-            looks[place] = house.archive.times(f"{task}/{model}/evaluation", partition)
+            looks[place] = workspace.archive.times(f"{task}/{model}/evaluation", partition)
     return TaskResults(
         name=task,
         title=recipe.title,

@@ -9,7 +9,7 @@ from ecg_pipeline.files import digest_json, folder_digests, write_json
 from ecg_pipeline.orchestration import show
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA
-from ecg_pipeline.orchestration.resources import HOSPITALS, Events, House
+from ecg_pipeline.orchestration.resources import HOSPITALS, Events, Workspace
 from ecg_pipeline.study import Study
 from ecg_pipeline.synthetic import hospital
 from ecg_pipeline.synthetic.hospital import HospitalSystem, write_hospital_system
@@ -28,16 +28,16 @@ def hospital_assets(study: Study) -> list[dg.AssetsDefinition]:
         pool=DATA,
         **identified(hospital.REVISION, synthetic=system),
     )
-    def hospital_system(context: dg.AssetExecutionContext, house: dg.ResourceParam[House]) -> Events:
+    def hospital_system(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Events:
         """A toy hospital system: MUSE XML and WFDB files of invented patients, some of them bad, in drop folders."""
-        folder = house.home / HOSPITALS.path[-1]
+        folder = workspace.home / HOSPITALS.path[-1]
 
         def make(out: Path) -> None:
             planted = write_hospital_system(system, folder)
             sites = {site: {"ecgs": truth.usable, "rejects": truth.rejects} for site, truth in planted.sites.items()}
             write_json(out / "written.json", {"sites": sites, "digest": digest_json(folder_digests(folder))})
 
-        yield from house.materialise(context, Path, lambda build: make(build.folder), show.hospital_system)
+        yield from workspace.materialise(context, Path, lambda build: make(build.folder), show.hospital_system)
 
     return [hospital_system]
 

@@ -12,7 +12,7 @@ from ecg_pipeline.orchestration.checks import blocking, verdict
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA, TRAINING
 from ecg_pipeline.orchestration.partitions import site_partitions
-from ecg_pipeline.orchestration.resources import Build, Events, House
+from ecg_pipeline.orchestration.resources import Build, Events, Workspace
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
 from ecg_pipeline.tokens import recipes, shards
@@ -39,7 +39,7 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
     )
     def image_tokenizer(
         context: dg.AssetExecutionContext,
-        house: dg.ResourceParam[House],
+        workspace: dg.ResourceParam[Workspace],
         image_shards: dict[str, ImageShards],
         waveform_store: dict[str, WaveformStore],
     ) -> Events:
@@ -54,15 +54,17 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
             records, recipe = frozenset(pool["record"]), study.tokenizer
             if isinstance(recipe, ImportedTokenizer):
                 imported = import_tokenizer(weights_file(recipe.weights), build.folder)
-                measure_usage(imported, sample_sheets(image_shards, records, seed=0, limit=MEASURED), house.device)
+                measure_usage(imported, sample_sheets(image_shards, records, seed=0, limit=MEASURED), workspace.device)
                 sign_config(build.folder, tokenizer=None)
                 return
             keep_pool(build.folder, pool)
-            with house.training(build) as run:
-                train_tokenizer(image_shards, records, recipe, build.folder, house.device, build.progress, run.metrics)
+            with workspace.training(build) as run:
+                train_tokenizer(
+                    image_shards, records, recipe, build.folder, workspace.device, build.progress, run.metrics
+                )
             sign_config(build.folder, tokenizer=pool)
 
-        yield from house.materialise(context, ImageTokenizer, make, show.image_tokenizer, _codebook_in_use)
+        yield from workspace.materialise(context, ImageTokenizer, make, show.image_tokenizer, _codebook_in_use)
 
     def _codebook_in_use(made: ImageTokenizer) -> Iterator[dg.AssetCheckResult]:
         yield verdict("codebook_in_use", collapse(made.config()))
@@ -76,16 +78,16 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
     )
     def patch_tokens(
         context: dg.AssetExecutionContext,
-        house: dg.ResourceParam[House],
+        workspace: dg.ResourceParam[Workspace],
         image_shards: ImageShards,
         image_tokenizer: ImageTokenizer,
     ) -> Events:
         """One token a patch, 196 an image: the tokenizer runs once an image, not once an epoch."""
-        yield from house.materialise(
+        yield from workspace.materialise(
             context,
             TokenShards,
             lambda build: tokenise_site(
-                image_shards, image_tokenizer, build.folder, house.device, build.progress, build.before()
+                image_shards, image_tokenizer, build.folder, workspace.device, build.progress, build.previous()
             ),
             lambda made: show.patch_tokens(made, image_tokenizer.vocabulary),
         )

@@ -30,7 +30,7 @@ from ecg_pipeline.orchestration.checks import blocking, verdict
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import TRAINING
 from ecg_pipeline.orchestration.partitions import fraction_partitions
-from ecg_pipeline.orchestration.resources import Build, Events, House
+from ecg_pipeline.orchestration.resources import Build, Events, Workspace
 from ecg_pipeline.orchestration.trainer import TrainingJob, run_training_job
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
@@ -58,7 +58,7 @@ def _imported(study: Study) -> dg.AssetsDefinition:
         kinds={"torch"},
         **identified(PRETRAIN_REVISION, model=study.pretrained_model),
     )
-    def pretrained_checkpoint(context: dg.AssetExecutionContext, house: dg.ResourceParam[House]) -> Events:
+    def pretrained_checkpoint(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Events:
         """A pretraining checkpoint of BEiT's or HeartBEiT's own scripts, every weight of it or none."""
 
         def make(build: Build) -> None:
@@ -69,7 +69,7 @@ def _imported(study: Study) -> dg.AssetsDefinition:
             import_pretraining(weights, study.pretrained_model, build.folder)
             sign_config(build.folder, network=None)
 
-        yield from house.materialise(context, Checkpoint, make, show.pretrained_checkpoint)
+        yield from workspace.materialise(context, Checkpoint, make, show.pretrained_checkpoint)
 
     return pretrained_checkpoint
 
@@ -93,7 +93,7 @@ def _trained(study: Study) -> dg.AssetsDefinition:
     )
     def pretrained_checkpoint(
         context: dg.AssetExecutionContext,
-        house: dg.ResourceParam[House],
+        workspace: dg.ResourceParam[Workspace],
         image_shards: dict[str, ImageShards],
         patch_tokens: dict[str, TokenShards],
         image_tokenizer: ImageTokenizer,
@@ -116,12 +116,12 @@ def _trained(study: Study) -> dg.AssetsDefinition:
                     pool=keep_pool(build.folder, pool),
                     vocabulary=image_tokenizer.vocabulary,
                     out=build.folder,
-                    home=house.home,
+                    home=workspace.home,
                     experiment=study.name,
                     tags=build.tags,
-                    device=house.device,
-                    micro_batch=house.execution.micro_batch,
-                    processes=house.execution.processes,
+                    device=workspace.device,
+                    micro_batch=workspace.execution.micro_batch,
+                    processes=workspace.execution.processes,
                     parent_pid=os.getpid(),
                 ),
                 build.progress,
@@ -129,7 +129,7 @@ def _trained(study: Study) -> dg.AssetsDefinition:
             sign_config(build.folder, network=pool, tokenizer=named_by)
             build.remember_run(result["mlflow_run_id"], result["page"])
 
-        yield from house.materialise(context, Checkpoint, make, show.pretrained_checkpoint)
+        yield from workspace.materialise(context, Checkpoint, make, show.pretrained_checkpoint)
 
     return pretrained_checkpoint
 
@@ -162,7 +162,7 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
     )
     def finetuned_model(
         context: dg.AssetExecutionContext,
-        house: dg.ResourceParam[House],
+        workspace: dg.ResourceParam[Workspace],
         cohort: Cohort,
         image_shards: dict[str, ImageShards],
         **pretrained: Checkpoint,
@@ -178,7 +178,7 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
             if isinstance(start, Checkpoint):
                 hand_on_pools(start.folder, build.folder)
             build.tags |= {"protocol": study.finetuning.protocol, "optimistic": str(study.finetuning.is_optimistic)}
-            with house.training(build) as run:
+            with workspace.training(build) as run:
                 tuned = finetune(
                     recipe,
                     study.finetuning,
@@ -188,7 +188,7 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
                     selection,
                     build.folder,
                     run,
-                    house.device,
+                    workspace.device,
                     build.progress,
                 )
                 first = next(iter(tuned.checkpoints().values()))
@@ -202,7 +202,7 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
             yield verdict("training_never_saw_it", leaks.seen_before(trained_on, untrained, "the fine-tuning"))
             yield _chosen_on_validation(made, study)
 
-        yield from house.materialise(context, FinetunedModel, make, show.finetuned_model, check)
+        yield from workspace.materialise(context, FinetunedModel, make, show.finetuned_model, check)
 
     return finetuned_model
 

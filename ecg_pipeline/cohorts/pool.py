@@ -54,10 +54,10 @@ def read_pool(folder: Path) -> pl.DataFrame | None:
     return pl.read_parquet(_place(folder)) if _place(folder).exists() else None
 
 
-def sign_config(folder: Path, **seen: pl.DataFrame | None) -> None:
-    """Add to the config in `folder` what each named part of the training saw, as counts by site."""
-    told = {name: UNKNOWN if pool is None else counts(pool) for name, pool in seen.items()}
-    write_json(folder / "config.json", {**read_json(folder / "config.json"), "pretrained_on": told})
+def record_training_set(folder: Path, **seen: pl.DataFrame | None) -> None:
+    """Add to the config in `folder` which ECGs each named part of the training saw, as counts by site."""
+    trained_on = {name: UNKNOWN if pool is None else counts(pool) for name, pool in seen.items()}
+    write_json(folder / "config.json", {**read_json(folder / "config.json"), "pretrained_on": trained_on})
 
 
 def _place(folder: Path) -> Path:

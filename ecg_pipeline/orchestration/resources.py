@@ -13,7 +13,7 @@ import dagster as dg
 
 from ecg_pipeline.ecg import Progress
 from ecg_pipeline.files import folder_digests
-from ecg_pipeline.orchestration.checks import failure_text, is_broken
+from ecg_pipeline.orchestration.checks import blocks, failure_text
 from ecg_pipeline.orchestration.execution import CONFIG, Execution, from_environment, limit_threads
 from ecg_pipeline.orchestration.identity import payload_of
 from ecg_pipeline.orchestration.io_managers import HandleIOManager
@@ -135,13 +135,13 @@ class Workspace:
         context: dg.AssetExecutionContext,
         handle: Callable[[Path], Any],
         make: Callable[[Build], object],
-        show: Callable[[Any], Mapping[str, Any]],
+        metadata_of: Callable[[Any], Mapping[str, Any]],
         check: Callable[[Any], Iterable[dg.AssetCheckResult]] = lambda made: (),
         read: Mapping[dg.AssetKey, str] | None = None,
     ) -> Events:
         """Make one partition's output and its record; an output that is up to date already is not made again.
 
-        `make` fills the build's folder; `handle` opens it; `show` gives the metadata for the UI; `check` holds the
+        `make` fills the build's folder; `handle` opens it; `metadata_of` gives the UI its metadata; `check` holds the
         output back if it finds an error: then its results are reported, the step fails, no record is written, and
         downstream still sees the previous output. read: versions of source assets as the body found them when it read
         them.
@@ -161,14 +161,14 @@ class Workspace:
             clear_leftovers(place)
             made, record, shown = self._made(context, asset, partition, upstream, handle, make)
             checks = list(check(made))
-            is_kept = not any(map(is_broken, checks))
+            is_kept = not any(map(blocks, checks))
             if is_kept and "unchanged" not in shown:
                 lease.check()
                 self.archive.keep(record)
         if not is_kept:
             yield from checks
             raise dg.Failure(f"{partition_name((asset, partition))} is held back:\n{failure_text(checks)}")
-        yield self._result(made, record, {**show(made), **shown}, checks)
+        yield self._result(made, record, {**metadata_of(made), **shown}, checks)
 
     def _version(self, key: dg.AssetKey, partition: str | None) -> str:
         """The version that a partition has now."""

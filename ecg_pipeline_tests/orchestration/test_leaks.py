@@ -124,6 +124,6 @@ def test_a_model_that_saw_test_patients_is_held_back(runner):
 
 @pytest.mark.parametrize(("start", "said"), [(None, "random initialisation"), (Path("weights"), "unknown: published")])
 def test_where_nothing_is_known_of_a_pretraining_the_check_says_so(start, said):
-    verdict = training.pretraining_never_saw_it(start, pl.DataFrame({"part": []}))
-    assert verdict.passed
-    assert said in str(verdict.metadata["note"].value)
+    result = training.pretraining_never_saw_it(start, pl.DataFrame({"part": []}))
+    assert result.passed
+    assert said in str(result.metadata["note"].value)

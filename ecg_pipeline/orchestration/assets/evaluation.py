@@ -17,9 +17,9 @@ from ecg_pipeline.evaluation.saliency import Saliency
 from ecg_pipeline.evaluation.wasserstein import ImageDistance
 from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
 from ecg_pipeline.models.recipes import RANDOM
-from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.assets.training import TRAINED_ON, seen_in_pools
-from ecg_pipeline.orchestration.checks import blocking, verdict
+from ecg_pipeline.orchestration.checks import blocking_checks, check_result
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.partitions import FRACTION, SITE, dimensions, evaluation_partitions
 from ecg_pipeline.orchestration.resources import Events, Workspace
@@ -44,7 +44,7 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
                 key=[task, "test_set"], partition_mapping=dg.MultiToSingleDimensionPartitionMapping(SITE)
             ),
         },
-        check_specs=blocking(
+        check_specs=blocking_checks(
             [task, model, "evaluation"], "training_never_saw_it", "pretraining_never_saw_it", partitions=partitions
         ),
         kinds={"parquet"},
@@ -71,7 +71,7 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
                 build.progress,
             ),
             lambda made: {
-                **show.evaluation(made),
+                **metadata.evaluation(made),
                 "test_data_looked_at": workspace.archive.times(asset, context.partition_key),
             },
             lambda made: _seen_before(finetuned_model, tested),
@@ -83,9 +83,9 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
 def _seen_before(model: FinetunedModel, tested: pl.DataFrame) -> Iterator[dg.AssetCheckResult]:
     """Whether those who are tested now were seen when the model was made, which may be long ago."""
     found = leaks.seen_before(pl.read_parquet(model.folder / TRAINED_ON), tested, "the fine-tuning")
-    yield verdict("training_never_saw_it", found)
+    yield check_result("training_never_saw_it", found)
     if model.config()["initialisation"] == RANDOM:
-        yield verdict("pretraining_never_saw_it", [], f"nothing was pretrained: {RANDOM}")
+        yield check_result("pretraining_never_saw_it", [], f"nothing was pretrained: {RANDOM}")
     else:
         yield seen_in_pools("pretraining_never_saw_it", model.folder, tested)
 
@@ -153,7 +153,7 @@ def _report_asset(study: Study, tasks: list[str], key: dg.AssetKey, title: str, 
             context,
             Report,
             lambda build: write_report(title, results, background, facts, build.folder),
-            lambda made: show.report(made, workspace.home),
+            lambda made: metadata.report(made, workspace.home),
         )
 
     return report

@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from ecg_pipeline.files import digest_json, folder_digests, write_json
-from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA
 from ecg_pipeline.orchestration.resources import HOSPITALS, Events, Workspace
@@ -37,7 +37,7 @@ def hospital_assets(study: Study) -> list[dg.AssetsDefinition]:
             sites = {site: {"ecgs": truth.usable, "rejects": truth.rejects} for site, truth in planted.sites.items()}
             write_json(out / "written.json", {"sites": sites, "digest": digest_json(folder_digests(folder))})
 
-        yield from workspace.materialise(context, Path, lambda build: make(build.folder), show.hospital_system)
+        yield from workspace.materialise(context, Path, lambda build: make(build.folder), metadata.hospital_system)
 
     return [hospital_system]
 

@@ -10,7 +10,7 @@ from ecg_pipeline.evaluation.natural_images import folder_version
 from ecg_pipeline.evaluation.wasserstein import ImageDistance, measure_distances
 from ecg_pipeline.images import shards
 from ecg_pipeline.images.shards import ImageShards, render_site
-from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA
 from ecg_pipeline.orchestration.partitions import site_partitions
@@ -62,7 +62,7 @@ def image_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
             lambda build: render_site(
                 filtered_waveforms, study.sheet, build.folder, workspace.workers, build.progress, build.previous()
             ),
-            lambda made: show.image_shards(made, workspace.home),
+            lambda made: metadata.image_shards(made, workspace.home),
         )
 
     @dg.asset(
@@ -76,7 +76,7 @@ def image_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
             context,
             ImageDistance,
             lambda build: measure_distances(image_shards, study.image_distance, build.folder, natural_folder(study)),
-            show.image_distance,
+            metadata.image_distance,
         )
 
     return [image_shards, natural, image_distance]

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 import dagster as dg
 import polars as pl
 
-from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.assets.hospitals import hospital_deps
-from ecg_pipeline.orchestration.checks import blocking, verdict, warned, warning
+from ecg_pipeline.orchestration.checks import blocking_checks, check_result, warning_checks, warning_result
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA
 from ecg_pipeline.orchestration.partitions import site_partitions
@@ -80,8 +80,8 @@ def record_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         deps=[raw_ecg_files, *hospital_deps(study)],
         group_name=GROUP,
         check_specs=[
-            *blocking(STORE.path, WHOLE, partitions=sites),
-            *warning(STORE.path, UNDERSTOOD, partitions=sites),
+            *blocking_checks(STORE.path, WHOLE, partitions=sites),
+            *warning_checks(STORE.path, UNDERSTOOD, partitions=sites),
         ],
         kinds={"zarr", "parquet"},
         pool=DATA,
@@ -93,13 +93,15 @@ def record_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         drop, key, listing = drop_folder(study, site), site_key(study, site), looks.settled(context)
         why = implausible(drop, listing, _last_count(workspace, site))
         if listing is None or (why and not workspace.execution.accept_fewer_files):
-            yield verdict(WHOLE, [why or ""])
+            yield check_result(WHOLE, [why or ""])
             raise dg.Failure(why)
 
         def check(made: WaveformStore) -> Iterator[dg.AssetCheckResult]:
             errors = made.reader_errors()
-            yield verdict(WHOLE, [], f"accepted by hand: {why}" if why else "")
-            yield warned(UNDERSTOOD, [f"{error} in {files} files: please report it" for error, files in errors.items()])
+            yield check_result(WHOLE, [], f"accepted by hand: {why}" if why else "")
+            yield warning_result(
+                UNDERSTOOD, [f"{error} in {files} files: please report it" for error, files in errors.items()]
+            )
 
         yield from workspace.materialise(
             context,
@@ -107,7 +109,7 @@ def record_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
             lambda build: ingest_site(
                 drop, listing, study.ingest, key, build.folder, workspace.workers, build.progress, build.previous()
             ),
-            show.waveform_store,
+            metadata.waveform_store,
             check,
             read={RAW: listing_version(drop, listing)},
         )
@@ -130,7 +132,7 @@ def record_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
             context,
             ClinicalLabels,
             lambda build: collect_labels(drop, listing, key, build.folder),
-            show.clinical_labels,
+            metadata.clinical_labels,
             read={RAW: listing_version(drop, listing)},
         )
 

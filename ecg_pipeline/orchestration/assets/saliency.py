@@ -10,7 +10,7 @@ from ecg_pipeline.evaluation.evaluate import Evaluation
 from ecg_pipeline.evaluation.saliency import Saliency, explain
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.checkpoints import FinetunedModel
-from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.partitions import FRACTION, SITE, fraction_key
 from ecg_pipeline.orchestration.resources import Events, Workspace
@@ -78,7 +78,7 @@ def saliency_asset(study: Study, task: str) -> dg.AssetsDefinition:
                 workspace.device,
                 build.progress,
             ),
-            lambda made: show.saliency(made, workspace.home),
+            lambda made: metadata.saliency(made, workspace.home),
         )
 
     return saliency

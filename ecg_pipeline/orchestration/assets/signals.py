@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA
 from ecg_pipeline.orchestration.partitions import site_partitions
@@ -33,7 +33,7 @@ def signal_assets(study: Study) -> list[dg.AssetsDefinition]:
             lambda build: filter_site(
                 waveform_store, study.filters, build.folder, workspace.workers, build.progress, build.previous()
             ),
-            show.filtered_waveforms,
+            metadata.filtered_waveforms,
         )
 
     return [filtered_waveforms]

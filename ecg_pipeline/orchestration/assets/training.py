@@ -17,16 +17,16 @@ from ecg_pipeline.cohorts.pool import (
     keep_pool,
     pretraining_pool,
     read_pool,
-    sign_config,
+    record_training_set,
 )
 from ecg_pipeline.cohorts.splits import TRAIN, VALIDATION
 from ecg_pipeline.files import write_parquet
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
 from ecg_pipeline.models.recipes import RANDOM
-from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.assets.published import published_file, published_key, published_names
-from ecg_pipeline.orchestration.checks import blocking, verdict
+from ecg_pipeline.orchestration.checks import blocking_checks, check_result
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import TRAINING
 from ecg_pipeline.orchestration.partitions import fraction_partitions
@@ -67,9 +67,9 @@ def _imported(study: Study) -> dg.AssetsDefinition:
             weights = published_file(study, model)
             assert weights is not None  # the study names them
             import_pretraining(weights, study.pretrained_model, build.folder)
-            sign_config(build.folder, network=None)
+            record_training_set(build.folder, network=None)
 
-        yield from workspace.materialise(context, Checkpoint, make, show.pretrained_checkpoint)
+        yield from workspace.materialise(context, Checkpoint, make, metadata.pretrained_checkpoint)
 
     return pretrained_checkpoint
 
@@ -126,10 +126,10 @@ def _trained(study: Study) -> dg.AssetsDefinition:
                 ),
                 build.progress,
             )
-            sign_config(build.folder, network=pool, tokenizer=named_by)
+            record_training_set(build.folder, network=pool, tokenizer=named_by)
             build.remember_run(result["mlflow_run_id"], result["page"])
 
-        yield from workspace.materialise(context, Checkpoint, make, show.pretrained_checkpoint)
+        yield from workspace.materialise(context, Checkpoint, make, metadata.pretrained_checkpoint)
 
     return pretrained_checkpoint
 
@@ -149,7 +149,7 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
         partitions_def=partitions,
         ins=ins,
         deps=[published_key(model)] if model in published_names(study) and not is_pretrained else [],
-        check_specs=blocking(
+        check_specs=blocking_checks(
             [task, model, "finetuned_model"],
             "pretraining_never_saw_it",
             "training_never_saw_it",
@@ -199,10 +199,10 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
             yield pretraining_never_saw_it(start, kept)
             untrained = kept.filter(pl.col("part") != VALIDATION) if study.finetuning.is_optimistic else kept
             trained_on = pl.read_parquet(made.folder / TRAINED_ON)
-            yield verdict("training_never_saw_it", leaks.seen_before(trained_on, untrained, "the fine-tuning"))
+            yield check_result("training_never_saw_it", leaks.seen_before(trained_on, untrained, "the fine-tuning"))
             yield _chosen_on_validation(made, study)
 
-        yield from workspace.materialise(context, FinetunedModel, make, show.finetuned_model, check)
+        yield from workspace.materialise(context, FinetunedModel, make, metadata.finetuned_model, check)
 
     return finetuned_model
 
@@ -217,7 +217,7 @@ def _examples(cohort: Cohort, study: Study, fraction: float) -> tuple[pl.DataFra
 def pretraining_never_saw_it(start: Checkpoint | Path | None, kept: pl.DataFrame) -> dg.AssetCheckResult:
     """Whether the ECGs that are kept from training are new to what a model starts from, by the record beside it."""
     if start is None:
-        return verdict("pretraining_never_saw_it", [], f"nothing was pretrained: {RANDOM}")
+        return check_result("pretraining_never_saw_it", [], f"nothing was pretrained: {RANDOM}")
     return seen_in_pools("pretraining_never_saw_it", start.folder if isinstance(start, Checkpoint) else start, kept)
 
 
@@ -225,12 +225,12 @@ def seen_in_pools(check: str, folder: Path, kept: pl.DataFrame) -> dg.AssetCheck
     """Whether ECGs are new to a network and its tokenizer, by the pools that stand in its folder."""
     pool = read_pool(folder)
     if pool is None:
-        return verdict(check, [], UNKNOWN, warns=True)
+        return check_result(check, [], UNKNOWN, warns=True)
     found, named_by = leaks.seen_before(pool, kept, "the pretraining"), read_pool(folder / TOKENIZER)
     if named_by is None:
-        return verdict(check, found, f"what the tokenizer saw is {UNKNOWN}", warns=True)
+        return check_result(check, found, f"what the tokenizer saw is {UNKNOWN}", warns=True)
     found += leaks.seen_before(named_by, kept, "the tokenizer")
-    return verdict(check, found, f"{len(pool)} ECGs were pretrained on")
+    return check_result(check, found, f"{len(pool)} ECGs were pretrained on")
 
 
 def _chosen_on_validation(made: FinetunedModel, study: Study) -> dg.AssetCheckResult:
@@ -241,4 +241,4 @@ def _chosen_on_validation(made: FinetunedModel, study: Study) -> dg.AssetCheckRe
         sentences = leaks.wrongly_chosen(trace, epoch, study.finetuning.chosen_on)
         found += [f"seed {seed}: {sentence}" for sentence in sentences]
     is_optimistic = study.finetuning.is_optimistic
-    return verdict("chosen_on_validation", found, OPTIMISTIC if is_optimistic else "", warns=is_optimistic)
+    return check_result("chosen_on_validation", found, OPTIMISTIC if is_optimistic else "", warns=is_optimistic)

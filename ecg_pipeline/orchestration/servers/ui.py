@@ -124,14 +124,14 @@ def _code_server(place: _Place) -> Server:
 
 def _dagster_servers(place: _Place) -> list[Server]:
     """Webserver and daemon, over the code server."""
-    workspace = place.folder / "workspace.yaml"
+    workspace_file = place.folder / "workspace.yaml"
     server = {"grpc_server": {"socket": str(place.socket), "location_name": LOCATION}}
-    write_json(workspace, {"load_from": [server]})
+    write_json(workspace_file, {"load_from": [server]})
     web = [sys.executable, "-m", "ecg_pipeline.orchestration.servers.webserver", "--host", HOST]
     daemon = [str(Path(sysconfig.get_path("scripts")) / "dagster-daemon"), "run", "--log-level", "warning"]
     return [
-        Server("webserver", [*web, "--port", str(place.addresses.dagster), "--workspace", str(workspace)]),
-        Server("daemon", [*daemon, "--workspace", str(workspace)]),
+        Server("webserver", [*web, "--port", str(place.addresses.dagster), "--workspace", str(workspace_file)]),
+        Server("daemon", [*daemon, "--workspace", str(workspace_file)]),
     ]
 
 

@@ -1,6 +1,6 @@
-"""What the Dagster UI draws of an output: counts, tables and curves, never anything that names or shows a patient.
+"""Metadata of outputs for the Dagster UI: counts, tables and curves, never anything that names or shows a patient.
 
-All of it stands in Dagster's database for good. A patient's picture stays in its build, and a link leads there.
+All of it stays in Dagster's database. A patient's picture stays in its build; the metadata link to it.
 """
 
 import base64
@@ -38,10 +38,11 @@ from ecg_pipeline.training.recipes import OPTIMISTIC
 
 
 def hospital_system(folder: Path) -> dict[str, Any]:
-    """What was written for each site."""
+    """ECGs and bad files written for each site."""
     sites = read_json(folder / "written.json")["sites"]
     rows = [
-        {"site": site, "ecgs": told["ecgs"], "bad files": sum(told["rejects"].values())} for site, told in sites.items()
+        {"site": site, "ecgs": counts["ecgs"], "bad files": sum(counts["rejects"].values())}
+        for site, counts in sites.items()
     ]
     return {"dagster/row_count": sum(row["ecgs"] for row in rows), "sites": _table(pl.DataFrame(rows))}
 

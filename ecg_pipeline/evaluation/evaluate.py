@@ -1,4 +1,4 @@
-"""One model, once a seed, on the test patients of one site: predictions, and what they amount to."""
+"""One model, once a seed, on the test patients of one site: predictions and their metrics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ TABLES = ("calibration", "decision", "operating_points", "subgroups")
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What predictions amount to. metrics: as `summary.summarise` gives them.
+class EvaluationMetrics:
+    """Metrics, curves and tables of predictions. metrics: as `summary.summarise` gives them.
 
     calibration: `calibration_curve` of each seed. decision: `decision_curve` of each seed. operating_points: counts and
     rates of each seed at its thresholds. subgroups: as `subgroups.subgroups` gives them.
@@ -57,9 +57,9 @@ class Evaluation:
         """By seed: the threshold of each operating point, fixed on validation patients."""
         return {int(seed): points for seed, points in self.metrics()["operating_points"]["by_seed"].items()}
 
-    def findings(self) -> Findings:
-        """The metrics with the curves and tables."""
-        return Findings(self.metrics(), *(pl.read_parquet(self.folder / f"{name}.parquet") for name in TABLES))
+    def evaluation_metrics(self) -> EvaluationMetrics:
+        """The stored metrics with their curves and tables."""
+        return EvaluationMetrics(self.metrics(), *(pl.read_parquet(self.folder / f"{name}.parquet") for name in TABLES))
 
 
 def evaluate(
@@ -71,11 +71,11 @@ def evaluate(
     device: str = "cpu",
     progress: Progress = no_progress,
 ) -> Evaluation:
-    """Score `examples` with each seed's network; predictions and all that follows from them to `out`.
+    """Score `examples` with each seed's network, and write predictions and metrics to `out`.
 
     examples: columns record, site (one), patient, label, age_years, sex, device.
     """
-    from ecg_pipeline.evaluation.summary import DESCRIBED, ECG, find, validation_thresholds
+    from ecg_pipeline.evaluation.summary import DESCRIBED, ECG, compute_metrics, validation_thresholds
     from ecg_pipeline.models.family import load_classifier
     from ecg_pipeline.training.batches import Batches
     from ecg_pipeline.training.finetune import score
@@ -96,15 +96,17 @@ def evaluate(
     )
     points = {"by_seed": {str(seed): values for seed, values in thresholds.items()}, "reason": reason}
     about = {"operating_points": points, "model": _provenance(model)}
-    return write_evaluation(predictions, find(predictions, thresholds, recipe), about, out)
+    return write_evaluation(predictions, compute_metrics(predictions, thresholds, recipe), about, out)
 
 
-def write_evaluation(predictions: pl.DataFrame, findings: Findings, about: Mapping[str, Any], out: Path) -> Evaluation:
+def write_evaluation(
+    predictions: pl.DataFrame, computed: EvaluationMetrics, about: Mapping[str, Any], out: Path
+) -> Evaluation:
     """Write the files of an evaluation. about: `operating_points` and `model` of `Evaluation.metrics`."""
     write_parquet(out / "predictions.parquet", predictions)
     for name in TABLES:
-        write_parquet(out / f"{name}.parquet", getattr(findings, name))
-    write_json(out / "metrics.json", {**findings.metrics, **about})
+        write_parquet(out / f"{name}.parquet", getattr(computed, name))
+    write_json(out / "metrics.json", {**computed.metrics, **about})
     return Evaluation(out)
 
 

@@ -165,8 +165,8 @@ def cohort(made: Cohort) -> dict[str, Any]:
 
 def evaluation(made: Evaluation) -> dict[str, Any]:
     """Metrics with intervals, curves, and tables of operating points and subgroups."""
-    findings = made.findings()
-    metrics = findings.metrics
+    computed = made.evaluation_metrics()
+    metrics = computed.metrics
     shown: dict[str, Any] = {name: metrics[name] for name in ("ecgs", "patients", "positives")}
     shown |= {name: metrics["model"][name] for name in ("chosen_by", "optimistic")}
     if metrics["auroc"] is None:
@@ -178,15 +178,15 @@ def evaluation(made: Evaluation) -> dict[str, Any]:
         if mean["sd"] is not None:
             shown[f"{name}_seeds"] = f"± {mean['sd']:.3f} over {len(mean['by_seed'])} seeds"
     note = f"\n{OPTIMISTIC}" if metrics["model"]["optimistic"] else ""
-    points = metrics["operating_points"]["reason"] or _table(_rounded(findings.operating_points))
+    points = metrics["operating_points"]["reason"] or _table(_rounded(computed.operating_points))
     return shown | {
         "brier": metrics["brier"],
         "operating_points": points,
-        "subgroups": _table(_rounded(findings.subgroups)),
+        "subgroups": _table(_rounded(computed.subgroups)),
         "roc": _svg(roc_figure(predictions, f"ROC{note}")),
         "precision_recall": _svg(precision_recall_figure(predictions, f"Precision and recall{note}")),
-        "calibration": _svg(calibration_figure({"model": findings.calibration}, f"Calibration{note}")),
-        "decision": _svg(decision_figure({"model": findings.decision}, f"Decision curve{note}")),
+        "calibration": _svg(calibration_figure({"model": computed.calibration}, f"Calibration{note}")),
+        "decision": _svg(decision_figure({"model": computed.decision}, f"Decision curve{note}")),
     }
 
 

@@ -34,13 +34,13 @@ def test_each_look_at_test_data_is_counted(runner):
     metadata = made.metadata
     assert metadata["test_data_looked_at"].value == len(list(records.glob("*.json"))) > 0
     assert {"roc", "calibration", "decision", "subgroups"} <= metadata.keys()
-    looks = sum(
+    times = sum(
         runner.workspace.archive.times(f"stemi/{model}/evaluation", f"{fraction}|ptb_xl_like")
         for model in runner.workspace.study.models
         for fraction in ("0.5", "1")
     )
     page = Report(folder_of(runner, "stemi/report")).page.read_text()
-    assert f"<td>ptb_xl_like</td><td>4</td><td>{looks} times</td>" in page
+    assert f"<td>ptb_xl_like</td><td>4</td><td>{times} times</td>" in page
 
 
 def test_thresholds_were_fixed_on_validation_patients(runner):
@@ -48,4 +48,4 @@ def test_thresholds_were_fixed_on_validation_patients(runner):
     kept = made.metrics()["operating_points"]
     assert kept["reason"] is None
     assert set(made.thresholds()[0]) == {"youden", "sensitivity_90", "specificity_90"}
-    assert len(made.findings().operating_points) == 3
+    assert len(made.evaluation_metrics().operating_points) == 3

@@ -170,19 +170,19 @@ def _task_results(
     """What the records know of a task. made: evaluations by model and partition."""
     study, recipe = workspace.study, workspace.study.tasks[task]
     partitions, sites = evaluation_partitions(study, task), (*recipe.sites, *recipe.external)
-    evaluations, looks = {}, {}
+    evaluations, evaluation_counts = {}, {}
     for model, by_partition in made.items():
         for partition, evaluation in by_partition.items():
             cut = dimensions(partitions, partition)
             place = model, float(cut[FRACTION]), cut[SITE]
             evaluations[place] = evaluation
-            looks[place] = workspace.archive.times(f"{task}/{model}/evaluation", partition)
+            evaluation_counts[place] = workspace.archive.times(f"{task}/{model}/evaluation", partition)
     return TaskResults(
         name=task,
         title=recipe.title,
         outcome=outcome(recipe.rule),
         evaluations=evaluations,
-        looks=looks,
+        evaluation_counts=evaluation_counts,
         flow=cohort.flow(),
         rejects={site: dict(stores[site].rejects().group_by("reason").len().iter_rows()) for site in sites},
         roles={site: study.sites[site].role for site in sites},

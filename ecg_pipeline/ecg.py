@@ -31,7 +31,7 @@ MOST_SEED = 2**32 - 1
 
 
 class RecipeError(ValueError):
-    """A recipe that cannot be. keys: which of its values to change, the likeliest first."""
+    """An invalid recipe. keys: which of its values to change, the likeliest first."""
 
     def __init__(self, sentence: str, *keys: str):
         super().__init__(sentence)
@@ -39,7 +39,7 @@ class RecipeError(ValueError):
 
 
 def check_seed(seed: int, key: str = "seed") -> None:
-    """A seed that a generator would not take is a RecipeError."""
+    """Raise a RecipeError for a seed that a generator would not take."""
     if not 0 <= seed <= MOST_SEED:
         raise RecipeError(f"a seed lies between 0 and {MOST_SEED:,}, not {seed}", key)
 

@@ -19,7 +19,7 @@ from ecg_pipeline.study import active_study
 
 
 def main(fd: int, home: str) -> None:
-    """Make the runs that are asked for until the process that asks is gone."""
+    """Make the requested runs until the requesting process is gone."""
     connection, asked = Connection(fd), SimpleQueue()
     threading.Thread(target=_listen, args=(connection, asked), daemon=True).start()
     workspace = build_workspace(active_study()).with_terminal_progress(lambda text: connection.send(("progress", text)))

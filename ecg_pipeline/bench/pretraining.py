@@ -1,4 +1,4 @@
-"""Our pretraining step against the straightforward one: transformers' BEiT, DALL-E naming the tokens every step."""
+"""Our pretraining step against the straightforward one: transformers' BEiT, with DALL-E's encoder in every step."""
 
 from collections.abc import Iterator
 
@@ -118,7 +118,7 @@ def _renamed(model: MaskedImageModel) -> Iterator[tuple[str, Tensor]]:
 
 
 def _check_equal(ours: MaskedImageModel, theirs: nn.Module, sheets: Tensor, mask: Tensor) -> None:
-    """A comparison of two different things would be worth nothing."""
+    """Check that both models compute the same, so that the comparison is fair. ValueError if not."""
     with torch.no_grad():
         logits = ours.eval()(_images(sheets), mask)
         others = theirs.eval()(pixel_values=_images(sheets), bool_masked_pos=mask).logits[mask]

@@ -44,7 +44,7 @@ def end_to_end() -> list[Row]:
 
 
 def linearity() -> list[Row]:
-    """What an ECG costs among many, against what it costs among few."""
+    """Time per ECG among many, relative to that among few."""
     growth = (measure_pipeline(LARGE).seconds / LARGE) / (measure_pipeline(SMALL).seconds / SMALL)
     return [within("linearity", f"itself at {SMALL:,} ECGs", [growth], 1.1, f"times the time an ECG at {LARGE:,}")]
 
@@ -120,7 +120,7 @@ def _run(folder: Path) -> Cost:
 
 
 class _Peak:
-    """The most resident memory of this process and those it has started, looked at again and again."""
+    """Peak resident memory of this process and those it has started, sampled repeatedly."""
 
     def __init__(self) -> None:
         self.mb = 0.0

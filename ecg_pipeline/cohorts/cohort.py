@@ -68,7 +68,7 @@ class Cohort:
         return rows.filter(pl.col("patient").is_in([patient for patient, place in rank.items() if place <= last]))
 
     def test_inside(self) -> pl.DataFrame:
-        """The ECGs of the test patients of all sites that train: of no external hospital."""
+        """The ECGs of the test patients of all internal sites."""
         return self.table().filter(pl.col("part") == TEST)
 
     def test(self, site: str) -> pl.DataFrame:

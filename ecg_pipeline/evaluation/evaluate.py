@@ -111,7 +111,7 @@ def write_evaluation(
 
 
 def _provenance(model: FinetunedModel) -> dict[str, Any]:
-    """What a reader of the metrics must know of the model."""
+    """How the model was trained, for a reader of its metrics."""
     names = ("initialisation", "chosen_by", "optimistic", "chosen_epochs")
     config = model.config()
     counts = ("train_ecgs", "train_patients", "train_positives")

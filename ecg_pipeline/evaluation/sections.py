@@ -1,4 +1,4 @@
-"""What the page says of one task: its tables as rows and its figures as SVG, ready for the template."""
+"""Page contents of one task: its tables as rows and its figures as SVG, ready for the template."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -78,7 +78,7 @@ ACCURACIES = {
 
 
 def pretraining_figures(background: Background) -> list[str]:
-    """Loss, and the share of masked patches that were named rightly, by step."""
+    """Loss, and accuracy on the masked patches, by step."""
     trace = background.pretraining_trace
     if trace is None:
         return []

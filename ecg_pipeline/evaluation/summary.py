@@ -135,7 +135,7 @@ def validation_thresholds(validation: Mapping[int, pl.DataFrame]) -> tuple[dict[
 
 
 def or_reason(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `make` gives; where these ECGs have no such figure (a ValueError says why), its `reason`."""
+    """Result of `make`; if it raises a ValueError because these ECGs have no such figure, its `reason`."""
     try:
         return make()
     except ValueError as error:

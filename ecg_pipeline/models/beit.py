@@ -29,7 +29,7 @@ MEAN = STD = (0.5, 0.5, 0.5)
 
 
 class MaskedImageModel(nn.Module):
-    """BEiT that names the tokens of masked patches."""
+    """BEiT for masked image modelling: predicts the tokens of masked patches."""
 
     def __init__(self, recipe: BeitRecipe, vocabulary: int):
         super().__init__()
@@ -120,7 +120,7 @@ def draw_drop_path_scale(recipe: BeitRecipe, images: int, generator: torch.Gener
 
 
 def import_pretraining(weights: Path, recipe: BeitRecipe, out: Path) -> Checkpoint:
-    """Take over a pretraining checkpoint of BEiT's or HeartBEiT's own scripts, to fine-tune from.
+    """Import a pretraining checkpoint of BEiT's or HeartBEiT's own scripts, to fine-tune from.
 
     The file's images may have another size than the recipe's: its config says which, and fine-tuning resizes the table.
     Any other key that is missing, unexpected or of another shape than the recipe's is a ValueError that lists it.
@@ -159,7 +159,7 @@ def masked_image_model(recipe: BeitRecipe, vocabulary: int, seed: int) -> Masked
 
 
 def beit_classifier(recipe: BeitRecipe, start: Mapping[str, Tensor] | None, classes: int, seed: int) -> Beit:
-    """A BEiT whose patch tokens are averaged, normed and classified; from a pretraining state, or from nothing.
+    """A BEiT whose patch tokens are averaged, normed and classified; from a pretraining state or initialised anew.
 
     Of a pretraining state the trained final norm, the token head and the mask token are not used (official rule).
     """

@@ -13,7 +13,7 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 
 
 def attend(block: Block, x: Tensor, bias: Tensor, drop_path_scale: Tensor | None = None) -> Tensor:
-    """x (B, N, D) after a block's attention, whose weights `bias` (heads, N, N) is added to."""
+    """Attention branch of a block: x (B, N, D) -> (B, N, D). bias: (heads, N, N), added to the attention logits."""
 
     def branch(x: Tensor) -> Tensor:
         q, k, v = _heads(block.attn, block.norm1(x), slice(0, 3))
@@ -45,7 +45,7 @@ def masked_attention(
 
 
 def transform(block: Block, x: Tensor, drop_path_scale: Tensor | None = None) -> Tensor:
-    """x (B, ..., D) after a block's MLP."""
+    """MLP branch of a block: x (B, ..., D) -> (B, ..., D)."""
     return _add(x, lambda x: block.mlp(block.norm2(x)), block.gamma_2, drop_path_scale)
 
 
@@ -58,7 +58,7 @@ def _heads(attention: Attention, x: Tensor, which: slice) -> tuple[Tensor, ...]:
 
 
 def _attention(attention: Attention, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """(B, N, D) of queries (B, heads, N, .), and keys and values (B, heads, M, .)."""
+    """Attention: queries (B, heads, N, .), keys and values (B, heads, M, .) -> (B, N, D)."""
     if q.device.type == "cpu":  # where the fused kernel knows no gradient of the bias and PyTorch's detour is slower
         y = ((q * attention.scale) @ k.transpose(-2, -1) + bias).softmax(dim=-1) @ v
     else:

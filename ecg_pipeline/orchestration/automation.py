@@ -1,4 +1,4 @@
-"""Conditions on which a site's data are looked at and made anew, by the daemon alone once `new_ecgs` is switched on.
+"""Automation conditions: when the daemon makes a site's data anew, once the sensor `new_ecgs` is switched on.
 
 Whether data are stale is read from their records and from the last look at the site's folder, not from what happened
 since the evaluation before: that would be lost where a run ends and a look is taken between two evaluations.
@@ -16,18 +16,18 @@ DATA_GROUPS = ("records", "signals", "images")
 
 
 class Stale(dg.AutomationCondition[dg.AssetKey]):
-    """Whether a site's data were made of other inputs than those that now stand, its files as they were last seen."""
+    """True of partitions made of other inputs than the current ones; of files, as they were last observed."""
 
     def __init__(self, workspace: Workspace):
         self.workspace = workspace
 
     @property
     def name(self) -> str:
-        """How the UI calls the condition."""
+        """Name of the condition in the UI."""
         return "stale"
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
-        """The partitions of which that is so."""
+        """The stale ones of the candidate partitions."""
         view, key = context.asset_graph_view, context.key
         sites = context.partitions_def
         assert sites is not None
@@ -56,7 +56,7 @@ class Stale(dg.AutomationCondition[dg.AssetKey]):
 
 
 def last_seen(instance: dg.DagsterInstance, site: str | None) -> str | None:
-    """The version of a site's files at the last look that was believed; None before any."""
+    """Version of a site's files at the last plausible observation; None before any."""
     of_site = dg.AssetRecordsFilter(RAW, asset_partitions=[site] if site else None)
     for seen in instance.fetch_observations(of_site, limit=1).records:
         assert seen.asset_observation is not None
@@ -67,7 +67,7 @@ def last_seen(instance: dg.DagsterInstance, site: str | None) -> str | None:
 def automated(
     assets: Sequence[dg.AssetsDefinition | dg.SourceAsset], workspace: Workspace
 ) -> list[dg.AssetsDefinition | dg.SourceAsset]:
-    """The assets, with the condition on which a site's data are made anew; source assets carry their own.
+    """Attach the condition for making a site's data anew to the assets; source assets carry their own.
 
     What failed is tried again at the next full hour, or as soon as what it reads has changed.
     """

@@ -1,4 +1,4 @@
-"""Work with a name: what a data team starts from the UI or a schedule.
+"""Dagster jobs: what a data team starts from the UI or a schedule.
 
 Asset jobs where all assets are cut the same way. A Dagster job cannot span several partitions definitions, so the
 others are jobs of one op, which brings assets up to date as the command line does: one Dagster run a partition, in the
@@ -23,7 +23,7 @@ DATA_TEAM, RESEARCH_TEAM = "team:data", "team:research"
 
 @dataclass(frozen=True)
 class Part:
-    """What of a study an op job brings up to date: selections of assets, and partitions, none meaning all."""
+    """The part of a study that an op job brings up to date. assets: selections. partitions: none means all."""
 
     assets: tuple[str, ...]
     partitions: tuple[str, ...] = ()

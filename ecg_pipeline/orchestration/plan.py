@@ -72,7 +72,7 @@ class Plan:
         self._under_way -= set(run.nodes)
 
     def _followed(self, node: Node) -> Run:
-        """A node with what follows on it in the same partition and waits for nothing else, or reads the same files."""
+        """Run of a node and its followers in the same partition that wait for nothing else or read the same files."""
         first, partition = node
         taken = [first]
         for key in self.graph.toposorted_asset_keys:

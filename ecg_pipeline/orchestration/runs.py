@@ -65,7 +65,7 @@ class Runner:
 
 
 class _Runs:
-    """The runs of one plan, under way and ended."""
+    """The runs of one plan: running, ended and failed."""
 
     def __init__(self, runner: Runner, instance: dg.DagsterInstance):
         self.runner = runner
@@ -177,7 +177,7 @@ def select(graph: AssetGraph, terms: str) -> Set[dg.AssetKey]:
 
 
 def _sources(graph: AssetGraph) -> tuple[dg.AssetKey, ...]:
-    """The source assets, which Dagster observes in a run of their own so that it knows their present versions."""
+    """Keys of the source assets, which are observed in a run of their own to record their present versions."""
     return tuple(sorted(graph.observable_asset_keys, key=lambda key: key.to_user_string()))
 
 

@@ -245,7 +245,7 @@ def _parts(drop: DropFolder, listing: pl.DataFrame, size: int) -> Iterator[pl.Da
 
 
 def _check_still_there(drop: DropFolder, rejects: pl.DataFrame, files: int) -> None:
-    """A disk that goes while it is read must not leave a store behind that says so of every file."""
+    """FileNotFoundError if most files went away while they were read, instead of a store of rejects."""
     gone = rejects.filter(pl.col("detail").is_in([GONE, CHANGED, f"{READER_ERROR}OSError"])).height
     if 2 * gone > files:
         raise FileNotFoundError(

@@ -26,7 +26,7 @@ def tokenise_site(
     progress: Progress = no_progress,
     before: Path | None = None,
 ) -> TokenShards:
-    """Name the token of every patch of a site's sheets. Parts that stand in `out` are kept, and those of `before`, an
+    """Encode every patch of a site's sheets as a token. Parts that stand in `out` are kept, and those of `before`, an
     earlier output, are taken over where sheets and tokenizer are the same.
     """
     loaded, writer, parts = tokenizer.load(device), PartsWriter(out, before), images.parts()

@@ -81,7 +81,7 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
 
 
 def _seen_before(model: FinetunedModel, tested: pl.DataFrame) -> Iterator[dg.AssetCheckResult]:
-    """Whether those who are tested now were seen when the model was made, which may be long ago."""
+    """Check that no tested ECG was seen when the model was made, which may be long ago."""
     found = leaks.seen_before(pl.read_parquet(model.folder / TRAINED_ON), tested, "the fine-tuning")
     yield check_result("training_never_saw_it", found)
     if model.config()["initialisation"] == RANDOM:
@@ -167,7 +167,7 @@ def _task_results(
     saliency: Saliency,
     stores: Mapping[str, WaveformStore],
 ) -> TaskResults:
-    """What the records know of a task. made: evaluations by model and partition."""
+    """Collect what the report of a task is made of. made: evaluations by model and partition."""
     study, recipe = workspace.study, workspace.study.tasks[task]
     partitions, sites = evaluation_partitions(study, task), (*recipe.sites, *recipe.external)
     evaluations, evaluation_counts = {}, {}

@@ -1,4 +1,4 @@
-"""The invented hospitals of a synthetic study, so that its data have a lineage too."""
+"""The hospitals of a synthetic study as an asset, so that its data have a lineage too."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,5 +43,5 @@ def hospital_assets(study: Study) -> list[dg.AssetsDefinition]:
 
 
 def hospital_deps(study: Study) -> Sequence[dg.AssetKey]:
-    """What reads files that a study invents depends on their making, beside the folder that it reads."""
+    """Asset that readers of a synthetic study's files depend on, beside the folder that they read."""
     return [HOSPITALS] if study.synthetic else []

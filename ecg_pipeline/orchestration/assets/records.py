@@ -140,7 +140,7 @@ def record_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
 
 
 class _Looks:
-    """The look at a drop folder that a run took: all that it makes of the folder is made of the same files."""
+    """Cache of one listing of a drop folder a run, so that all its outputs are made of the same files."""
 
     def __init__(self, study: Study):
         self.study = study
@@ -161,13 +161,13 @@ def _listing(drop: DropFolder) -> pl.DataFrame | None:
 
 
 def _last_count(workspace: Workspace, site: str) -> int:
-    """How many files the last reading of a site saw."""
+    """Number of files that the newest waveform store of a site was read from."""
     record = workspace.archive.newest(STORE.to_user_string(), site)
     return WaveformStore(workspace.archive.folder(record)).files_seen() if record else 0
 
 
 def _looked(site: str, why: str | None) -> dg.AssetCheckEvaluation:
-    """What a look at a folder found: a warning where it was not believed, and that it is whole where it was."""
+    """Check result of one look at a drop folder: a warning if its listing is implausible, else passed."""
     return dg.AssetCheckEvaluation(
         asset_key=STORE,
         check_name=WHOLE,

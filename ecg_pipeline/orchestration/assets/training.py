@@ -40,7 +40,7 @@ from ecg_pipeline.tracking import log_classifier
 from ecg_pipeline.training.recipes import FINETUNE_REVISION, OPTIMISTIC, PRETRAIN_REVISION
 
 TRAINED_ON = "trained_on.parquet"
-"""Beside a fine-tuned model: the ECGs that it was fine-tuned on."""
+"""File beside a fine-tuned model: the ECGs that it was fine-tuned on."""
 
 
 def pretraining_asset(study: Study) -> dg.AssetsDefinition:
@@ -208,21 +208,21 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
 
 
 def _examples(cohort: Cohort, study: Study, fraction: float) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Who is trained on, and on whom the epoch is chosen. Only the official protocol is handed test patients."""
+    """ECGs to train on, and those to choose the epoch on: test patients under the official protocol alone."""
     if study.finetuning.chosen_on == "test":
         return cohort.train_and_validation(fraction, study.split), cohort.test_inside()
     return cohort.train(fraction), cohort.validation()
 
 
 def pretraining_never_saw_it(start: Checkpoint | Path | None, kept: pl.DataFrame) -> dg.AssetCheckResult:
-    """Whether the ECGs that are kept from training are new to what a model starts from, by the record beside it."""
+    """Check that the ECGs kept from training are new to the pretrained model, by the record beside it."""
     if start is None:
         return check_result("pretraining_never_saw_it", [], f"nothing was pretrained: {RANDOM}")
     return seen_in_pools("pretraining_never_saw_it", start.folder if isinstance(start, Checkpoint) else start, kept)
 
 
 def seen_in_pools(check: str, folder: Path, kept: pl.DataFrame) -> dg.AssetCheckResult:
-    """Whether ECGs are new to a network and its tokenizer, by the pools that stand in its folder."""
+    """Check that ECGs are new to a network and its tokenizer, by the training sets in its folder."""
     pool = read_pool(folder)
     if pool is None:
         return check_result(check, [], UNKNOWN, warns=True)
@@ -234,7 +234,7 @@ def seen_in_pools(check: str, folder: Path, kept: pl.DataFrame) -> dg.AssetCheck
 
 
 def _chosen_on_validation(made: FinetunedModel, study: Study) -> dg.AssetCheckResult:
-    """Whether every seed's epoch is the one that its trace calls best."""
+    """Check that every seed's epoch is the best one of its trace."""
     found = []
     for seed, checkpoint in made.checkpoints().items():
         trace, epoch = pl.read_parquet(checkpoint.folder / "trace.parquet"), checkpoint.config()["chosen_epoch"]

@@ -16,7 +16,7 @@ from ecg_pipeline.orchestration.assets import records
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.synthetic.hospital import HospitalSystem, read_planted, write_hospital_system
 from ecg_pipeline_tests.orchestration.conftest import open_runner
-from ecg_pipeline_tests.orchestration.test_runner import told
+from ecg_pipeline_tests.orchestration.test_runner import words_in
 
 pytestmark = pytest.mark.acceptance
 
@@ -126,8 +126,8 @@ def test_everything_was_made_of_files_named_after_patients(private):
     words = [word.encode() for word in read_planted(system).identities]
     exports = list((system / "mount_sinai").glob(f"*{MARK}*.xml"))
     assert len(exports) > 40
-    assert all(told(words, path.read_bytes()) for path in exports[:3])
-    assert told(words, "\n".join(path.name.replace("_", " ") for path in exports).encode())
+    assert all(words_in(words, path.read_bytes()) for path in exports[:3])
+    assert words_in(words, "\n".join(path.name.replace("_", " ") for path in exports).encode())
 
 
 def test_no_identity_and_no_file_name_is_in_anything_that_was_written(private):
@@ -142,13 +142,13 @@ def test_no_identity_and_no_file_name_is_in_anything_that_was_written(private):
     contents |= {path / "as text": table_text(path) for path in tables}
     contents |= {path / "as text": dump(path) for path in databases(home)}
     for path, content in contents.items():
-        said = [*told(words, content), *(secret for secret in (MARK, KEY) if secret.encode() in content)]
+        said = [*words_in(words, content), *(secret for secret in (MARK, KEY) if secret.encode() in content)]
         if said:
             found[str(path.relative_to(home))] = said
     assert found == {}
     names = " ".join(str(path.relative_to(home)) for path in home.rglob("*"))
     assert MARK not in names
-    assert not told(words, names.encode())
+    assert not words_in(words, names.encode())
 
 
 def test_stores_name_their_files_by_digests(private):

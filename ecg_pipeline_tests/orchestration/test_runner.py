@@ -128,7 +128,7 @@ def test_mlflow_has_a_run_a_training_and_serves_what_was_evaluated(runner):
     np.testing.assert_allclose(served, predictions["score"], atol=1e-5)
 
 
-def told(words, content):
+def words_in(words, content):
     """The words that some content holds. Short ones occur by chance in pictures as text and in weights, so a word
     counts in text where it stands alone, and in anything else from six letters on."""
     try:
@@ -154,7 +154,7 @@ def test_no_identity_is_in_anything_that_was_written(runner):
     assert len(words) > 100
     assert len(parquet) > 30
     for content in (*parquet, *others, *dumps):
-        assert not told(words, content)
+        assert not words_in(words, content)
 
 
 def test_reports_stand_alone(runner):

@@ -17,10 +17,10 @@ def refusal(runner, asset, *partitions):
     """What a run says that is refused, and which of the archive's records is not touched by it."""
     keys = partitions or (None,)
     before = [runner.workspace.archive.newest(asset, partition) for partition in keys]
-    with pytest.raises(RunsFailed) as told:
+    with pytest.raises(RunsFailed) as raised:
         runner.run_stale([asset], partitions)
     assert [runner.workspace.archive.newest(asset, partition) for partition in keys] == before
-    return str(told.value)
+    return str(raised.value)
 
 
 def to_materialise(sentence):
@@ -34,9 +34,9 @@ def test_tokens_of_two_tokenizers_are_not_pretrained_on(runner, small_study, tmp
     again = copied_runner(runner, changed, tmp_path / "home", monkeypatch)
     again.run_stale(["image_tokenizer"])
     again.run_stale(["patch_tokens"], [SITE])
-    told = refusal(again, "heartbeit/pretrained_checkpoint")
-    assert "image_tokenizer would go in with 2 versions" in told
-    assert to_materialise(told) == [("patch_tokens", OTHER)]
+    message = refusal(again, "heartbeit/pretrained_checkpoint")
+    assert "image_tokenizer would go in with 2 versions" in message
+    assert to_materialise(message) == [("patch_tokens", OTHER)]
     again.run_stale(["patch_tokens"], [OTHER])
     key = dg.AssetKey(["heartbeit", "pretrained_checkpoint"])
     would_read = again.workspace.upstream(again.definitions.resolve_asset_graph(), key, None)
@@ -47,11 +47,11 @@ def test_an_old_model_is_not_tested_on_a_cohort_that_was_split_anew(runner, smal
     changed = with_changes(small_study, tmp_path, split="{seed: 1}")
     again = copied_runner(runner, changed, tmp_path / "home", monkeypatch)
     again.run_stale(["hcm/cohort", "hcm/test_set"])
-    told = refusal(again, "hcm/heartbeit/evaluation", f"1|{SITE}")
-    assert "hcm/heartbeit/evaluation 1|mount_sinai is held back" in told
-    assert re.search(r"training_never_saw_it found .*\d+ ECGs of the test part were seen by the fine-tuning", told)
+    message = refusal(again, "hcm/heartbeit/evaluation", f"1|{SITE}")
+    assert "hcm/heartbeit/evaluation 1|mount_sinai is held back" in message
+    assert re.search(r"training_never_saw_it found .*\d+ ECGs of the test part were seen by the fine-tuning", message)
     for seen_by in ("pretraining", "tokenizer"):
-        assert re.search(rf"pretraining_never_saw_it found .*were seen by the {seen_by}", told)
+        assert re.search(rf"pretraining_never_saw_it found .*were seen by the {seen_by}", message)
     # Nobody of the external hospital is in the split: its test set is the same, and what was found there stands.
     assert again.run_stale(["hcm/heartbeit/evaluation"], ["1|morningside"]) == []
 
@@ -61,13 +61,13 @@ def test_tests_are_not_made_of_newer_images_than_their_cohort(runner, small_stud
     folder = again.workspace.home / "hospital_system" / OTHER
     (folder / "ecg-0001.xml").rename(folder / "ecg-9999.xml")
     again.run_stale(["waveform_store", "filtered_waveforms", "image_shards"], [OTHER])
-    told = refusal(again, "hcm/test_set", OTHER)
-    assert f"waveform_store {OTHER} would go in with 2 versions" in told
-    assert ("hcm/cohort",) in to_materialise(told)
+    message = refusal(again, "hcm/test_set", OTHER)
+    assert f"waveform_store {OTHER} would go in with 2 versions" in message
+    assert ("hcm/cohort",) in to_materialise(message)
     # The cohort's other input was read of the files before: that is told in its turn.
-    told = refusal(again, "hcm/cohort")
-    assert f"raw_ecg_files {OTHER} would go in with 2 versions" in told
-    assert to_materialise(told) == [("clinical_labels", OTHER)]
+    message = refusal(again, "hcm/cohort")
+    assert f"raw_ecg_files {OTHER} would go in with 2 versions" in message
+    assert to_materialise(message) == [("clinical_labels", OTHER)]
     again.run_stale(["clinical_labels"], [OTHER])
     again.run_stale(["hcm/cohort"])
     assert again.run_stale(["hcm/test_set"], [OTHER])

@@ -20,7 +20,7 @@ from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.study import Study, StudyError, active_study, drop_folder, load_study, study_file, study_home
 
 if TYPE_CHECKING:
-    from ecg_pipeline.orchestration.runs import Line
+    from ecg_pipeline.orchestration.runs import Runner
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,12 +38,12 @@ StudyOption = Annotated[str | None, typer.Option("--study", help="A built-in stu
 
 @app.command()
 def demo() -> None:
-    """Run the whole line on a synthetic hospital system: MUSE XML to evaluation reports."""
+    """Run the whole pipeline on a synthetic hospital system: MUSE XML to evaluation reports."""
     _choose("demo")
     study = active_study()
-    line = _open(study)
+    runner = _open(study)
     began = time.monotonic()
-    made = _bring_up_to_date(line)
+    made = _run_stale(runner)
     console.print(f"{made} runs in {time.monotonic() - began:.0f} s" if made else "Everything is up to date.")
     _print_results(study)
 
@@ -64,8 +64,8 @@ def materialize(
     """Bring assets up to date: all of them, or those named. What is up to date already is left alone."""
     _choose(study)
     active = active_study()
-    config = {"resources": {"house": {"config": {"accept_fewer_files": True}}}} if accept_fewer_files else {}
-    made = _bring_up_to_date(_open(active, config), assets or ["*"], partition or [])
+    config = {"resources": {"workspace": {"config": {"accept_fewer_files": True}}}} if accept_fewer_files else {}
+    made = _run_stale(_open(active, config), assets or ["*"], partition or [])
     console.print(f"{made} runs" if made else "Everything is up to date.")
     _print_results(active)
 
@@ -171,8 +171,8 @@ def _choose(study: str | None) -> None:
         raise typer.Exit(_fail(str(error))) from None
 
 
-def _open(study: Study, config: dict[str, Any] | None = None) -> "Line":
-    """The study's line, ready to run. A folder that is not there ends the command, unless the study invents it."""
+def _open(study: Study, config: dict[str, Any] | None = None) -> "Runner":
+    """The study's runner. A missing folder of files ends the command, unless the study is synthetic."""
     missing = []
     for site in study.sites:
         try:
@@ -186,13 +186,13 @@ def _open(study: Study, config: dict[str, Any] | None = None) -> "Line":
         raise typer.Exit(_fail("\n".join(missing)))
     with status:
         status.update("Loading the asset graph")
-        from ecg_pipeline.definitions import build_definitions, build_house
-        from ecg_pipeline.orchestration.runs import Line
+        from ecg_pipeline.definitions import build_definitions, build_workspace
+        from ecg_pipeline.orchestration.runs import Runner
 
-        house = build_house(study).telling(status.update)
-        return Line(
-            build_definitions(house),
-            house,
+        workspace = build_workspace(study).with_terminal_progress(status.update)
+        return Runner(
+            build_definitions(workspace),
+            workspace,
             os.cpu_count() or 1,
             config or {},
             lambda line: console.print(_marked(line)),
@@ -205,14 +205,14 @@ def _marked(line: str) -> Text:
     return Text(line, "red" if line.startswith("✗") else "")
 
 
-def _bring_up_to_date(line: "Line", assets: Sequence[str] = ("*",), partitions: Sequence[str] = ()) -> int:
-    """Run what is due; a failure is told in words and ends the command, and what was done before it stands."""
-    from ecg_pipeline.orchestration.runs import LineFailure
+def _run_stale(runner: "Runner", assets: Sequence[str] = ("*",), partitions: Sequence[str] = ()) -> int:
+    """Run what is stale and count the runs; a failure prints its message and ends the command."""
+    from ecg_pipeline.orchestration.runs import RunsFailed
 
     try:
         with status:
-            return len(line.bring_up_to_date(assets, partitions))
-    except LineFailure as failure:
+            return len(runner.run_stale(assets, partitions))
+    except RunsFailed as failure:
         raise typer.Exit(_fail(str(failure))) from None
 
 

@@ -19,11 +19,11 @@ INDEPENDENT_LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
 """The eight leads that a cart stores and the paper plots; the other four are linear combinations of I and II."""
 
 Progress = Callable[[int, int], None]
-"""Told (done, total) as long work goes on."""
+"""Progress callback: called with (done, total) while long work runs."""
 
 
-def silent(done: int, total: int) -> None:
-    """The progress that tells nobody."""
+def no_progress(done: int, total: int) -> None:
+    """No-op progress callback."""
 
 
 MOST_SEED = 2**32 - 1
@@ -31,7 +31,7 @@ MOST_SEED = 2**32 - 1
 
 
 class RecipeError(ValueError):
-    """A recipe that cannot be. keys: which of its values to change, the likeliest first."""
+    """An invalid recipe. keys: which of its values to change, the likeliest first."""
 
     def __init__(self, sentence: str, *keys: str):
         super().__init__(sentence)
@@ -39,7 +39,7 @@ class RecipeError(ValueError):
 
 
 def check_seed(seed: int, key: str = "seed") -> None:
-    """A seed that a generator would not take is a RecipeError."""
+    """Raise a RecipeError for a seed that a generator would not take."""
     if not 0 <= seed <= MOST_SEED:
         raise RecipeError(f"a seed lies between 0 and {MOST_SEED:,}, not {seed}", key)
 

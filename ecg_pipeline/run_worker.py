@@ -13,17 +13,17 @@ from typing import Any
 
 import dagster as dg
 
-from ecg_pipeline.definitions import build_definitions, build_house
+from ecg_pipeline.definitions import build_definitions, build_workspace
 from ecg_pipeline.orchestration.run_worker import execute
 from ecg_pipeline.study import active_study
 
 
 def main(fd: int, home: str) -> None:
-    """Make the runs that are asked for until the process that asks is gone."""
+    """Make the requested runs until the requesting process is gone."""
     connection, asked = Connection(fd), SimpleQueue()
     threading.Thread(target=_listen, args=(connection, asked), daemon=True).start()
-    house = build_house(active_study()).telling(lambda text: connection.send(("progress", text)))
-    definitions = build_definitions(house)
+    workspace = build_workspace(active_study()).with_terminal_progress(lambda text: connection.send(("progress", text)))
+    definitions = build_definitions(workspace)
     with dg.DagsterInstance.from_config(home) as instance:
         while True:
             run, config = asked.get()

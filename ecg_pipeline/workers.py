@@ -1,4 +1,4 @@
-"""Parts done one after the other, or by several processes that each own whole parts."""
+"""Run one function over many parts, in this process or in a pool of processes that each own whole parts."""
 
 import ctypes
 import os
@@ -10,7 +10,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from typing import TypeVar
 
-from ecg_pipeline.ecg import Progress, silent
+from ecg_pipeline.ecg import Progress, no_progress
 
 # <malloc.h>: arguments of mallopt.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
@@ -18,14 +18,16 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 Item = TypeVar("Item")
 
 
-def each(work: Callable[[Item], None], items: Sequence[Item], workers: int = 1, progress: Progress = silent) -> None:
-    """Do the work of every item, and tell how many are done. The first error ends it, what is written stays.
+def run_parallel(
+    work: Callable[[Item], None], items: Sequence[Item], workers: int = 1, progress: Progress = no_progress
+) -> None:
+    """Call `work` on every item and report how many are done. The first error ends it; what is written stays.
 
-    work: with several workers a top-level function, or a `functools.partial` of one: it goes to fresh processes.
+    work: with several workers a top-level function, or a `functools.partial` of one: it is sent to fresh processes.
     """
     total = len(items)
     if workers <= 1 or total <= 1:
-        keep_memory()
+        disable_malloc_trim()
         for done, item in enumerate(items, start=1):
             work(item)
             progress(done, total)
@@ -49,22 +51,23 @@ def each(work: Callable[[Item], None], items: Sequence[Item], workers: int = 1, 
 
 
 def _begin() -> None:
-    """Begin a worker process: it keeps its memory, and ends with the process that it works for."""
-    keep_memory()
+    """Initialise a worker process: no malloc trimming, and it ends with its parent process."""
+    disable_malloc_trim()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent is gone. It would wait for work for ever, or go on writing for nobody."""
+    """Exit when the parent process has died; otherwise this one would wait for work for ever, or go on writing."""
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
 
 
-def keep_memory() -> None:
-    """Let this process keep the memory that it frees: parts of a hundred megabytes come and go, and on a virtual
-    machine a fresh page costs more than writing it. Nothing happens where the C library is not glibc.
+def disable_malloc_trim() -> None:
+    """Keep freed memory in this process (glibc `mallopt`); nothing happens with another C library.
+
+    Arrays of a hundred megabytes come and go, and on a virtual machine a fresh page costs more than writing it.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):

@@ -17,7 +17,7 @@ from ecg_pipeline.signals.filters import FilterRecipe, filter_site
 STAGES = ("store", "filtered", "sheets")
 
 
-def run_line(drop, out, before=None, key="test"):
+def run_pipeline(drop, out, before=None, key="test"):
     def of(stage):
         return before / stage if before else None
 
@@ -39,11 +39,11 @@ def drop(tmp_path):
 
 @pytest.fixture
 def first(drop, tmp_path):
-    """The line over the first 28 of 36 files, in parts of 8: three whole parts and half a part."""
+    """The pipeline over the first 28 of 36 files, in parts of 8: three whole parts and half a part."""
     held_back = [(path, path.read_bytes(), path.stat()) for path in files_of(drop)[28:]]
     for path, _, _ in held_back:
         path.unlink()
-    out = run_line(drop, tmp_path / "first")
+    out = run_pipeline(drop, tmp_path / "first")
     for path, content, state in held_back:
         path.write_bytes(content)
         os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
@@ -64,9 +64,9 @@ def taken_over(out, before):
 
 
 def test_new_files_cost_only_themselves(drop, first, tmp_path):
-    second = run_line(drop, tmp_path / "second", before=first)
+    second = run_pipeline(drop, tmp_path / "second", before=first)
     assert taken_over(second, first) == {key: [0, 1, 2] for key in STAGES}
-    assert folder_digests(second) == folder_digests(run_line(drop, tmp_path / "fresh"))
+    assert folder_digests(second) == folder_digests(run_pipeline(drop, tmp_path / "fresh"))
 
 
 def test_a_file_that_changed_takes_its_part_along(drop, first, tmp_path):
@@ -74,12 +74,12 @@ def test_a_file_that_changed_takes_its_part_along(drop, first, tmp_path):
     changed, other = files[9], files[30]
     changed.write_bytes(other.read_bytes())
     other.unlink()
-    second = run_line(drop, tmp_path / "second", before=first)
+    second = run_pipeline(drop, tmp_path / "second", before=first)
     assert taken_over(second, first) == {key: [0, 2] for key in STAGES}
-    assert folder_digests(second) == folder_digests(run_line(drop, tmp_path / "fresh"))
+    assert folder_digests(second) == folder_digests(run_pipeline(drop, tmp_path / "fresh"))
 
 
 def test_another_key_takes_nothing_over_from_the_store(drop, first, tmp_path):
-    second = run_line(drop, tmp_path / "second", before=first, key="another")
+    second = run_pipeline(drop, tmp_path / "second", before=first, key="another")
     assert taken_over(second, first)["store"] == []
-    assert folder_digests(second) == folder_digests(run_line(drop, tmp_path / "fresh", key="another"))
+    assert folder_digests(second) == folder_digests(run_pipeline(drop, tmp_path / "fresh", key="another"))

@@ -1,4 +1,4 @@
-"""Twenty kills at random moments leave no trace in what the stages of the line write."""
+"""Twenty kills at random moments leave no trace in what the stages of the pipeline write."""
 
 import os
 import random
@@ -12,7 +12,7 @@ import pytest
 from ecg_pipeline.bench.exports import write_exports
 from ecg_pipeline.files import folder_digests
 
-LINE = """
+PIPELINE = """
 import sys
 from pathlib import Path
 import numpy as np
@@ -42,7 +42,7 @@ def test_twenty_kills_leave_the_bits_of_an_undisturbed_run(tmp_path):
     exports = write_exports(tmp_path / "exports", 640)
 
     def start(out):
-        command = [sys.executable, "-c", LINE, str(exports), str(tmp_path / out)]
+        command = [sys.executable, "-c", PIPELINE, str(exports), str(tmp_path / out)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
         assert process.stdout.readline() == b"ready\n"
         return process

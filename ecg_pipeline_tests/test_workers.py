@@ -7,7 +7,7 @@ from multiprocessing import get_context
 import psutil
 import pytest
 
-from ecg_pipeline.workers import each
+from ecg_pipeline.workers import run_parallel
 
 
 def mark(item):
@@ -20,7 +20,7 @@ def mark(item):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_item_is_done_once_and_told(workers, tmp_path):
     told = []
-    each(mark, [(tmp_path, number) for number in range(100, 130)], workers, lambda *step: told.append(step))
+    run_parallel(mark, [(tmp_path, number) for number in range(100, 130)], workers, lambda *step: told.append(step))
     assert told == [(done, 30) for done in range(1, 31)]
     assert len(list(tmp_path.iterdir())) == 30
 
@@ -28,7 +28,7 @@ def test_every_item_is_done_once_and_told(workers, tmp_path):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_first_error_ends_it(workers, tmp_path):
     with pytest.raises(ValueError, match="part 7 is broken"):
-        each(mark, [(tmp_path, number) for number in range(1000)], workers)
+        run_parallel(mark, [(tmp_path, number) for number in range(1000)], workers)
     assert len(list(tmp_path.iterdir())) < 20
 
 
@@ -38,7 +38,7 @@ def sleep_after_telling(folder):
 
 
 def work_for_ever(folder):
-    each(sleep_after_telling, [folder] * 2, workers=2)
+    run_parallel(sleep_after_telling, [folder] * 2, workers=2)
 
 
 def test_workers_end_with_the_process_that_they_work_for(tmp_path):

@@ -19,7 +19,7 @@ from ecg_pipeline.parts import ArrayParts, PartsWriter
 from ecg_pipeline.signals.filters import FilterRecipe, clean
 from ecg_pipeline.synthetic.heart import draw_heart, draw_person, record
 from ecg_pipeline.training.batches import Batches
-from ecg_pipeline.workers import keep_memory
+from ecg_pipeline.workers import disable_malloc_trim
 
 ECGS, PART = 256, 1024
 CLOCK = time.process_time
@@ -93,7 +93,7 @@ def render_opencv() -> list[Row]:
 
 def shards() -> list[Row]:
     """Sheets read back from a shard, against PNG files by Pillow; and what they take on disk."""
-    keep_memory()
+    disable_malloc_trim()
     sheets = render_many(clean(_waveforms(PART), FilterRecipe()), SheetRecipe())
     with TemporaryDirectory() as folder:
         parts = _stored(sheets, Path(folder, "shards"))
@@ -119,7 +119,7 @@ def shards() -> list[Row]:
 
 def batches() -> list[Row]:
     """Shuffled batches from shards over an epoch, against one copy of the decoded bytes."""
-    keep_memory()
+    disable_malloc_trim()
     sheets = render_many(clean(_waveforms(PART), FilterRecipe()), SheetRecipe())
     with TemporaryDirectory() as folder:
         parts = _stored(sheets, Path(folder))

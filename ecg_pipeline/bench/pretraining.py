@@ -1,4 +1,4 @@
-"""Our pretraining step against the straightforward one: transformers' BEiT, DALL-E naming the tokens every step."""
+"""Our pretraining step against the straightforward one: transformers' BEiT, with DALL-E's encoder in every step."""
 
 from collections.abc import Iterator
 
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from ecg_pipeline.bench.compare import Row, compare
 from ecg_pipeline.images.views import token_view
-from ecg_pipeline.models.beit import MEAN, STD, MaskedImageModel, draw_kept, masked_image_model
+from ecg_pipeline.models.beit import MEAN, STD, MaskedImageModel, draw_drop_path_scale, masked_image_model
 from ecg_pipeline.models.family import normalised
 from ecg_pipeline.models.recipes import BeitRecipe
 from ecg_pipeline.tokens.dalle_networks import DalleEncoder, DalleShape
 from ecg_pipeline.tokens.pixels import map_pixels
-from ecg_pipeline.training.loop import move
+from ecg_pipeline.training.loop import clip_and_step
 from ecg_pipeline.training.masking import draw_masks
-from ecg_pipeline.training.pretrain import Piece, backward
+from ecg_pipeline.training.pretrain import MicroBatch, backward
 from ecg_pipeline.training.recipes import MaskRecipe
 from ecg_pipeline.training.schedules import decay_groups
 
@@ -46,10 +46,10 @@ def pretrain() -> list[Row]:
     generator = torch.Generator().manual_seed(0)
 
     def our_step() -> None:
-        piece = Piece(sheets, tokens, mask, draw_kept(recipe, BATCH, generator))
+        micro_batch = MicroBatch(sheets, tokens, mask, draw_drop_path_scale(recipe, BATCH, generator))
         ours_optimiser.zero_grad(set_to_none=True)
-        loss, *_ = backward(ours, piece, 1 / int(mask.sum()), background=0).tolist()
-        move(ours, loss, ours_optimiser, CLIP, step=0)
+        loss, *_ = backward(ours, micro_batch, 1 / int(mask.sum()), background=0).tolist()
+        clip_and_step(ours, loss, ours_optimiser, CLIP, step=0)
 
     def their_step() -> None:
         target = _name(encoder, sheets)[mask]
@@ -118,7 +118,7 @@ def _renamed(model: MaskedImageModel) -> Iterator[tuple[str, Tensor]]:
 
 
 def _check_equal(ours: MaskedImageModel, theirs: nn.Module, sheets: Tensor, mask: Tensor) -> None:
-    """A comparison of two different things would be worth nothing."""
+    """Check that both models compute the same, so that the comparison is fair. ValueError if not."""
     with torch.no_grad():
         logits = ours.eval()(_images(sheets), mask)
         others = theirs.eval()(pixel_values=_images(sheets), bool_masked_pos=mask).logits[mask]

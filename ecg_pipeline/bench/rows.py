@@ -29,4 +29,4 @@ ROWS: Mapping[str, Callable[[], list[Row]]] = {
     "bootstrap": _of("evaluation", "bootstrap"),
     "image-distance": _of("evaluation", "image_distance"),
 }
-"""In the order of the line. Speed is a ratio to what one would do otherwise, both timed in turn in one run."""
+"""In the order of the pipeline. Speed is a ratio to what one would do otherwise, both timed in turn in one run."""

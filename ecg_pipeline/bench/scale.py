@@ -1,4 +1,4 @@
-"""The whole line from exports to sheets at two sizes, and what stays the same however many ECGs there are."""
+"""The pipeline from exports to sheets at two sizes, and what stays the same however many ECGs there are."""
 
 import subprocess
 import sys
@@ -29,8 +29,8 @@ SAMPLED_EVERY_S = 0.05
 
 
 @dataclass(frozen=True)
-class Line:
-    """Wall-clock seconds of the line, and its most megabytes: those of all its processes together."""
+class Cost:
+    """Wall-clock seconds of the pipeline, and its peak memory in megabytes: that of all its processes together."""
 
     seconds: float
     peak_mb: float
@@ -38,21 +38,27 @@ class Line:
 
 def end_to_end() -> list[Row]:
     """Hours for all the ECGs of the paper."""
-    hours = line(LARGE).seconds / LARGE * ALL / 3600
+    hours = measure_pipeline(LARGE).seconds / LARGE * ALL / 3600
     against = f"nothing: absolute, projected from {LARGE:,} exports"
     return [within("end-to-end", against, [hours], 4, f"hours for {ALL:,} ECGs at most, {WORKERS} processes")]
 
 
 def linearity() -> list[Row]:
-    """What an ECG costs among many, against what it costs among few."""
-    growth = (line(LARGE).seconds / LARGE) / (line(SMALL).seconds / SMALL)
+    """Time per ECG among many, relative to that among few."""
+    growth = (measure_pipeline(LARGE).seconds / LARGE) / (measure_pipeline(SMALL).seconds / SMALL)
     return [within("linearity", f"itself at {SMALL:,} ECGs", [growth], 1.1, f"times the time an ECG at {LARGE:,}")]
 
 
 def memory() -> list[Row]:
-    """The most memory that the line's processes hold together, at both sizes."""
+    """Peak memory of the pipeline's processes together, at both sizes."""
     return [
-        within("memory", f"a limit, {ecgs:,} ECGs", [line(ecgs).peak_mb], 1500, f"MB at most, {WORKERS} processes")
+        within(
+            "memory",
+            f"a limit, {ecgs:,} ECGs",
+            [measure_pipeline(ecgs).peak_mb],
+            1500,
+            f"MB at most, {WORKERS} processes",
+        )
         for ecgs in (SMALL, LARGE)
     ]
 
@@ -92,15 +98,15 @@ def import_definitions() -> list[Row]:
 
 
 @cache
-def line(ecgs: int) -> Line:
-    """Run the line once over that many exports of 140 KB, in a process that has done nothing else."""
+def measure_pipeline(ecgs: int) -> Cost:
+    """Measure the pipeline once over that many exports of 140 KB, in a fresh process."""
     with TemporaryDirectory() as folder:
         write_exports(Path(folder, "exports"), ecgs)
         return alone(_run, Path(folder))
 
 
-def _run(folder: Path) -> Line:
-    """Run the line over `exports` in a folder."""
+def _run(folder: Path) -> Cost:
+    """Run the pipeline over `exports` in a folder."""
     drop = DropFolder("bench", folder / "exports", "muse_xml", mrn_system="bench")
     peak = _Peak()
     began = time.perf_counter()
@@ -110,11 +116,11 @@ def _run(folder: Path) -> Line:
         )
         filtered = filter_site(store, FilterRecipe(), folder / "filtered", WORKERS)
         render_site(filtered, SheetRecipe(), folder / "sheets", WORKERS)
-    return Line(time.perf_counter() - began, peak.mb)
+    return Cost(time.perf_counter() - began, peak.mb)
 
 
 class _Peak:
-    """The most resident memory of this process and those it has started, looked at again and again."""
+    """Peak resident memory of this process and those it has started, sampled repeatedly."""
 
     def __init__(self) -> None:
         self.mb = 0.0

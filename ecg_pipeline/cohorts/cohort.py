@@ -68,7 +68,7 @@ class Cohort:
         return rows.filter(pl.col("patient").is_in([patient for patient, place in rank.items() if place <= last]))
 
     def test_inside(self) -> pl.DataFrame:
-        """The ECGs of the test patients of all sites that train: of no external hospital."""
+        """The ECGs of the test patients of all internal sites."""
         return self.table().filter(pl.col("part") == TEST)
 
     def test(self, site: str) -> pl.DataFrame:
@@ -97,16 +97,16 @@ def assemble_cohort(
         identified = records.filter(pl.col("patient").is_not_null())
         new = identified.filter(~pl.col("waveform_sha256").is_in(list(seen)))
         seen |= set(new["waveform_sha256"])
-        strangers = new.filter(~pl.col("patient").is_in(list(inside))) if site in task.external else new
-        part = pl.lit(EXTERNAL).alias("part") if site in task.external else parts(strangers, split)
-        eligible = strangers.with_columns(part).filter((pl.col("part") == TRAIN) | ~pretrained_on)
+        not_seen_internally = new.filter(~pl.col("patient").is_in(list(inside))) if site in task.external else new
+        part = pl.lit(EXTERNAL).alias("part") if site in task.external else parts(not_seen_internally, split)
+        eligible = not_seen_internally.with_columns(part).filter((pl.col("part") == TRAIN) | ~pretrained_on)
         labelled = label(eligible, sites[site].labels, task.rule)
         flow[site] = {
             "ecgs_in_store": len(records),
             "without_patient_id": len(records) - len(identified),
             "waveform_of_another_site": len(identified) - len(new),
-            "patient_also_internal": len(new) - len(strangers),
-            "waveform_pretrained_on": len(strangers) - len(eligible),
+            "patient_also_internal": len(new) - len(not_seen_internally),
+            "waveform_pretrained_on": len(not_seen_internally) - len(eligible),
             "without_label": len(eligible) - len(labelled),
         }
         kept.append(labelled)
@@ -127,6 +127,6 @@ def assemble_cohort(
 
 
 def known_inside(task: TaskRecipe, sites: Mapping[str, SiteRecords], pool: pl.DataFrame | None) -> frozenset[str]:
-    """Patients with any ECG at a site inside or in the pool: to an external hospital they are no strangers."""
+    """Patients with any ECG at an internal site or in the pool, who may not test at an external hospital."""
     inside = frozenset(patient for site in task.sites for patient in sites[site].records["patient"].drop_nulls())
     return inside | frozenset(pool["patient"] if pool is not None else ())

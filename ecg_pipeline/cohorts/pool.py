@@ -1,4 +1,4 @@
-"""Who is pretrained on; recorded beside the weights, so that who is tested can be held against what was truly seen."""
+"""Which ECGs are pretrained on: recorded beside the weights, so that tested ECGs can be compared with those seen."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,10 +10,10 @@ from ecg_pipeline.files import link_or_copy, read_json, write_atomically, write_
 
 COLUMNS = ("record", "site", "patient", "waveform_sha256")
 TOKENIZER = Path("tokenizer")
-"""Folder below a pretrained network's, where what its tokenizer was trained on stands."""
+"""Subfolder of a pretrained network with the training set of its tokenizer."""
 
 UNKNOWN = "unknown: published weights"
-"""What is known of the ECGs behind weights that were taken over."""
+"""Recorded of imported weights, whose training set is not known."""
 
 
 def pretraining_pool(sites: Iterable[pl.DataFrame], split: SplitRecipe) -> pl.DataFrame:
@@ -42,7 +42,7 @@ def keep_pool(folder: Path, pool: pl.DataFrame) -> Path:
 
 
 def hand_on_pools(start: Path, folder: Path) -> None:
-    """Let weights in `folder` that start from those in `start` know what these were trained on, the tokenizer too."""
+    """Copy the training sets recorded beside the weights in `start`, and their tokenizer's, to `folder`."""
     for part in (Path(), TOKENIZER):
         if _place(start / part).exists():
             (folder / part).mkdir(parents=True, exist_ok=True)
@@ -50,14 +50,14 @@ def hand_on_pools(start: Path, folder: Path) -> None:
 
 
 def read_pool(folder: Path) -> pl.DataFrame | None:
-    """What the weights in `folder` were trained on; None where nobody here knows."""
+    """The ECGs that the weights in `folder` were trained on; None if unknown."""
     return pl.read_parquet(_place(folder)) if _place(folder).exists() else None
 
 
-def sign_config(folder: Path, **seen: pl.DataFrame | None) -> None:
-    """Add to the config in `folder` what each named part of the training saw, as counts by site."""
-    told = {name: UNKNOWN if pool is None else counts(pool) for name, pool in seen.items()}
-    write_json(folder / "config.json", {**read_json(folder / "config.json"), "pretrained_on": told})
+def record_training_set(folder: Path, **seen: pl.DataFrame | None) -> None:
+    """Add to the config in `folder` which ECGs each named part of the training saw, as counts by site."""
+    trained_on = {name: UNKNOWN if pool is None else counts(pool) for name, pool in seen.items()}
+    write_json(folder / "config.json", {**read_json(folder / "config.json"), "pretrained_on": trained_on})
 
 
 def _place(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""One model, once a seed, on the test patients of one site: predictions, and what they amount to."""
+"""One model, once a seed, on the test patients of one site: predictions and their metrics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from ecg_pipeline.ecg import Progress, silent
+from ecg_pipeline.ecg import Progress, no_progress
 from ecg_pipeline.evaluation.recipes import EvaluationRecipe
 from ecg_pipeline.files import read_json, write_json, write_parquet
 from ecg_pipeline.models.checkpoints import FinetunedModel
@@ -22,8 +22,8 @@ TABLES = ("calibration", "decision", "operating_points", "subgroups")
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What predictions amount to. metrics: as `summary.summarise` gives them.
+class EvaluationMetrics:
+    """Metrics, curves and tables of predictions. metrics: as `summary.summarise` gives them.
 
     calibration: `calibration_curve` of each seed. decision: `decision_curve` of each seed. operating_points: counts and
     rates of each seed at its thresholds. subgroups: as `subgroups.subgroups` gives them.
@@ -57,9 +57,9 @@ class Evaluation:
         """By seed: the threshold of each operating point, fixed on validation patients."""
         return {int(seed): points for seed, points in self.metrics()["operating_points"]["by_seed"].items()}
 
-    def findings(self) -> Findings:
-        """The metrics with the curves and tables."""
-        return Findings(self.metrics(), *(pl.read_parquet(self.folder / f"{name}.parquet") for name in TABLES))
+    def evaluation_metrics(self) -> EvaluationMetrics:
+        """The stored metrics with their curves and tables."""
+        return EvaluationMetrics(self.metrics(), *(pl.read_parquet(self.folder / f"{name}.parquet") for name in TABLES))
 
 
 def evaluate(
@@ -69,13 +69,13 @@ def evaluate(
     recipe: EvaluationRecipe,
     out: Path,
     device: str = "cpu",
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Evaluation:
-    """Score `examples` with each seed's network; predictions and all that follows from them to `out`.
+    """Score `examples` with each seed's network, and write predictions and metrics to `out`.
 
     examples: columns record, site (one), patient, label, age_years, sex, device.
     """
-    from ecg_pipeline.evaluation.summary import DESCRIBED, ECG, find, validation_thresholds
+    from ecg_pipeline.evaluation.summary import DESCRIBED, ECG, compute_metrics, validation_thresholds
     from ecg_pipeline.models.family import load_classifier
     from ecg_pipeline.training.batches import Batches
     from ecg_pipeline.training.finetune import score
@@ -96,20 +96,22 @@ def evaluate(
     )
     points = {"by_seed": {str(seed): values for seed, values in thresholds.items()}, "reason": reason}
     about = {"operating_points": points, "model": _provenance(model)}
-    return write_evaluation(predictions, find(predictions, thresholds, recipe), about, out)
+    return write_evaluation(predictions, compute_metrics(predictions, thresholds, recipe), about, out)
 
 
-def write_evaluation(predictions: pl.DataFrame, findings: Findings, about: Mapping[str, Any], out: Path) -> Evaluation:
+def write_evaluation(
+    predictions: pl.DataFrame, computed: EvaluationMetrics, about: Mapping[str, Any], out: Path
+) -> Evaluation:
     """Write the files of an evaluation. about: `operating_points` and `model` of `Evaluation.metrics`."""
     write_parquet(out / "predictions.parquet", predictions)
     for name in TABLES:
-        write_parquet(out / f"{name}.parquet", getattr(findings, name))
-    write_json(out / "metrics.json", {**findings.metrics, **about})
+        write_parquet(out / f"{name}.parquet", getattr(computed, name))
+    write_json(out / "metrics.json", {**computed.metrics, **about})
     return Evaluation(out)
 
 
 def _provenance(model: FinetunedModel) -> dict[str, Any]:
-    """What a reader of the metrics must know of the model."""
+    """How the model was trained, for a reader of its metrics."""
     names = ("initialisation", "chosen_by", "optimistic", "chosen_epochs")
     config = model.config()
     counts = ("train_ecgs", "train_patients", "train_positives")

@@ -48,7 +48,10 @@ def precision_recall_figure(predictions: Mapping[str, pl.DataFrame], title: str)
 
 
 def calibration_figure(curves: Mapping[str, pl.DataFrame], title: str) -> str:
-    """Observed against predicted risk with Wilson intervals. curves: by name, columns as in `Findings.calibration`."""
+    """Observed against predicted risk with Wilson intervals.
+
+    curves: by name, columns as in `EvaluationMetrics.calibration`.
+    """
     figure, axes = _axes(title, "Mean score", "Share of positive ECGs")
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
     for colour, (name, curve) in zip(PALETTE, curves.items(), strict=False):
@@ -73,7 +76,10 @@ def calibration_figure(curves: Mapping[str, pl.DataFrame], title: str) -> str:
 
 
 def decision_figure(curves: Mapping[str, pl.DataFrame], title: str) -> str:
-    """Net benefit against the threshold. curves: by name, columns as in `Findings.decision`, of the same ECGs."""
+    """Net benefit against the threshold.
+
+    curves: by name, columns as in `EvaluationMetrics.decision`, of the same ECGs.
+    """
     figure, axes = _axes(title, "Threshold probability", "Net benefit an ECG")
     first = next(iter(curves.values()))
     common = first.filter(seed=first["seed"].first())

@@ -34,16 +34,16 @@ Rule = MeasurementRule | DiagnosisRule | StatementRule
 class TaskResults:
     """Everything that a task's report is made of.
 
-    outcome: the rule of the label, in words. looks: how often each evaluation was materialised. flow: `Cohort.flow`.
-    rejects: number of files by site and reason. roles: `internal`, `external` or `transfer` by site. titles: of sites.
-    saliency: what the models of the largest fraction look at, where that was asked.
+    outcome: the rule of the label, in words. evaluation_counts: how often each evaluation was materialised. flow:
+    `Cohort.flow`. rejects: number of files by site and reason. roles: `internal`, `external` or `transfer` by site.
+    titles: of sites. saliency: what the models of the largest fraction look at, where that was asked.
     """
 
     name: str
     title: str
     outcome: str
     evaluations: Mapping[Place, Evaluation]
-    looks: Mapping[Place, int]
+    evaluation_counts: Mapping[Place, int]
     flow: Mapping[str, Mapping[str, int]]
     rejects: Mapping[str, Mapping[str, int]]
     roles: Mapping[str, str]

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ecg_pipeline.ecg import Progress, silent
+from ecg_pipeline.ecg import Progress, no_progress
 from ecg_pipeline.evaluation.delineation import WINDOWS, column_cover, wave_windows
 from ecg_pipeline.evaluation.recipes import SaliencyRecipe
 from ecg_pipeline.files import write_atomically, write_parquet
@@ -133,7 +133,7 @@ def explain(
     recipe: SaliencyRecipe,
     out: Path,
     device: str = "cpu",
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Saliency:
     """Explain the chosen ECGs by the first seed of every model; pictures and shares to `out`.
 

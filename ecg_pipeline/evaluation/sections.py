@@ -1,4 +1,4 @@
-"""What the page says of one task: its tables as rows and its figures as SVG, ready for the template."""
+"""Page contents of one task: its tables as rows and its figures as SVG, ready for the template."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -35,7 +35,7 @@ EXCLUSIONS = {
 def section(task: TaskResults, background: Background) -> dict[str, Any]:
     """Everything that the template prints of a task; `results` and `differences` are its numbers as tables."""
     recipe, first = background.evaluation, background.pretrained
-    cells = tables.find_cells(task, recipe)
+    cells = tables.compute_cells(task, recipe)
     results = tables.result_rows(task, cells)
     differences = tables.difference_rows(task, first, recipe)
     names, populations = tables.models(task, first), tables.populations(task)
@@ -55,7 +55,7 @@ def section(task: TaskResults, background: Background) -> dict[str, Any]:
         "seeds": results["seeds"].max(),
         "optimistic": OPTIMISTIC if results["optimistic"].any() else None,
         "flow": _flow(task),
-        "looks": _looks(task),
+        "evaluation_counts": _evaluation_counts(task),
         "operating_points": {
             name: tables.operating_rows(task, cells, first, name) for name in tables.main_populations(task)
         },
@@ -78,7 +78,7 @@ ACCURACIES = {
 
 
 def pretraining_figures(background: Background) -> list[str]:
-    """Loss, and the share of masked patches that were named rightly, by step."""
+    """Loss, and accuracy on the masked patches, by step."""
     trace = background.pretraining_trace
     if trace is None:
         return []
@@ -132,8 +132,8 @@ def _words(task: TaskResults, population: str) -> str:
 def _reasons(cells: tables.Cells) -> list[str]:
     """Why figures are missing, each reason once with the first place that it is about."""
     found: dict[str, str] = {}
-    for (model, fraction, population), findings in cells.items():
-        where, metrics = f"{model} at {100 * fraction:g} % on {population}", findings.metrics
+    for (model, fraction, population), computed in cells.items():
+        where, metrics = f"{model} at {100 * fraction:g} % on {population}", computed.metrics
         calibration = [f"calibration: {v['reason']}" for v in metrics["calibration"].values() if "reason" in v]
         patients = (metrics["patient_level"] or {}).get("reason")
         for reason in (metrics.get("reason"), patients and f"by patient: {patients}", *calibration):
@@ -163,12 +163,12 @@ def _flow(task: TaskResults) -> dict[str, Any]:
     }
 
 
-def _looks(task: TaskResults) -> dict[str, dict[str, int]]:
+def _evaluation_counts(task: TaskResults) -> dict[str, dict[str, int]]:
     """By site: how many evaluations there are, and how often any and the most frequent was materialised."""
     return {
         site: {"evaluations": len(counts), "times": sum(counts), "most": max(counts)}
         for site in task.roles
-        if (counts := [times for (_, _, where), times in task.looks.items() if where == site])
+        if (counts := [times for (_, _, where), times in task.evaluation_counts.items() if where == site])
     }
 
 

@@ -1,4 +1,4 @@
-"""What predictions amount to: discrimination, calibration, decisions and subgroups, at one site or several.
+"""Metrics of predictions: discrimination, calibration, decisions and subgroups, at one site or several.
 
 A model is one network a seed. A figure is the mean over seeds; curves and counts are those of each seed, because the
 mean of several networks' scores would be another, better model.
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ecg_pipeline.evaluation.bootstrap import Interval, intervals
 from ecg_pipeline.evaluation.calibration import calibration_curve, recalibrate
 from ecg_pipeline.evaluation.decision import confusion, decision_curve, operating_points
-from ecg_pipeline.evaluation.evaluate import Findings
+from ecg_pipeline.evaluation.evaluate import EvaluationMetrics
 from ecg_pipeline.evaluation.metrics import auroc, average_precision, brier, patient_level, trapezoid_auprc
 from ecg_pipeline.evaluation.recipes import EvaluationRecipe
 from ecg_pipeline.evaluation.subgroups import subgroups
@@ -62,8 +62,8 @@ OPERATING_SCHEMA = {
 }
 
 
-def find(predictions: pl.DataFrame, thresholds: Thresholds, recipe: EvaluationRecipe) -> Findings:
-    """All findings. predictions: columns `ECG`, `DESCRIBED`, seed and score, one row an ECG and seed.
+def compute_metrics(predictions: pl.DataFrame, thresholds: Thresholds, recipe: EvaluationRecipe) -> EvaluationMetrics:
+    """Compute all metrics. predictions: columns `ECG`, `DESCRIBED`, seed and score, one row an ECG and seed.
 
     Curves are empty where the ECGs have one label alone.
     """
@@ -76,7 +76,7 @@ def find(predictions: pl.DataFrame, thresholds: Thresholds, recipe: EvaluationRe
         for seed, row in by_seed
         for point, threshold in thresholds.get(seed, {}).items()
     ]
-    return Findings(
+    return EvaluationMetrics(
         summarise(predictions, recipe),
         _stacked({seed: calibration_curve(labels, row) for seed, row in by_seed}, CALIBRATION_SCHEMA),
         _stacked({seed: decision_curve(labels, row) for seed, row in by_seed}, DECISION_SCHEMA),
@@ -135,7 +135,7 @@ def validation_thresholds(validation: Mapping[int, pl.DataFrame]) -> tuple[dict[
 
 
 def or_reason(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `make` gives; where these ECGs have no such figure (a ValueError says why), its `reason`."""
+    """Result of `make`; if it raises a ValueError because these ECGs have no such figure, its `reason`."""
     try:
         return make()
     except ValueError as error:

@@ -7,16 +7,16 @@ import numpy as np
 import polars as pl
 
 from ecg_pipeline.evaluation.comparisons import Difference, delong, paired_difference
-from ecg_pipeline.evaluation.evaluate import Findings
+from ecg_pipeline.evaluation.evaluate import EvaluationMetrics
 from ecg_pipeline.evaluation.recipes import EvaluationRecipe
 from ecg_pipeline.evaluation.report import TaskResults
-from ecg_pipeline.evaluation.summary import by_ecg, find
+from ecg_pipeline.evaluation.summary import by_ecg, compute_metrics
 
 TOGETHER = "all inside"
 """Name of the sites that train and test, taken together: what the paper calls internal testing."""
 
-Cells = Mapping[tuple[str, float, str], Findings]
-"""Findings by model, fraction and population."""
+Cells = Mapping[tuple[str, float, str], EvaluationMetrics]
+"""Metrics by model, fraction and population."""
 
 RESULT_SCHEMA = {
     "task": pl.String,
@@ -112,16 +112,16 @@ def predictions(task: TaskResults, model: str, fraction: float, population: str)
     return pl.concat([task.evaluations[model, fraction, site].predictions() for site in sites]).sort("seed", "record")
 
 
-def find_cells(task: TaskResults, recipe: EvaluationRecipe) -> Cells:
-    """Findings by model, fraction and population: as they were stored, and anew where sites are taken together."""
+def compute_cells(task: TaskResults, recipe: EvaluationRecipe) -> Cells:
+    """Metrics by model, fraction and population: as stored for one site, computed for several sites together."""
     cells = {}
     for model, fraction in dict.fromkeys((model, fraction) for model, fraction, _ in task.evaluations):
         for population, sites in populations(task).items():
             first = task.evaluations[model, fraction, sites[0]]
             cells[model, fraction, population] = (
-                first.findings()
+                first.evaluation_metrics()
                 if len(sites) == 1
-                else find(predictions(task, model, fraction, population), first.thresholds(), recipe)
+                else compute_metrics(predictions(task, model, fraction, population), first.thresholds(), recipe)
             )
     return cells
 
@@ -133,8 +133,8 @@ def result_rows(task: TaskResults, cells: Cells) -> pl.DataFrame:
     Calibration is the mean over the seeds, all of which must have one. `patient_` figures count each patient once.
     """
     rows = []
-    for (model, fraction, population), findings in cells.items():
-        metrics = findings.metrics
+    for (model, fraction, population), computed in cells.items():
+        metrics = computed.metrics
         about = task.evaluations[model, fraction, populations(task)[population][0]].metrics()["model"]
         row: dict[str, Any] = {
             "task": task.name,

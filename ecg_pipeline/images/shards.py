@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ecg_pipeline.ecg import INDEPENDENT_LEADS, Progress, silent
+from ecg_pipeline.ecg import INDEPENDENT_LEADS, Progress, no_progress
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.parts import ArrayParts, PartsWriter
 from ecg_pipeline.signals.filters import FilteredWaveforms
-from ecg_pipeline.workers import each
+from ecg_pipeline.workers import run_parallel
 
 REVISION = 1
 """Bumped by hand when this module's results change."""
@@ -24,7 +24,7 @@ def render_site(
     recipe: SheetRecipe,
     out: Path,
     workers: int = 1,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     before: Path | None = None,
 ) -> ImageShards:
     """Draw every record of a site, part by part, into `out`. Parts that stand there are kept, and those of `before`,
@@ -32,7 +32,7 @@ def render_site(
     """
     parts = filtered.parts()
     work = partial(_render_part, filtered=filtered, recipe=recipe, out=out, before=before)
-    each(work, parts, workers, progress)
+    run_parallel(work, parts, workers, progress)
     PartsWriter(out).finish(filtered.scan())
     return ImageShards(out)
 

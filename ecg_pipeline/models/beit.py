@@ -15,7 +15,7 @@ from timm.models.beit import Beit, Block, gen_relative_position_index
 from torch import Tensor, nn
 
 from ecg_pipeline.files import write_atomically
-from ecg_pipeline.models.branches import attend, attend_from, transform
+from ecg_pipeline.models.branches import attend, masked_attention, transform
 from ecg_pipeline.models.checkpoints import Checkpoint
 from ecg_pipeline.models.recipes import BeitRecipe
 from ecg_pipeline.models.relative_position import INDEX, TABLE, expand_shared_table, grid_of, resize_table
@@ -29,7 +29,7 @@ MEAN = STD = (0.5, 0.5, 0.5)
 
 
 class MaskedImageModel(nn.Module):
-    """BEiT that names the tokens of masked patches."""
+    """BEiT for masked image modelling: predicts the tokens of masked patches."""
 
     def __init__(self, recipe: BeitRecipe, vocabulary: int):
         super().__init__()
@@ -43,19 +43,24 @@ class MaskedImageModel(nn.Module):
             x = transform(block, attend(block, x, bias))
         return self.beit.norm(x)
 
-    def forward(self, images: Tensor, mask: Tensor, kept: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, mask: Tensor, drop_path_scale: Tensor | None = None) -> Tensor:
         """images (B, 3, H, W) normalised, mask (B, P) bool -> logits (masked patches, V), in row-major order.
 
         Equal to the head on the masked of `features`; of the last block only what the head reads is computed.
-        kept: (blocks, 2, B), what each branch of a block counts for each image (`draw_kept`); None keeps every branch.
+        drop_path_scale: (blocks, 2, B), factor of each branch of a block for each image (`draw_drop_path_scale`); None
+        keeps every branch.
         """
         x, bias = self._embed(images, mask)
-        *others, last = zip(self._blocks, [(None, None)] * len(self._blocks) if kept is None else kept, strict=True)
+        *others, last = zip(
+            self._blocks,
+            [(None, None)] * len(self._blocks) if drop_path_scale is None else drop_path_scale,
+            strict=True,
+        )
         for block, (attention, mlp) in others:
             x = transform(block, attend(block, x, bias, attention), mlp)
         block, (attention, mlp) = last
         of_patch = None if mlp is None else mlp.repeat_interleave(mask.sum(dim=1).to(mlp.device))
-        x = transform(block, attend_from(block, x, bias, mask, attention), of_patch)  # (masked patches, D)
+        x = transform(block, masked_attention(block, x, bias, mask, attention), of_patch)  # (masked patches, D)
         return self.beit.head(self.beit.norm(x))
 
     @property
@@ -102,11 +107,11 @@ class _ClassifierNetwork(Beit):
         return super().forward(x)
 
 
-def draw_kept(recipe: BeitRecipe, images: int, generator: torch.Generator) -> Tensor | None:
-    """(blocks, 2, images): 0 where stochastic depth leaves a branch out for an image, else 1 / P(kept); None at rate 0.
+def draw_drop_path_scale(recipe: BeitRecipe, images: int, generator: torch.Generator) -> Tensor | None:
+    """(blocks, 2, images): 0 where stochastic depth drops a branch for an image, else 1 / P(kept); None at rate 0.
 
-    The rate rises linearly from 0 at the first block to `recipe.drop_path` at the last. Drawn outside of the network,
-    so that however a batch is shared out, every image meets the same fate.
+    The rate rises linearly from 0 at the first block to `recipe.drop_path` at the last. Sampled outside of the network,
+    so that an image's factors do not depend on how a batch is divided.
     """
     if not recipe.drop_path:
         return None
@@ -115,7 +120,7 @@ def draw_kept(recipe: BeitRecipe, images: int, generator: torch.Generator) -> Te
 
 
 def import_pretraining(weights: Path, recipe: BeitRecipe, out: Path) -> Checkpoint:
-    """Take over a pretraining checkpoint of BEiT's or HeartBEiT's own scripts, to fine-tune from.
+    """Import a pretraining checkpoint of BEiT's or HeartBEiT's own scripts, to fine-tune from.
 
     The file's images may have another size than the recipe's: its config says which, and fine-tuning resizes the table.
     Any other key that is missing, unexpected or of another shape than the recipe's is a ValueError that lists it.
@@ -154,7 +159,7 @@ def masked_image_model(recipe: BeitRecipe, vocabulary: int, seed: int) -> Masked
 
 
 def beit_classifier(recipe: BeitRecipe, start: Mapping[str, Tensor] | None, classes: int, seed: int) -> Beit:
-    """A BEiT whose patch tokens are averaged, normed and classified; from a pretraining state, or from nothing.
+    """A BEiT whose patch tokens are averaged, normed and classified; from a pretraining state or initialised anew.
 
     Of a pretraining state the trained final norm, the token head and the mask token are not used (official rule).
     """

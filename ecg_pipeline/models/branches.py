@@ -1,7 +1,7 @@
 """The two branches of BEiT's blocks, computed only where something reads them (paper: Pre-training).
 
-Equal to timm's blocks up to rounding. `kept` is (B,), what a branch counts for each row of its input where stochastic
-depth has drawn, None where it has not; `gamma` is the layer scale.
+Equal to timm's blocks up to rounding. `drop_path_scale` is (B,), the factor of a branch for each row of its input: 0
+where stochastic depth drops it, None without stochastic depth. `gamma` is the layer scale.
 """
 
 from collections.abc import Callable
@@ -12,18 +12,20 @@ from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention
 
 
-def attend(block: Block, x: Tensor, bias: Tensor, kept: Tensor | None = None) -> Tensor:
-    """x (B, N, D) after a block's attention, whose weights `bias` (heads, N, N) is added to."""
+def attend(block: Block, x: Tensor, bias: Tensor, drop_path_scale: Tensor | None = None) -> Tensor:
+    """Attention branch of a block: x (B, N, D) -> (B, N, D). bias: (heads, N, N), added to the attention logits."""
 
     def branch(x: Tensor) -> Tensor:
         q, k, v = _heads(block.attn, block.norm1(x), slice(0, 3))
         return _attention(block.attn, q, k, v, bias)
 
-    return _add(x, branch, block.gamma_1, kept)
+    return _add(x, branch, block.gamma_1, drop_path_scale)
 
 
-def attend_from(block: Block, x: Tensor, bias: Tensor, mask: Tensor, kept: Tensor | None = None) -> Tensor:
-    """(masked patches, D), row-major: what `attend` gives there, without asking from anywhere else.
+def masked_attention(
+    block: Block, x: Tensor, bias: Tensor, mask: Tensor, drop_path_scale: Tensor | None = None
+) -> Tensor:
+    """Attention with queries of masked patches alone: (masked patches, D), row-major, as `attend` gives there.
 
     x: (B, P + 1, D), class slot first; mask: (B, P) bool.
     """
@@ -38,17 +40,17 @@ def attend_from(block: Block, x: Tensor, bias: Tensor, mask: Tensor, kept: Tenso
     rows = places[:, None, :, None].expand(-1, len(bias), -1, bias.shape[-1])
     near = bias.expand(len(x), -1, -1, -1).gather(2, rows)  # (B, heads, most, P + 1)
     y = _attention(block.attn, q, k, v, near)[asking]
-    share = None if kept is None else kept.to(x)[:, None].expand_as(asking)[asking]
-    return _plus(x[:, 1:][mask], y, block.gamma_1, share)
+    scale = None if drop_path_scale is None else drop_path_scale.to(x)[:, None].expand_as(asking)[asking]
+    return _plus(x[:, 1:][mask], y, block.gamma_1, scale)
 
 
-def transform(block: Block, x: Tensor, kept: Tensor | None = None) -> Tensor:
-    """x (B, ..., D) after a block's MLP."""
-    return _add(x, lambda x: block.mlp(block.norm2(x)), block.gamma_2, kept)
+def transform(block: Block, x: Tensor, drop_path_scale: Tensor | None = None) -> Tensor:
+    """MLP branch of a block: x (B, ..., D) -> (B, ..., D)."""
+    return _add(x, lambda x: block.mlp(block.norm2(x)), block.gamma_2, drop_path_scale)
 
 
 def _heads(attention: Attention, x: Tensor, which: slice) -> tuple[Tensor, ...]:
-    """Of queries, keys and values those that `which` picks, each (B, heads, N, D / heads)."""
+    """Those of queries, keys and values that `which` selects, each (B, heads, N, D / heads)."""
     heads = (-1, attention.num_heads, x.shape[-1] // attention.num_heads)
     weight = attention.qkv.weight.unflatten(0, (3, -1))[which].flatten(0, 1)
     bias = torch.stack([attention.q_bias, attention.k_bias, attention.v_bias])[which].flatten()  # type: ignore[list-item]
@@ -56,7 +58,7 @@ def _heads(attention: Attention, x: Tensor, which: slice) -> tuple[Tensor, ...]:
 
 
 def _attention(attention: Attention, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """(B, N, D) of queries (B, heads, N, .), and keys and values (B, heads, M, .)."""
+    """Attention: queries (B, heads, N, .), keys and values (B, heads, M, .) -> (B, N, D)."""
     if q.device.type == "cpu":  # where the fused kernel knows no gradient of the bias and PyTorch's detour is slower
         y = ((q * attention.scale) @ k.transpose(-2, -1) + bias).softmax(dim=-1) @ v
     else:
@@ -64,23 +66,23 @@ def _attention(attention: Attention, q: Tensor, k: Tensor, v: Tensor, bias: Tens
     return attention.proj(y.transpose(1, 2).flatten(2))
 
 
-def _add(x: Tensor, branch: Callable[[Tensor], Tensor], gamma: Tensor | None, kept: Tensor | None) -> Tensor:
-    """x plus a branch of it. Where that counts nothing it is not computed."""
-    if kept is None or bool(kept.all()):
-        return _plus(x, branch(x), gamma, kept)
-    # Where no row keeps it, one goes through and counts nothing, so that every parameter has a gradient.
-    alive = kept.nonzero().squeeze(1) if kept.any() else torch.zeros(1, dtype=torch.long)
-    share, alive = kept[alive], alive.to(x.device)
+def _add(x: Tensor, branch: Callable[[Tensor], Tensor], gamma: Tensor | None, drop_path_scale: Tensor | None) -> Tensor:
+    """x plus a branch of it. Samples dropped by stochastic depth are skipped."""
+    if drop_path_scale is None or bool(drop_path_scale.all()):
+        return _plus(x, branch(x), gamma, drop_path_scale)
+    # Where all rows are dropped, one is computed with factor 0, so that every parameter has a gradient.
+    alive = drop_path_scale.nonzero().squeeze(1) if drop_path_scale.any() else torch.zeros(1, dtype=torch.long)
+    scale, alive = drop_path_scale[alive], alive.to(x.device)
     y = branch(x.index_select(0, alive))
-    return x.index_add(0, alive, (y * _scale(gamma, share, y)).to(x.dtype))
+    return x.index_add(0, alive, (y * _scale(gamma, scale, y)).to(x.dtype))
 
 
-def _plus(x: Tensor, y: Tensor, gamma: Tensor | None, kept: Tensor | None) -> Tensor:
-    return torch.addcmul(x, _scale(gamma, kept, x), y)
+def _plus(x: Tensor, y: Tensor, gamma: Tensor | None, drop_path_scale: Tensor | None) -> Tensor:
+    return torch.addcmul(x, _scale(gamma, drop_path_scale, x), y)
 
 
-def _scale(gamma: Tensor | None, kept: Tensor | None, x: Tensor) -> Tensor:
-    """What a branch of x (B, ..., D) is multiplied by."""
-    share = x.new_ones(1) if kept is None else kept.to(x)
-    share = share.reshape(-1, *[1] * (x.ndim - 1))
-    return share if gamma is None else share * gamma
+def _scale(gamma: Tensor | None, drop_path_scale: Tensor | None, x: Tensor) -> Tensor:
+    """Factor of a branch of x (B, ..., D)."""
+    scale = x.new_ones(1) if drop_path_scale is None else drop_path_scale.to(x)
+    scale = scale.reshape(-1, *[1] * (x.ndim - 1))
+    return scale if gamma is None else scale * gamma

@@ -1,4 +1,4 @@
-"""Conditions on which a site's data are looked at and made anew, by the daemon alone once `new_ecgs` is switched on.
+"""Automation conditions: when the daemon makes a site's data anew, once the sensor `new_ecgs` is switched on.
 
 Whether data are stale is read from their records and from the last look at the site's folder, not from what happened
 since the evaluation before: that would be lost where a run ends and a look is taken between two evaluations.
@@ -10,24 +10,24 @@ import dagster as dg
 
 from ecg_pipeline.orchestration.assets.records import HOUR, RAW
 from ecg_pipeline.orchestration.partitions import AssetGraph, upstream_partitions
-from ecg_pipeline.orchestration.resources import House
+from ecg_pipeline.orchestration.resources import Workspace
 
 DATA_GROUPS = ("records", "signals", "images")
 
 
 class Stale(dg.AutomationCondition[dg.AssetKey]):
-    """Whether a site's data were made of other inputs than those that now stand, its files as they were last seen."""
+    """True of partitions made of other inputs than the current ones; of files, as they were last observed."""
 
-    def __init__(self, house: House):
-        self.house = house
+    def __init__(self, workspace: Workspace):
+        self.workspace = workspace
 
     @property
     def name(self) -> str:
-        """How the UI calls the condition."""
+        """Name of the condition in the UI."""
         return "stale"
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
-        """The partitions of which that is so."""
+        """The stale ones of the candidate partitions."""
         view, key = context.asset_graph_view, context.key
         sites = context.partitions_def
         assert sites is not None
@@ -39,7 +39,7 @@ class Stale(dg.AutomationCondition[dg.AssetKey]):
         return dg.AutomationResult(context, view.get_subset_from_partition_keys(key, sites, stale))
 
     def _is_stale(self, graph: AssetGraph, instance: dg.DagsterInstance, key: dg.AssetKey, site: str | None) -> bool:
-        record = self.house.archive.newest(key.to_user_string(), site)
+        record = self.workspace.archive.newest(key.to_user_string(), site)
         went_in = {(of.asset, of.partition): of.data_version for of in record.upstream} if record else {}
         read = upstream_partitions(graph, key, site)
         versions = {(of.to_user_string(), part): self._version(instance, of, part) for of, part in read}
@@ -51,12 +51,12 @@ class Stale(dg.AutomationCondition[dg.AssetKey]):
     def _version(self, instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None) -> str | None:
         if key == RAW:
             return last_seen(instance, partition)
-        made = self.house.archive.newest(key.to_user_string(), partition)
+        made = self.workspace.archive.newest(key.to_user_string(), partition)
         return made.data_version if made else None
 
 
 def last_seen(instance: dg.DagsterInstance, site: str | None) -> str | None:
-    """The version of a site's files at the last look that was believed; None before any."""
+    """Version of a site's files at the last plausible observation; None before any."""
     of_site = dg.AssetRecordsFilter(RAW, asset_partitions=[site] if site else None)
     for seen in instance.fetch_observations(of_site, limit=1).records:
         assert seen.asset_observation is not None
@@ -65,9 +65,9 @@ def last_seen(instance: dg.DagsterInstance, site: str | None) -> str | None:
 
 
 def automated(
-    assets: Sequence[dg.AssetsDefinition | dg.SourceAsset], house: House
+    assets: Sequence[dg.AssetsDefinition | dg.SourceAsset], workspace: Workspace
 ) -> list[dg.AssetsDefinition | dg.SourceAsset]:
-    """The assets, with the condition on which a site's data are made anew; source assets carry their own.
+    """Attach the condition for making a site's data anew to the assets; source assets carry their own.
 
     What failed is tried again at the next full hour, or as soon as what it reads has changed.
     """
@@ -76,7 +76,7 @@ def automated(
     # Two conditions, because Dagster tells which of two events in one evaluation came first only where each is single.
     may_be_asked = dg.AutomationCondition.cron_tick_passed(HOUR).since(requested) | changed.since(requested)
     condition = (
-        Stale(house)
+        Stale(workspace)
         & may_be_asked
         & ~dg.AutomationCondition.any_deps_in_progress()
         & ~dg.AutomationCondition.in_progress()

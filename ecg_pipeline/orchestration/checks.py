@@ -1,34 +1,34 @@
-"""Checks: what a law finds, as Dagster shows it. A broken law holds an output back; a warning does not."""
+"""Dagster asset checks. A failed blocking check holds an output back; a warning does not."""
 
 from collections.abc import Sequence
 
 import dagster as dg
 
 
-def blocking(
+def blocking_checks(
     key: Sequence[str], *names: str, partitions: dg.PartitionsDefinition | None = None
 ) -> list[dg.AssetCheckSpec]:
-    """Specs of an asset's checks, without which nothing downstream goes on; each partition has results of its own."""
+    """Specs of an asset's blocking checks; each partition has results of its own."""
     return [dg.AssetCheckSpec(name, asset=dg.AssetKey(key), blocking=True, partitions_def=partitions) for name in names]
 
 
-def warning(
+def warning_checks(
     key: Sequence[str], *names: str, partitions: dg.PartitionsDefinition | None = None
 ) -> list[dg.AssetCheckSpec]:
     """Specs of checks that only warn."""
     return [dg.AssetCheckSpec(name, asset=dg.AssetKey(key), partitions_def=partitions) for name in names]
 
 
-def verdict(name: str, found: Sequence[str], note: str = "", warns: bool = False) -> dg.AssetCheckResult:
-    """A check that passes where nothing is found.
+def check_result(name: str, found: Sequence[str], note: str = "", warns: bool = False) -> dg.AssetCheckResult:
+    """Result of a check, which passes if nothing is found.
 
-    found: sentences on what is wrong. note: what a reader must know besides, as a warning if it `warns`.
+    found: sentences on what is wrong. note: what a reader must also know, as a warning if it `warns`.
     """
     return _result(name, found, is_warning=warns and not found, note=note)
 
 
-def warned(name: str, found: Sequence[str]) -> dg.AssetCheckResult:
-    """A check that warns of what is found, and holds nothing back."""
+def warning_result(name: str, found: Sequence[str]) -> dg.AssetCheckResult:
+    """Result of a check that warns of what is found and blocks nothing."""
     return _result(name, found, is_warning=True)
 
 
@@ -41,15 +41,15 @@ def _result(name: str, found: Sequence[str], is_warning: bool, note: str = "") -
     )
 
 
-def is_broken(result: dg.AssetCheckResult) -> bool:
-    """Whether a result holds an output back."""
+def blocks(result: dg.AssetCheckResult) -> bool:
+    """Whether a check result holds an output back."""
     return not result.passed and result.severity == dg.AssetCheckSeverity.ERROR
 
 
-def told(results: Sequence[dg.AssetCheckResult]) -> str:
-    """What broken checks found, in words."""
+def failure_text(results: Sequence[dg.AssetCheckResult]) -> str:
+    """Message on what the failed blocking checks found."""
     return "\n".join(
         f"check {result.check_name} found {getattr(result.metadata['found'], 'value', '')}"
         for result in results
-        if is_broken(result)
+        if blocks(result)
     )

@@ -1,4 +1,4 @@
-"""Where and with how much work is done: never part of an identity, noted in the record."""
+"""Execution settings, such as device and threads: never part of an identity, noted in the record."""
 
 import os
 import sys
@@ -18,12 +18,12 @@ CONFIG = {
     ),
     "micro_batch": dg.Field(int, is_required=False, description="ECGs at once in each of them: ECG_MICRO_BATCH."),
 }
-"""What a Dagster run may say of it, as config of the resource `house`."""
+"""Execution settings of a Dagster run: config schema of the resource `workspace`."""
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How a run is carried out. None leaves it to what carries it out.
+    """Execution settings of a run. None leaves a setting to the trainer.
 
     workers: processes of a data stage. threads: of networks, the same number on every machine and whatever runs beside
     them, because it decides how sums are rounded. processes, micro_batch: of a pretraining. accept_fewer_files: that
@@ -38,12 +38,12 @@ class Execution:
     accept_fewer_files: bool = False
 
     def configured(self, config: Mapping[str, Any]) -> "Execution":
-        """The same, but for what a run's config says."""
+        """A copy with the settings of a run's config."""
         return replace(self, **config)
 
 
 def from_environment() -> Execution:
-    """What `ECG_DEVICE`, `ECG_WORKERS`, `ECG_THREADS`, `ECG_PROCESSES` and `ECG_MICRO_BATCH` say."""
+    """Settings from `ECG_DEVICE`, `ECG_WORKERS`, `ECG_THREADS`, `ECG_PROCESSES` and `ECG_MICRO_BATCH`."""
     return Execution(
         device=os.environ.get("ECG_DEVICE") or "cpu",
         workers=int(os.environ.get("ECG_WORKERS") or os.cpu_count() or 1),
@@ -54,7 +54,7 @@ def from_environment() -> Execution:
 
 
 def limit_threads(threads: int) -> None:
-    """Give networks in this process, and in those it starts, so many threads, which do not spin while they wait."""
+    """Set the threads of networks in this process and those it starts; they do not spin while they wait."""
     os.environ |= {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
     if "torch" in sys.modules:
         import torch

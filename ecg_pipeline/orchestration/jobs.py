@@ -1,4 +1,4 @@
-"""Work with a name: what a data team starts from the UI or a schedule.
+"""Dagster jobs: what a data team starts from the UI or a schedule.
 
 Asset jobs where all assets are cut the same way. A Dagster job cannot span several partitions definitions, so the
 others are jobs of one op, which brings assets up to date as the command line does: one Dagster run a partition, in the
@@ -15,7 +15,7 @@ import dagster as dg
 
 from ecg_pipeline.orchestration.instance import TRAINING
 from ecg_pipeline.orchestration.partitions import fraction_partitions, site_partitions, tested_sites
-from ecg_pipeline.orchestration.runs import Line
+from ecg_pipeline.orchestration.runs import Runner
 from ecg_pipeline.study import Study
 
 DATA_TEAM, RESEARCH_TEAM = "team:data", "team:research"
@@ -23,7 +23,7 @@ DATA_TEAM, RESEARCH_TEAM = "team:data", "team:research"
 
 @dataclass(frozen=True)
 class Part:
-    """What of a study an op job brings up to date: selections of assets, and partitions, none meaning all."""
+    """The part of a study that an op job brings up to date. assets: selections. partitions: none means all."""
 
     assets: tuple[str, ...]
     partitions: tuple[str, ...] = ()
@@ -123,16 +123,16 @@ def _op_job(
         name=f"bring_up_to_date_{name}",
         description=description,
         config_schema=dict(config_schema),
-        required_resource_keys={"house"},
+        required_resource_keys={"workspace"},
         pool=TRAINING,
         out=dg.Out(dg.Nothing),
     )
-    def bring_up_to_date(context: dg.OpExecutionContext) -> None:
+    def run_stale(context: dg.OpExecutionContext) -> None:
         config = context.op_config or {}
         context.instance.add_run_tags(context.run.run_id, _tags(config))
-        wanted, house = part(config), context.resources.house
-        line = Line(definitions(), house, jobs=os.cpu_count() or 1, log=context.log.info)
-        made = line.bring_up_to_date(wanted.assets, wanted.partitions, context.instance)
+        wanted, workspace = part(config), context.resources.workspace
+        runner = Runner(definitions(), workspace, jobs=os.cpu_count() or 1, log=context.log.info)
+        made = runner.run_stale(wanted.assets, wanted.partitions, context.instance)
         counts = _counted([key.path[0] for run in made for key in run.assets], config.get("tasks", ()))
         for task, text in counts.items():
             context.log.info(f"{task}: {text}")
@@ -140,7 +140,7 @@ def _op_job(
 
     @dg.job(name=name, description=description, owners=[RESEARCH_TEAM], executor_def=dg.in_process_executor)
     def job() -> None:
-        bring_up_to_date()
+        run_stale()
 
     return job
 

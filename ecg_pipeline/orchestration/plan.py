@@ -1,4 +1,4 @@
-"""What is due, in the order of the graph, as runs: a run is one partition of assets that follow each other."""
+"""What is stale, in the order of the graph, as runs: a run is one partition of assets that follow each other."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import dagster as dg
 from dagster import AssetKey
 
 from ecg_pipeline.orchestration.partitions import AssetGraph, dimensions, upstream_partitions
-from ecg_pipeline.orchestration.resources import House
+from ecg_pipeline.orchestration.resources import Workspace
 from ecg_pipeline.provenance.archive import NotMaterialised
 from ecg_pipeline.provenance.record import build_id
 
@@ -29,14 +29,16 @@ class Run:
 
 
 class Plan:
-    """What of a selection is still to be looked at, and what waits for what.
+    """Selected partitions that are not settled yet, and which upstream ones each waits for.
 
-    wanted: partition keys, or keys of single dimensions such as a site; none means all. Whether a partition is due is
-    found when everything that it reads has been looked at, because that decides it.
+    wanted: partition keys, or keys of single dimensions such as a site; none means all. Whether a partition is stale is
+    decided once everything that it reads is settled.
     """
 
-    def __init__(self, house: House, graph: AssetGraph, selected: frozenset[AssetKey], wanted: Sequence[str] = ()):
-        self.house = house
+    def __init__(
+        self, workspace: Workspace, graph: AssetGraph, selected: frozenset[AssetKey], wanted: Sequence[str] = ()
+    ):
+        self.workspace = workspace
         self.graph = graph
         nodes = list(_nodes(graph, selected, wanted))
         known = set(nodes)
@@ -46,11 +48,11 @@ class Plan:
         self._under_way: set[Node] = set()
 
     def take(self) -> Run | None:
-        """The next run that is due and waits for nothing; None where there is none now."""
+        """The next stale run that waits for nothing; None where there is none now."""
         while True:
             ready = [node for node, waits in self._waits.items() if not waits and node not in self._under_way]
             for node in ready:
-                if is_due(self.house, self.graph, *node):
+                if is_stale(self.workspace, self.graph, *node):
                     run = self._followed(node)
                     self._under_way.update(run.nodes)
                     return run
@@ -59,18 +61,18 @@ class Plan:
                 return None
 
     def finish(self, run: Run) -> None:
-        """Take note that a run has ended: what it did not bring up to date is given up, with all that waits for it."""
+        """Record that a run has ended: what is still stale is given up, with everything that waits for it."""
         for node in run.nodes:
             if node not in self._waits:
                 continue
-            if is_due(self.house, self.graph, *node):
+            if is_stale(self.workspace, self.graph, *node):
                 self._give_up(node)
             else:
                 self._settle(node)
         self._under_way -= set(run.nodes)
 
     def _followed(self, node: Node) -> Run:
-        """A node with what follows on it in the same partition and waits for nothing else, or reads the same files."""
+        """Run of a node and its followers in the same partition that wait for nothing else or read the same files."""
         first, partition = node
         taken = [first]
         for key in self.graph.toposorted_asset_keys:
@@ -106,13 +108,13 @@ class Plan:
                 self._give_up(other)
 
 
-def is_due(house: House, graph: AssetGraph, key: AssetKey, partition: str | None) -> bool:
-    """Whether what would go in now differs from what the newest record says went in."""
-    record = house.archive.newest(key.to_user_string(), partition)
+def is_stale(workspace: Workspace, graph: AssetGraph, key: AssetKey, partition: str | None) -> bool:
+    """Whether the code version or an upstream version differs from those in the newest record."""
+    record = workspace.archive.newest(key.to_user_string(), partition)
     if record is None:
         return True
     try:
-        upstream = house.upstream(graph, key, partition)
+        upstream = workspace.upstream(graph, key, partition)
     except (NotMaterialised, FileNotFoundError):
         return True
     return record.build != build_id(graph.get(key).code_version or "", upstream)

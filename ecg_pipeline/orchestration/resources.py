@@ -1,4 +1,4 @@
-"""The house that assets work in: where outputs stand, and the one way in which an output comes to be."""
+"""The workspace of a study, a Dagster resource: where outputs are stored, and how every output is made and recorded."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,13 +13,12 @@ import dagster as dg
 
 from ecg_pipeline.ecg import Progress
 from ecg_pipeline.files import folder_digests
-from ecg_pipeline.orchestration.checks import is_broken
-from ecg_pipeline.orchestration.checks import told as found_by
+from ecg_pipeline.orchestration.checks import blocks, failure_text
 from ecg_pipeline.orchestration.execution import CONFIG, Execution, from_environment, limit_threads
 from ecg_pipeline.orchestration.identity import payload_of
 from ecg_pipeline.orchestration.io_managers import HandleIOManager
 from ecg_pipeline.orchestration.partitions import AssetGraph, upstream_partitions
-from ecg_pipeline.provenance.ancestry import conflicts, outdated, told
+from ecg_pipeline.provenance.ancestry import conflicts, outdated, partition_name
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.provenance.lease import clear_leftovers, hold, process_json
 from ecg_pipeline.provenance.record import (
@@ -38,51 +37,54 @@ from ecg_pipeline.tracking import MlflowRun, training_run
 
 @dataclass
 class Build:
-    """An output in the making. before: finds the newest output that the same code made of other inputs."""
+    """An output being made. previous: finds the newest output that the same code made of other inputs, to reuse."""
 
     folder: Path
-    before: Callable[[], Path | None]
+    previous: Callable[[], Path | None]
     progress: Progress
     tags: dict[str, str]
     mlflow_run_id: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def remember_run(self, run_id: str, page: str) -> None:
-        """Name the MLflow run that saw the training, in the record and in the UI."""
+        """Note the MLflow run of the training, for the record and the UI."""
         self.mlflow_run_id = run_id
         self.metadata["mlflow_run"] = dg.MetadataValue.url(page)
 
 
 FITTED = ("image_tokenizer", "pretrained_checkpoint", "finetuned_model")
-"""Last words of the keys of what is fitted to data: an ancestor behind it may be older than what it is applied to."""
+"""Last part of the asset keys of what is fitted to data: its ancestors may be older than what it is applied to."""
 
 HOSPITALS = dg.AssetKey("hospital_system")
 """The invented hospitals of a synthetic study: the one asset that makes the files that others read."""
 
 PROCESS = "ecg_pipeline/process"
-"""Run tag: the process that works on a run, so that a run whose process died can be told from one that goes on."""
+"""Run tag: the process of a run, which shows whether the run is still going on."""
 
 Events = Iterator[dg.AssetCheckResult | dg.MaterializeResult]
-"""What the making of an output yields: its checks, and that it is materialised."""
+"""What an asset yields: check results and its materialisation."""
 
 
 @dataclass(frozen=True)
-class House:
-    """A study at work in its home. Execution never enters an identity."""
+class Workspace:
+    """A study in its home folder: its archive, its execution settings, and the making of outputs.
+
+    Not Dagster's own workspace (`workspace.yaml`), which lists code locations. Execution never enters an identity.
+    """
 
     study: Study
     home: Path
     source_versions: Mapping[dg.AssetKey, Callable[[str | None], str]]
     handles: HandleIOManager
     execution: Execution
-    tell: Callable[[str], None] | None = None
+    terminal: Callable[[str], None] | None = None
 
-    def telling(self, tell: Callable[[str], None]) -> "House":
-        """The same house, whose progress goes to a terminal as well as to the run's log."""
-        return replace(self, tell=tell)
+    def with_terminal_progress(self, terminal: Callable[[str], None]) -> "Workspace":
+        """A copy that reports progress to a terminal as well as to the run's log."""
+        return replace(self, terminal=terminal)
 
-    def configured(self, config: Mapping[str, Any]) -> "House":
-        """The same house, with what a run's config says of its execution."""
+    def configured(self, config: Mapping[str, Any]) -> "Workspace":
+        """A copy with the execution settings of a run's config."""
         return replace(self, execution=self.execution.configured(config))
 
     @property
@@ -101,25 +103,29 @@ class House:
         return self.execution.device
 
     def upstream(self, graph: AssetGraph, key: dg.AssetKey, partition: str | None) -> tuple[Upstream, ...]:
-        """What a partition would read now, with the versions as they stand. NotMaterialised where one is missing."""
+        """What a partition would read now, with current versions. NotMaterialised if one is missing."""
         read = upstream_partitions(graph, key, partition)
         return tuple(Upstream(of.to_user_string(), part, self._version(of, part)) for of, part in read)
 
     def conflicts(self, upstream: Sequence[Upstream]) -> list[str]:
-        """Sentences on ancestors that would go into one output with several versions, and on what to make again."""
+        """Messages on ancestors that would go into one output in several versions, and on what to materialise again."""
         found = []
         for conflict in conflicts(self.archive, upstream, lambda asset: asset.split("/")[-1] in FITTED):
             asset, partition = conflict.ancestor
             stale = outdated(conflict, self._newest(dg.AssetKey.from_user_string(asset), partition))
             again = (
-                f"materialise {', '.join(map(told, stale))} again, and then this" if stale else "materialise this again"
+                f"materialise {', '.join(map(partition_name, stale))} again, and then this"
+                if stale
+                else "materialise this again"
             )
-            found.append(f"{told(conflict.ancestor)} would go in with {len(conflict.through)} versions: {again}")
+            found.append(
+                f"{partition_name(conflict.ancestor)} would go in with {len(conflict.through)} versions: {again}"
+            )
         return found
 
     @contextmanager
     def training(self, build: Build) -> Iterator[MlflowRun]:
-        """One MLflow run around the training of a build, which remembers it."""
+        """An MLflow run around the training of a build, which notes its id."""
         with training_run(self.home, self.study.name, build.tags) as run:
             build.remember_run(run.run_id, run.page)
             yield run
@@ -129,15 +135,16 @@ class House:
         context: dg.AssetExecutionContext,
         handle: Callable[[Path], Any],
         make: Callable[[Build], object],
-        show: Callable[[Any], Mapping[str, Any]],
+        metadata_of: Callable[[Any], Mapping[str, Any]],
         check: Callable[[Any], Iterable[dg.AssetCheckResult]] = lambda made: (),
         read: Mapping[dg.AssetKey, str] | None = None,
     ) -> Events:
-        """Make one partition's output and its record, or find that it stands already.
+        """Make one partition's output and its record; an output that is up to date already is not made again.
 
-        `make` fills the build's folder; `handle` opens it; `show` says what the UI draws; `check` holds the output back
-        when it finds an error: then its results are told, the step fails, no record is written, and downstream goes on
-        seeing the output before. read: versions of source assets as the body found them when it read them.
+        `make` fills the build's folder; `handle` opens it; `metadata_of` gives the UI its metadata; `check` holds the
+        output back if it finds an error: then its results are reported, the step fails, no record is written, and
+        downstream still sees the previous output. read: versions of source assets as the body found them when it read
+        them.
         """
         asset = context.asset_key.to_user_string()
         partition = context.partition_key if context.has_partition_key else None
@@ -148,18 +155,20 @@ class House:
         if found := self.conflicts(upstream):
             raise dg.Failure("\n".join(found))
         place = self.archive.place(asset, partition)
-        with hold(place, lambda holder: context.log.info(f"{told((asset, partition))} waits for {holder}")) as lease:
+        with hold(
+            place, lambda holder: context.log.info(f"{partition_name((asset, partition))} waits for {holder}")
+        ) as lease:
             clear_leftovers(place)
             made, record, shown = self._made(context, asset, partition, upstream, handle, make)
             checks = list(check(made))
-            is_kept = not any(map(is_broken, checks))
+            is_kept = not any(map(blocks, checks))
             if is_kept and "unchanged" not in shown:
                 lease.check()
                 self.archive.keep(record)
         if not is_kept:
             yield from checks
-            raise dg.Failure(f"{told((asset, partition))} is held back:\n{found_by(checks)}")
-        yield self._result(made, record, {**show(made), **shown}, checks)
+            raise dg.Failure(f"{partition_name((asset, partition))} is held back:\n{failure_text(checks)}")
+        yield self._result(made, record, {**metadata_of(made), **shown}, checks)
 
     def _version(self, key: dg.AssetKey, partition: str | None) -> str:
         """The version that a partition has now."""
@@ -167,7 +176,7 @@ class House:
         return observe(partition) if observe else self.archive.require(key.to_user_string(), partition).data_version
 
     def _newest(self, key: dg.AssetKey, partition: str | None) -> str | None:
-        """The version that a partition has now, or None where it is not there, such as a folder whose disk is gone."""
+        """The version that a partition has now; None if it is missing, such as a folder of an unmounted disk."""
         try:
             return self._version(key, partition)
         except FileNotFoundError:
@@ -176,7 +185,7 @@ class House:
     def _loaded(
         self, context: dg.AssetExecutionContext, partition: str | None, read: Mapping[dg.AssetKey, str]
     ) -> tuple[Upstream, ...]:
-        """What goes into a partition: the versions of the handles that were loaded, and of the sources as read."""
+        """Upstream versions of a partition: those of the handles that were loaded, and of the sources as read."""
         loaded, graph = self.handles.loaded(context), context.job_def.asset_layer.asset_graph
         return tuple(
             loaded.get((parent.to_user_string(), part))
@@ -193,7 +202,7 @@ class House:
         handle: Callable[[Path], Any],
         make: Callable[[Build], object],
     ) -> tuple[Any, Record, dict[str, Any]]:
-        """An output's handle, its record, and what the UI shows of its making: `unchanged` where it stood already."""
+        """Handle, record and UI metadata of an output, made if need be; metadata `unchanged` if it was up to date."""
         spec = context.assets_def.specs_by_key[context.asset_key]
         code_version = spec.code_version or ""
         record = self.archive.newest(asset, partition)
@@ -203,8 +212,8 @@ class House:
         started = datetime.now(UTC)
         work = Build(
             self.archive.place(asset, partition) / build,
-            partial(self._before, record, code_version, context.log.warning),
-            _logged(context, self.tell),
+            partial(self._previous_build, record, code_version, context.log.warning),
+            _report_progress(context, self.terminal),
             _tags(context, self.study),
         )
         work.folder.mkdir(parents=True, exist_ok=True)
@@ -232,8 +241,8 @@ class House:
         )
         return handle(work.folder), record, work.metadata
 
-    def _before(self, record: Record | None, code_version: str, warn: Callable[[str], None]) -> Path | None:
-        """Where the newest output stands, if the same code made it and every file is still as its record says."""
+    def _previous_build(self, record: Record | None, code_version: str, warn: Callable[[str], None]) -> Path | None:
+        """Folder of the newest output, if the same code made it and every file is still as its record says."""
         if record is None or record.code_version != code_version:
             return None
         folder = self.archive.folder(record)
@@ -258,18 +267,18 @@ class House:
         )
 
 
-def make_house(study: Study, source_versions: Mapping[dg.AssetKey, Callable[[str | None], str]]) -> House:
-    """The house of a study in the home that the environment names."""
+def make_workspace(study: Study, source_versions: Mapping[dg.AssetKey, Callable[[str | None], str]]) -> Workspace:
+    """The workspace of a study in the home that the environment names."""
     home = study_home(study)
-    return House(study, home, source_versions, HandleIOManager(Archive(home / "assets")), from_environment())
+    return Workspace(study, home, source_versions, HandleIOManager(Archive(home / "assets")), from_environment())
 
 
-def house_resource(house: House) -> dg.ResourceDefinition:
-    """The house as a Dagster resource, whose config says how a run is carried out."""
+def workspace_resource(workspace: Workspace) -> dg.ResourceDefinition:
+    """The workspace as a Dagster resource, whose config sets how a run is executed."""
 
     @dg.resource(config_schema=CONFIG, description="The study in its home; config: how a run is carried out.")
-    def configured(context: dg.InitResourceContext) -> House:
-        return house.configured(context.resource_config)
+    def configured(context: dg.InitResourceContext) -> Workspace:
+        return workspace.configured(context.resource_config)
 
     return configured
 
@@ -286,25 +295,25 @@ def _tags(context: dg.AssetExecutionContext, study: Study) -> dict[str, str]:
     }
 
 
-def _logged(context: dg.AssetExecutionContext, tell: Callable[[str], None] | None) -> Progress:
-    """Progress for a terminal, and for the run's log at most once a tenth of the work, with speed and time left."""
-    told, began, first = -1, time.monotonic(), None
+def _report_progress(context: dg.AssetExecutionContext, terminal: Callable[[str], None] | None) -> Progress:
+    """Progress callback that writes to a terminal and, once a tenth of the work, to the run's log."""
+    reported, began, first = -1, time.monotonic(), None
     what = " ".join(
         [context.asset_key.to_user_string(), *([context.partition_key] if context.has_partition_key else [])]
     )
 
     def progress(done: int, total: int) -> None:
-        nonlocal told, began, first
+        nonlocal reported, began, first
         if first is None:
-            # What a killed run had done, or what it takes to begin, is no measure of speed.
+            # Neither what a killed run had done nor the time to start counts towards the speed.
             first, began = done, time.monotonic()
         speed = (done - first) / max(time.monotonic() - began, 1e-9)
         left = f", {speed:.3g}/s, {(total - done) / speed:.0f} s left" if speed else ""
-        if tell:
-            tell(f"{what}: {done} of {total}{left}")
+        if terminal:
+            terminal(f"{what}: {done} of {total}{left}")
         tenth = 10 * done // max(1, total)
-        if tenth != told:
-            told = tenth
+        if tenth != reported:
+            reported = tenth
             context.log.info(f"{what}: {done} of {total}{left}")
 
     return progress

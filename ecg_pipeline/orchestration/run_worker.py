@@ -1,6 +1,6 @@
-"""Worker processes that make Dagster runs of the active study: started once, because their imports are dear.
+"""Worker processes that make Dagster runs of the active study: long-lived, because their imports are slow.
 
-The near end; `ecg_pipeline.run_worker` is the far one, and ends with the process that started it.
+This is the starting side; `ecg_pipeline.run_worker` is the process itself, which ends with the one that started it.
 """
 
 import socket
@@ -17,7 +17,7 @@ from ecg_pipeline.orchestration.resources import PROCESS
 from ecg_pipeline.provenance.lease import process_json
 
 Outcome = str | None
-"""What a run says of its failure; None of a run that succeeded."""
+"""Failure message of a run; None if it succeeded."""
 
 
 def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, run: Run, config: dict[str, Any]) -> Outcome:
@@ -35,7 +35,7 @@ def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, run: Run,
 
 
 class RunWorker:
-    """The near end of a worker process, which makes one run at a time."""
+    """Handle of a worker process, which makes one run at a time."""
 
     def __init__(self, home: str):
         ours, theirs = socket.socketpair()
@@ -47,12 +47,12 @@ class RunWorker:
         self.progress = ""
 
     def start(self, run: Run, config: dict[str, Any]) -> None:
-        """Have a run made."""
+        """Send a run to the process."""
         self.run = run
         self.connection.send((run, config))
 
-    def hear(self) -> tuple[bool, Outcome]:
-        """Read one message: whether the run has ended, and what it says of its failure."""
+    def receive(self) -> tuple[bool, Outcome]:
+        """Receive one message: whether the run has ended, and its failure message."""
         try:
             kind, text = self.connection.recv()
         except EOFError:
@@ -68,7 +68,7 @@ class RunWorker:
 
 
 def _failure(result: dg.ExecuteInProcessResult) -> str:
-    """What a failed run says of itself: each failed step with its innermost error."""
+    """Failure message of a run: each failed step with its innermost error."""
     lines = []
     for event in result.filter_events(lambda event: event.is_step_failure):
         error = event.step_failure_data.error

@@ -1,7 +1,7 @@
-"""Pretraining in a process of its own, or in several: Dagster starts it through Pipes and hears how it goes.
+"""Pretraining in processes of its own: Dagster starts a training job through Pipes and reads its messages.
 
-Both ends of the pipe stand here. The far end is `python -m ecg_pipeline.orchestration.trainer ORDER`, under `torchrun`
-when there are several devices; the one place where Pipes, MLflow and the training loop meet.
+Both ends of the pipe are here. The trainer is `python -m ecg_pipeline.orchestration.trainer JOB`, under `torchrun` when
+there are several devices: the one place where Pipes, MLflow and the training loop meet.
 """
 
 import os
@@ -19,7 +19,7 @@ import psutil
 from dagster_pipes import open_dagster_pipes
 from pydantic import TypeAdapter
 
-from ecg_pipeline.ecg import Progress, silent
+from ecg_pipeline.ecg import Progress, no_progress
 from ecg_pipeline.files import write_text
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.recipes import BeitRecipe
@@ -29,14 +29,15 @@ from ecg_pipeline.training.recipes import PretrainRecipe
 from ecg_pipeline.training.tracker import Tracker
 
 if TYPE_CHECKING:
-    from ecg_pipeline.training.ranks import Ranks
+    from ecg_pipeline.training.distributed import ProcessGroup
 
 
 @dataclass(frozen=True)
-class Order:
-    """A pretraining to be carried out into `out` for the process `ordered_by`, and how MLflow is told of it.
+class TrainingJob:
+    """A pretraining to run into the folder `out`, written by Dagster's step and read by the trainer's processes.
 
-    pool: the table of the ECGs that are pretrained on.
+    pool: the table of the ECGs that are pretrained on. experiment, tags: of its MLflow run. parent_pid: the process
+    that waits for it.
     """
 
     model: BeitRecipe
@@ -52,21 +53,21 @@ class Order:
     device: str
     micro_batch: int | None
     processes: int | None
-    ordered_by: int
+    parent_pid: int
 
 
-ORDERS = TypeAdapter(Order)
+TRAINING_JOB = TypeAdapter(TrainingJob)
 
 
-def order_training(context: dg.AssetExecutionContext, order: Order, progress: Progress) -> Mapping[str, Any]:
-    """Have an order carried out and return the MLflow run it was told to. dg.Failure says why where that did not work.
+def run_training_job(context: dg.AssetExecutionContext, job: TrainingJob, progress: Progress) -> Mapping[str, Any]:
+    """Run a training job and return what the trainer reported: `mlflow_run_id` and `page`. dg.Failure if it fails.
 
-    Processes: as many as the order says; else one on processors, and one a GPU on `cuda`.
+    Processes: as many as the job says; otherwise one on the CPU, and one a GPU on `cuda`.
     """
-    path = order.out / ".order.json"
-    write_text(path, ORDERS.dump_json(order).decode())
+    path = job.out / ".job.json"
+    write_text(path, TRAINING_JOB.dump_json(job).decode())
     listener = _Listener(progress)
-    processes = order.processes or _devices(order.device)
+    processes = job.processes or _devices(job.device)
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, *(torchrun if processes > 1 else []), "-m", __name__, str(path)]
     with dg.open_pipes_session(context, dg.PipesTempFileContextInjector(), listener) as pipes:
@@ -75,38 +76,41 @@ def order_training(context: dg.AssetExecutionContext, order: Order, progress: Pr
         why = listener.failure or f"the trainer was ended from outside, with exit status {ended.returncode}"
         raise dg.Failure(f"{why}\nTraining goes on from the state that was last kept.")
     path.unlink()
-    return listener.told
+    return listener.result
 
 
 def main(path: Path) -> None:
-    """Carry out the order in a file, as one of the processes that were started for it."""
-    from ecg_pipeline.training.ranks import meet
+    """Run the training job in a file, as one of the processes that were started for it."""
+    from ecg_pipeline.training.distributed import init_process_group
 
-    order = ORDERS.validate_json(path.read_bytes())
-    ranks = meet(order.device)
-    if not ranks.leads:
-        _carry_out(order, ranks, None, _watching(order, silent))
+    job = TRAINING_JOB.validate_json(path.read_bytes())
+    process_group = init_process_group(job.device)
+    if not process_group.is_main:
+        _run_job(job, process_group, None, _exit_if_parent_died(job, no_progress))
         return
-    with open_dagster_pipes() as pipes, training_run(order.home, order.experiment, order.tags) as run:
+    with open_dagster_pipes() as pipes, training_run(job.home, job.experiment, job.tags) as run:
         pipes.report_custom_message({"mlflow_run_id": run.run_id, "page": run.page})
-        tell = _watching(order, lambda done, total: pipes.report_custom_message({"done": done, "total": total}))
-        _carry_out(order, ranks, run, tell)
+
+        def report(done: int, total: int) -> None:
+            pipes.report_custom_message({"done": done, "total": total})
+
+        _run_job(job, process_group, run, _exit_if_parent_died(job, report))
 
 
-def _carry_out(order: Order, ranks: "Ranks", tracker: Tracker | None, progress: Progress) -> None:
+def _run_job(job: TrainingJob, process_group: "ProcessGroup", tracker: Tracker | None, progress: Progress) -> None:
     from ecg_pipeline.training.pretrain import pretrain
 
     pretrain(
-        order.model,
-        order.recipe,
-        order.image_shards,
-        order.patch_tokens,
-        frozenset(pl.read_parquet(order.pool)["record"]),
-        order.vocabulary,
-        order.out,
+        job.model,
+        job.recipe,
+        job.image_shards,
+        job.patch_tokens,
+        frozenset(pl.read_parquet(job.pool)["record"]),
+        job.vocabulary,
+        job.out,
         tracker,
-        ranks,
-        order.micro_batch,
+        process_group,
+        job.micro_batch,
         progress,
     )
 
@@ -119,33 +123,33 @@ def _devices(device: str) -> int:
     return torch.cuda.device_count()
 
 
-def _watching(order: Order, progress: Progress) -> Progress:
-    """Progress that ends this process when the one that ordered the training is gone: nobody would see it end."""
-    client = psutil.Process(order.ordered_by)
+def _exit_if_parent_died(job: TrainingJob, progress: Progress) -> Progress:
+    """Wrap a progress callback so that it exits this process when the job's parent process has died."""
+    parent = psutil.Process(job.parent_pid)
 
-    def told(done: int, total: int) -> None:
-        if not client.is_running():
-            raise SystemExit("the process that ordered this training has ended")
+    def checked(done: int, total: int) -> None:
+        if not parent.is_running():
+            raise SystemExit("the process that started this training has ended")
         progress(done, total)
 
-    return told
+    return checked
 
 
 class _Listener(dg.PipesMessageReader):
-    """Reads the trainer's messages from a file as they come, and keeps what Pipes itself has no use for."""
+    """Reads the trainer's messages from a file as they come, and handles those that are not Dagster's own."""
 
     def __init__(self, progress: Progress):
         self.reader = dg.PipesTempFileMessageReader()
         self.progress = progress
-        self.told: dict[str, Any] = {}
+        self.result: dict[str, Any] = {}
         self.failure: str | None = None
 
     @contextmanager
     def read_messages(self, handler: Any) -> Iterator[Any]:
-        """Stand between the file and Dagster's own handler."""
+        """Pass messages to Dagster's own handler, except progress and results."""
         handle = handler.handle_message
 
-        def hear(message: Mapping[str, Any]) -> None:
+        def on_message(message: Mapping[str, Any]) -> None:
             params = message.get("params") or {}
             if message["method"] == "closed" and (error := params.get("exception")):
                 self.failure = f"{error['name']}: {error['message'].strip()}"
@@ -154,20 +158,20 @@ class _Listener(dg.PipesMessageReader):
             elif "done" in params["payload"]:
                 self.progress(params["payload"]["done"], params["payload"]["total"])
             else:
-                self.told |= params["payload"]
+                self.result |= params["payload"]
 
-        handler.handle_message = hear
+        handler.handle_message = on_message
         with self.reader.read_messages(handler) as params:
             yield params
 
     @property
     def expected_writer_count(self) -> int:
-        """One process speaks. Dagster's own answer is the same, with a warning that the question is in preview."""
+        """One process reports. Dagster's default is the same, but warns that this property is in preview."""
         return 1
 
     def no_messages_debug_text(self) -> str:
-        """What is said of a trainer that never spoke."""
-        return "The trainer ended before it said anything; its log is that of this step."
+        """Dagster's message if the trainer sent nothing."""
+        return "The trainer ended before it sent anything; its log is that of this step."
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One version of each ancestor: an output is not made of parts that were made of different versions of one thing."""
+"""One version of each ancestor: an output must not mix inputs made of different versions of one ancestor."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Place = tuple[str, str | None]
 
 @dataclass(frozen=True)
 class Conflict:
-    """An ancestor that would go in with several versions. through: what each version comes by, nearest to it first."""
+    """An ancestor that would go in with several versions. through: by version its readers, nearest to it first."""
 
     ancestor: Place
     through: dict[str, tuple[Place, ...]]
@@ -48,15 +48,15 @@ def conflicts(archive: Archive, upstream: Iterable[Upstream], is_fitted: Callabl
 
 
 def outdated(conflict: Conflict, newest: str | None) -> tuple[Place, ...]:
-    """Who brings in another version than the newest: what must be made again, in this order. Everybody, where the
-    newest is not among them."""
+    """What must be made again, in this order: readers of another version than the newest; all, if the newest is not
+    among the versions."""
     return tuple(
         dict.fromkeys(place for version, ways in conflict.through.items() if version != newest for place in ways)
     )
 
 
 def _ways(entry: Upstream, readers: Mapping[Upstream, Sequence[Upstream]]) -> tuple[Place, ...]:
-    """All that reads an entry, and what reads that, each after what it reads."""
+    """All direct and indirect readers of an entry, each after what it reads."""
     after: list[Upstream] = []
 
     def climb(at: Upstream) -> None:
@@ -73,7 +73,7 @@ def _place(entry: Upstream) -> Place:
     return entry.asset, entry.partition
 
 
-def told(place: Place) -> str:
-    """A partition of an asset in words."""
+def partition_name(place: Place) -> str:
+    """Name of a partition of an asset, for messages."""
     asset, partition = place
     return f"{asset} {partition}" if partition else asset

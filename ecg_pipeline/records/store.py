@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ecg_pipeline.ecg import Ecg, Progress, silent
+from ecg_pipeline.ecg import Ecg, Progress, no_progress
 from ecg_pipeline.files import write_parquet
 from ecg_pipeline.parts import (
     clear_leftovers,
@@ -47,7 +47,7 @@ from ecg_pipeline.records.wfdb_records import (
     read_ptb_xl,
     signal_files,
 )
-from ecg_pipeline.workers import each
+from ecg_pipeline.workers import run_parallel
 
 REVISION = 2
 """Bumped by hand when this module's results change."""
@@ -171,7 +171,7 @@ def ingest_site(
     key: PseudonymKey,
     out: Path,
     workers: int = 1,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     before: Path | None = None,
 ) -> WaveformStore:
     """Read the listed files of a drop folder into a waveform store at `out`. Whole parts that stand there are kept.
@@ -190,7 +190,7 @@ def ingest_site(
     open_group(out / "waveforms.zarr")
     parts = list(enumerate(_parts(drop, listing, recipe.files_per_part)))
     work = partial(_ingest_part, drop=drop, recipe=recipe, key=key, out=out, before=before)
-    each(work, parts, workers, progress)
+    run_parallel(work, parts, workers, progress)
     records = scan_tables(out, "records", range(len(parts)), RECORD_SCHEMA)
     rejects = scan_tables(out, "rejects", range(len(parts)), REJECT_SCHEMA).collect()
     _check_still_there(drop, rejects, sum(len(files) for _, files in parts))
@@ -245,7 +245,7 @@ def _parts(drop: DropFolder, listing: pl.DataFrame, size: int) -> Iterator[pl.Da
 
 
 def _check_still_there(drop: DropFolder, rejects: pl.DataFrame, files: int) -> None:
-    """A disk that goes while it is read must not leave a store behind that says so of every file."""
+    """FileNotFoundError if most files went away while they were read, instead of a store of rejects."""
     gone = rejects.filter(pl.col("detail").is_in([GONE, CHANGED, f"{READER_ERROR}OSError"])).height
     if 2 * gone > files:
         raise FileNotFoundError(

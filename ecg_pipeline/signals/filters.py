@@ -20,12 +20,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import DTypeLike, NDArray
 
-from ecg_pipeline.ecg import INDEPENDENT_LEADS, Progress, RecipeError, silent
+from ecg_pipeline.ecg import INDEPENDENT_LEADS, Progress, RecipeError, no_progress
 from ecg_pipeline.files import digest_json, write_parquet
 from ecg_pipeline.parts import ArrayParts, PartsWriter, part_table, scan_tables
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.signals import quality
-from ecg_pipeline.workers import each
+from ecg_pipeline.workers import run_parallel
 
 REVISION = 2
 """Bumped by hand when this module's results change."""
@@ -160,7 +160,7 @@ def filter_site(
     recipe: FilterRecipe,
     out: Path,
     workers: int = 1,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     before: Path | None = None,
 ) -> FilteredWaveforms:
     """Filter every record of a site, part by part, into `out`. Parts that stand there are kept, and those of `before`,
@@ -168,7 +168,7 @@ def filter_site(
     """
     parts = store.parts()
     work = partial(_filter_part, store=store, recipe=recipe, out=out, before=before)
-    each(work, parts, workers, progress)
+    run_parallel(work, parts, workers, progress)
     tables = scan_tables(out, "quality", parts, QUALITY_SCHEMA)
     write_parquet(out / "quality.parquet", tables.drop("part", "row"))
     PartsWriter(out).finish(tables)

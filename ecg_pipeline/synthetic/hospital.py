@@ -1,7 +1,7 @@
 """A toy hospital system: three hospitals that drop GE MUSE exports, and a public data set in PTB-XL's layout.
 
-Its patients are invented and its diseases planted, so that the whole line can be run and its claims checked where no
-hospital data is: what comes out is compared with what was planted. It says nothing about medicine.
+Its patients are invented and its diseases planted, so that the whole pipeline can be run and its claims checked without
+hospital data: what comes out is compared with what was planted. It says nothing about medicine.
 """
 
 import shutil

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ecg_pipeline.ecg import Progress, silent
+from ecg_pipeline.ecg import Progress, no_progress
 from ecg_pipeline.files import digest_json, folder_digests
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.parts import ArrayParts, PartsWriter
@@ -23,10 +23,10 @@ def tokenise_site(
     tokenizer: ImageTokenizer,
     out: Path,
     device: str = "cpu",
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     before: Path | None = None,
 ) -> TokenShards:
-    """Name the token of every patch of a site's sheets. Parts that stand in `out` are kept, and those of `before`, an
+    """Encode every patch of a site's sheets as a token. Parts that stand in `out` are kept, and those of `before`, an
     earlier output, are taken over where sheets and tokenizer are the same.
     """
     loaded, writer, parts = tokenizer.load(device), PartsWriter(out, before), images.parts()

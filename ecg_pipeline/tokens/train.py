@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import softmax
 
-from ecg_pipeline.ecg import Progress, silent
+from ecg_pipeline.ecg import Progress, no_progress
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.images.views import token_view
 from ecg_pipeline.tokens.discrete_vae import DiscreteVae, gumbel_noise, relaxed_codes
@@ -34,7 +34,7 @@ def train_tokenizer(
     recipe: TokenizerRecipe,
     out: Path,
     device: str = "cpu",
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     log_metrics: Callable[[int, Mapping[str, float]], None] = lambda step, values: None,
 ) -> ImageTokenizer:
     """Train on a sample of the sheets of `records`, and on nothing else, and write the tokenizer to `out`.

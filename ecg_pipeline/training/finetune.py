@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ecg_pipeline.ecg import Progress, silent
+from ecg_pipeline.ecg import Progress, no_progress
 from ecg_pipeline.files import write_json, write_parquet
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel, seed_folder
@@ -21,11 +21,11 @@ from ecg_pipeline.models.family import build_classifier, classifier_config
 from ecg_pipeline.models.recipes import BeitRecipe, ModelRecipe
 from ecg_pipeline.models.weights import save_checkpoint
 from ecg_pipeline.training.batches import Batches
-from ecg_pipeline.training.loop import RunState, descend, seed_step
+from ecg_pipeline.training.loop import RunState, backward_and_step, seed_step
 from ecg_pipeline.training.recipes import FinetuneRecipe
 from ecg_pipeline.training.schedules import one_cycle
 from ecg_pipeline.training.tracker import NoTracker, Tracker
-from ecg_pipeline.workers import keep_memory
+from ecg_pipeline.workers import disable_malloc_trim
 
 SCORING_BATCH = 64
 
@@ -40,7 +40,7 @@ def finetune(
     out: Path,
     tracker: Tracker | None = None,
     device: str = "cpu",
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> FinetunedModel:
     """Fine-tune on `train` once a seed, each time keeping the epoch that does best on `selection`, into `out`.
 
@@ -50,7 +50,7 @@ def finetune(
     result is a function of the inputs and the seeds, on one kind of processor; a killed run goes on after its last
     epoch, and a seed that stands whole is not trained again. One class alone in `train` is a ValueError.
     """
-    keep_memory()
+    disable_malloc_trim()
     tracker = tracker or NoTracker()
     if train["label"].n_unique() < 2:
         raise ValueError(
@@ -111,11 +111,11 @@ def _finetune_seed(
     trace: list[dict[str, float | None]] = []
     best: dict[str, Any] = {}
     state = RunState(out, device)
-    if (kept := state.load()) is not None:
-        network.load_state_dict(kept["network"])
-        optimiser.load_state_dict(kept["optimiser"])
-        schedule.load_state_dict(kept["schedule"])
-        trace, best = kept["trace"], kept["best"]
+    if (last := state.load()) is not None:
+        network.load_state_dict(last["network"])
+        optimiser.load_state_dict(last["optimiser"])
+        schedule.load_state_dict(last["schedule"])
+        trace, best = last["trace"], last["best"]
 
     for epoch in range(len(trace), recipe.epochs):
         network.train()
@@ -127,7 +127,7 @@ def _finetune_seed(
             with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
                 logits = network(sheets)
             loss = cross_entropy(logits.float(), labels)
-            descend(network, loss, optimiser, None, step)
+            backward_and_step(network, loss, optimiser, None, step)
             schedule.step()
             losses.append(loss.item())
             progress(step + 1, recipe.epochs * steps)

@@ -1,4 +1,4 @@
-"""What every training loop shares: one careful step, and a state from which a killed run goes on bit for bit."""
+"""Shared by the training loops: a checked optimiser step, and a run state from which a killed run resumes exactly."""
 
 import time
 from math import isfinite
@@ -11,32 +11,36 @@ from torch import Tensor, nn
 from ecg_pipeline.files import write_atomically
 
 SAVE_SECONDS = 60.0
-"""How often the state of a run is kept. When it is kept does not change what comes out."""
+"""How often the state of a run is saved. When it is saved does not change the result."""
 
 
 class NotFinite(FloatingPointError):  # noqa: N818
-    """A loss or gradient is not finite. The weights are still those of the step before."""
+    """A loss or gradient is not finite. The weights are still those before the step."""
 
 
 def step_seed(seed: int, step: int) -> int:
-    """The seed of what one step draws: a function of the run's seed and the step, so no generator's state is kept."""
+    """Seed of one step's random numbers: a function of the run's seed and the step, so no generator state is saved."""
     return (seed << 32) + step
 
 
 def seed_step(seed: int, step: int) -> None:
-    """Seed torch's own generator, which drop path draws from, for a step."""
+    """Seed torch's global generator, which drop path draws from, for a step."""
     torch.manual_seed(step_seed(seed, step))
 
 
-def descend(model: nn.Module, loss: Tensor, optimiser: torch.optim.Optimizer, clip: float | None, step: int) -> float:
-    """Take one step down `loss`; return the gradient's norm before clipping. NotFinite before anything moves."""
+def backward_and_step(
+    model: nn.Module, loss: Tensor, optimiser: torch.optim.Optimizer, clip: float | None, step: int
+) -> float:
+    """Backward pass and optimiser step; return the norm before clipping. NotFinite before any weight changes."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    return move(model, loss.item(), optimiser, clip, step)
+    return clip_and_step(model, loss.item(), optimiser, clip, step)
 
 
-def move(model: nn.Module, loss: float, optimiser: torch.optim.Optimizer, clip: float | None, step: int) -> float:
-    """Take one step down the gradients of `loss` that the model holds; return their norm before clipping."""
+def clip_and_step(
+    model: nn.Module, loss: float, optimiser: torch.optim.Optimizer, clip: float | None, step: int
+) -> float:
+    """Clip the model's gradients of `loss` and step the optimiser; return their norm before clipping."""
     if not isfinite(loss):
         raise NotFinite(f"step {step}: the loss is {loss}; lower the learning rate or look at this batch")
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
@@ -50,7 +54,7 @@ def move(model: nn.Module, loss: float, optimiser: torch.optim.Optimizer, clip: 
 
 
 class RunState:
-    """The state of a run on disk, in a hidden file of its folder until the run is done."""
+    """State of a run on disk: a hidden file in its folder until the run is done."""
 
     def __init__(self, folder: Path, device: str):
         self.path = folder / ".run_state.pt"
@@ -58,20 +62,20 @@ class RunState:
         self.saved_at = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """What was last kept, or None at the start of a run. Only tensors and plain values are read."""
+        """Load the last saved state; None at the start of a run. Only tensors and plain values are read."""
         if not self.path.exists():
             return None
         return torch.load(self.path, map_location=self.device, weights_only=True)
 
     def save(self, state: dict[str, Any]) -> None:
-        """Keep a state, atomically."""
+        """Save a state, atomically."""
         write_atomically(self.path, lambda path: torch.save(state, path))
         self.saved_at = time.monotonic()
 
     def is_time(self) -> bool:
-        """Whether the last state was kept long enough ago."""
+        """Whether the last state was saved long enough ago."""
         return time.monotonic() - self.saved_at > SAVE_SECONDS
 
     def discard(self) -> None:
-        """The run is done: its state is of no more use."""
+        """Delete the state of a run that is done."""
         self.path.unlink(missing_ok=True)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ecg_pipeline.ecg import Progress, silent
+from ecg_pipeline.ecg import Progress, no_progress
 from ecg_pipeline.files import write_parquet
 from ecg_pipeline.images.shards import ImageShards
-from ecg_pipeline.models.beit import MEAN, STD, draw_kept, masked_image_model
+from ecg_pipeline.models.beit import MEAN, STD, draw_drop_path_scale, masked_image_model
 from ecg_pipeline.models.checkpoints import Checkpoint
 from ecg_pipeline.models.family import normalised
 from ecg_pipeline.models.recipes import BeitRecipe
@@ -25,29 +25,29 @@ from ecg_pipeline.models.weights import save_checkpoint
 from ecg_pipeline.tokens.shards import TokenShards
 from ecg_pipeline.tokens.tokenizer import id_counts
 from ecg_pipeline.training.batches import Batches
-from ecg_pipeline.training.loop import RunState, move, step_seed
+from ecg_pipeline.training.distributed import ProcessGroup
+from ecg_pipeline.training.loop import RunState, clip_and_step, step_seed
 from ecg_pipeline.training.masking import draw_masks
-from ecg_pipeline.training.ranks import Ranks
 from ecg_pipeline.training.recipes import PretrainRecipe
 from ecg_pipeline.training.schedules import decay_groups, warmup_cosine
 from ecg_pipeline.training.tracker import NoTracker, Tracker
-from ecg_pipeline.workers import keep_memory
+from ecg_pipeline.workers import disable_malloc_trim
 
-ALONE = Ranks()
+SINGLE_PROCESS = ProcessGroup()
 
 
 @dataclass(frozen=True)
-class Piece:
+class MicroBatch:
     """Images of a batch that go through the network at once.
 
-    sheets (B, H, W) uint8; tokens (B, P); mask (B, P) bool; kept (blocks, 2, B) on the processor, or None, see
-    `models.beit.draw_kept`.
+    sheets (B, H, W) uint8; tokens (B, P); mask (B, P) bool; drop_path_scale (blocks, 2, B) on the CPU, or None: see
+    `models.beit.draw_drop_path_scale`.
     """
 
     sheets: Tensor
     tokens: Tensor
     mask: Tensor
-    kept: Tensor | None
+    drop_path_scale: Tensor | None
 
 
 def pretrain(
@@ -59,56 +59,59 @@ def pretrain(
     vocabulary: int,
     out: Path,
     tracker: Tracker | None = None,
-    ranks: Ranks = ALONE,
-    micro_batch: int | None = None,
-    progress: Progress = silent,
+    process_group: ProcessGroup = SINGLE_PROCESS,
+    micro_batch_size: int | None = None,
+    progress: Progress = no_progress,
 ) -> Checkpoint:
     """Pretrain on the sheets of `records` and write a checkpoint with official names and `trace.parquet` to `out`.
 
-    A killed run goes on where its state was last kept and ends with the same bits on the same processors. How many
-    processes share a batch, and how many images (`micro_batch`) go through the network at once, changes rounding and
-    nothing else. The checkpoint is written by the process that leads; the others return when it stands.
+    A killed run resumes from its last saved state and ends with the same bits on the same processors. How many
+    processes divide a batch, and how many images go through the network at once (`micro_batch_size`), changes rounding
+    and nothing else. The main process writes the checkpoint; the others return when it is complete.
     """
-    keep_memory()
+    disable_malloc_trim()
     tracker = tracker or NoTracker()
     table = _table(images, records)
     batches = Batches({"sheets": images, "tokens": tokens}, table)
     steps = batches.steps(recipe.batch)
     rates = warmup_cosine(recipe.learning_rate, recipe.final_learning_rate, recipe.epochs, steps, recipe.warmup_epochs)
-    network = masked_image_model(model, vocabulary, recipe.seed).to(ranks.device).train()
+    network = masked_image_model(model, vocabulary, recipe.seed).to(process_group.device).train()
     optimiser = torch.optim.AdamW(decay_groups(network, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
     background = _commonest_token(tokens, table, vocabulary)
     tracker.parameters({"model": asdict(model), "pretraining": asdict(recipe), "images": len(table)})
 
     trace: list[dict[str, float]] = []
     hidden = torch.zeros(model.grid**2, dtype=torch.long)
-    state = RunState(out, ranks.device)
+    state = RunState(out, process_group.device)
     if (last := state.load()) is not None:
         network.load_state_dict(last["network"])
         optimiser.load_state_dict(last["optimiser"])
         trace, hidden = last["trace"], last["hidden"].cpu()
 
-    together = ranks.together(network)
+    wrapped = process_group.wrap(network)
     began, seen = time.monotonic(), 0
     for step, arrays in _steps(batches, recipe, first=len(trace)):
         batch = len(arrays["sheets"])
-        pieces = _pieces(model, recipe, arrays, step, ranks, micro_batch)
-        of_patch = ranks.total(torch.stack([piece.mask.sum(dim=0) for piece in pieces]).sum(dim=0))
+        micro_batches = _micro_batches(model, recipe, arrays, step, process_group, micro_batch_size)
+        of_patch = process_group.all_reduce(
+            torch.stack([micro_batch.mask.sum(dim=0) for micro_batch in micro_batches]).sum(dim=0)
+        )
         count = int(of_patch.sum())
         optimiser.zero_grad(set_to_none=True)
-        sums = torch.zeros(4, device=ranks.device)
-        for piece in pieces:
-            # Gradients are averaged over processes with the last piece, so each loss is scaled up by their number.
-            with nullcontext() if piece is pieces[-1] or ranks.size == 1 else together.no_sync():  # type: ignore
-                sums += backward(together, piece, ranks.size / count, background)
+        sums = torch.zeros(4, device=process_group.device)
+        for micro_batch in micro_batches:
+            # Gradients are averaged over processes with the last micro-batch, so each loss is scaled by their number.
+            is_synced = micro_batch is micro_batches[-1] or process_group.size == 1
+            with nullcontext() if is_synced else wrapped.no_sync():  # type: ignore
+                sums += backward(wrapped, micro_batch, process_group.size / count, background)
         for group in optimiser.param_groups:
             group["lr"] = float(rates[step])
-        point = _point(ranks.total(sums), count)
-        norm = move(network, point["loss"], optimiser, recipe.clip, step)
+        point = _point(process_group.all_reduce(sums), count)
+        norm = clip_and_step(network, point["loss"], optimiser, recipe.clip, step)
         trace.append({"step": float(step), "learning_rate": float(rates[step]), **point, "gradient_norm": norm})
         hidden += of_patch.cpu()
         seen += batch
-        if not ranks.leads:
+        if not process_group.is_main:
             continue
         if step % 10 == 0 or step + 1 == len(rates):
             tracker.metrics(step, trace[-1] | {"images_per_second": seen / (time.monotonic() - began)})
@@ -117,12 +120,12 @@ def pretrain(
             weights = {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
             state.save(weights | {"trace": trace, "hidden": hidden})
 
-    if ranks.leads:
+    if process_group.is_main:
         write_parquet(out / "trace.parquet", pl.DataFrame(trace))
         config = _config(model, recipe, vocabulary, table, trace, hidden)
         save_checkpoint(out, network.official_state(), config)
         state.discard()
-    ranks.wait()
+    process_group.barrier()
     return Checkpoint(out)
 
 
@@ -135,45 +138,46 @@ def _steps(batches: Batches, recipe: PretrainRecipe, first: int) -> Iterator[tup
                 yield step, arrays
 
 
-def _pieces(
+def _micro_batches(
     model: BeitRecipe,
     recipe: PretrainRecipe,
     arrays: Mapping[str, NDArray],
     step: int,
-    ranks: Ranks,
-    micro_batch: int | None,
-) -> list[Piece]:
-    """This process's share of a batch with its masks, on its device, in pieces of at most `micro_batch` images."""
+    process_group: ProcessGroup,
+    micro_batch_size: int | None,
+) -> list[MicroBatch]:
+    """This process's slice of a batch with its masks, on its device, as micro-batches of at most `micro_batch_size`."""
     batch = len(arrays["sheets"])
-    share = ranks.share(batch)
-    masks = draw_masks(recipe.seed, step, share, model.grid, model.grid, recipe.mask)
-    kept = draw_kept(model, batch, torch.Generator().manual_seed(step_seed(recipe.seed, step)))
-    size = micro_batch or len(share)
-    pieces = []
-    for first in range(share.start, share.stop, size):
-        places = slice(first, min(first + size, share.stop))
-        pieces.append(
-            Piece(
-                torch.from_numpy(arrays["sheets"][places]).to(ranks.device, non_blocking=True),
-                torch.from_numpy(arrays["tokens"][places]).to(ranks.device, torch.long, non_blocking=True),
-                torch.from_numpy(masks[places.start - share.start : places.stop - share.start]).to(ranks.device),
-                kept[:, :, places] if kept is not None else None,
+    local = process_group.local_slice(batch)
+    masks = draw_masks(recipe.seed, step, local, model.grid, model.grid, recipe.mask)
+    drop_path_scale = draw_drop_path_scale(model, batch, torch.Generator().manual_seed(step_seed(recipe.seed, step)))
+    size = micro_batch_size or len(local)
+    device = process_group.device
+    micro_batches = []
+    for first in range(local.start, local.stop, size):
+        places = slice(first, min(first + size, local.stop))
+        micro_batches.append(
+            MicroBatch(
+                torch.from_numpy(arrays["sheets"][places]).to(device, non_blocking=True),
+                torch.from_numpy(arrays["tokens"][places]).to(device, torch.long, non_blocking=True),
+                torch.from_numpy(masks[places.start - local.start : places.stop - local.start]).to(device),
+                drop_path_scale[:, :, places] if drop_path_scale is not None else None,
             )
         )
-    return pieces
+    return micro_batches
 
 
-def backward(network: nn.Module, piece: Piece, weight: float, background: int) -> Tensor:
-    """Add the gradient of `weight` times the summed loss of a piece.
+def backward(network: nn.Module, micro_batch: MicroBatch, weight: float, background: int) -> Tensor:
+    """Add the gradient of `weight` times the summed loss of a micro-batch.
 
-    Returns (4,): that sum without the weight, and the numbers of masked patches that were named rightly, that were
-    named rightly and are not background, that are not background.
+    Returns (4,): that sum without the weight, and the numbers of masked patches that are predicted correctly, that are
+    predicted correctly and not background, and that are not background.
     """
-    device = piece.sheets.device
+    device = micro_batch.sheets.device
     mean, std = (torch.tensor(value, device=device)[:, None, None] for value in (MEAN, STD))
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu"):
-        logits = network(normalised(piece.sheets, mean, std), piece.mask, piece.kept)
-    target = piece.tokens[piece.mask]
+        logits = network(normalised(micro_batch.sheets, mean, std), micro_batch.mask, micro_batch.drop_path_scale)
+    target = micro_batch.tokens[micro_batch.mask]
     loss = cross_entropy(logits.float(), target, reduction="sum")
     (loss * weight).backward()
     right, drawn = logits.argmax(dim=-1) == target, target != background

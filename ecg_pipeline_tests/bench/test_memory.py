@@ -5,7 +5,7 @@ import os
 import numpy as np
 
 from ecg_pipeline.bench.alone import alone
-from ecg_pipeline.bench.scale import line
+from ecg_pipeline.bench.scale import measure_pipeline
 
 FEW, BALLAST_MB = 40, 1000
 
@@ -15,8 +15,8 @@ def test_each_measurement_has_a_process_of_its_own():
     assert len(pids) == 3
 
 
-def test_the_lines_memory_is_not_moved_by_what_is_held_before():
-    measure = line.__wrapped__
+def test_the_pipelines_memory_is_not_moved_by_what_is_held_before():
+    measure = measure_pipeline.__wrapped__
     before = measure(FEW)
     ballast = np.ones(BALLAST_MB * 1_000_000, np.uint8)
     after = measure(FEW)

@@ -6,7 +6,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecg_pipeline.cohorts.pool import counts, keep_pool, pretraining_pool, read_pool, sign_config
+from ecg_pipeline.cohorts.pool import counts, keep_pool, pretraining_pool, read_pool, record_training_set
 from ecg_pipeline.cohorts.splits import SplitRecipe, part_of, parts
 from ecg_pipeline_tests.cohorts.tables import ecgs
 
@@ -34,7 +34,7 @@ def test_what_was_seen_stands_beside_the_weights(tmp_path):
     assert kept is not None
     assert kept.equals(pool)
     (tmp_path / "config.json").write_text('{"vocabulary": 8}')
-    sign_config(tmp_path, network=pool, tokenizer=None)
+    record_training_set(tmp_path, network=pool, tokenizer=None)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["vocabulary"] == 8
     assert config["pretrained_on"] == {"network": counts(pool), "tokenizer": "unknown: published weights"}

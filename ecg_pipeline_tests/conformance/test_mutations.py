@@ -85,9 +85,9 @@ MISTAKES = {
         rewritten, beit.MaskedImageModel._embed, "self.mask_token.to(x.dtype)", "0 * self.mask_token"
     ),
     "forgotten_query_bias/beit_pretrain": partial(rewritten, branches._heads, "attention.q_bias", "attention.k_bias"),
-    "class_slot_kept/beit_pretrain": partial(rewritten, branches.attend_from, "[:, 1:]", "[:, :-1]"),
-    "class_slot_asks/beit_pretrain": partial(rewritten, branches.attend_from, "1 + (", "0 + ("),
-    "unsorted_patches/beit_pretrain": partial(rewritten, branches.attend_from, "(~mask)", "mask"),
+    "class_slot_kept/beit_pretrain": partial(rewritten, branches.masked_attention, "[:, 1:]", "[:, :-1]"),
+    "class_slot_asks/beit_pretrain": partial(rewritten, branches.masked_attention, "1 + (", "0 + ("),
+    "unsorted_patches/beit_pretrain": partial(rewritten, branches.masked_attention, "(~mask)", "mask"),
     "trained_norm_kept/beit_finetune_same": partial(rewritten, beit.from_pretraining, '"norm.", ', ""),
     "linear_resizing/beit_finetune_interp": partial(
         rewritten, relative_position.resize_table, "kx=3, ky=3", "kx=1, ky=1"

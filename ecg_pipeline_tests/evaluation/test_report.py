@@ -17,8 +17,8 @@ from ecg_pipeline.evaluation.metrics import auroc, average_precision
 from ecg_pipeline.evaluation.paper import published
 from ecg_pipeline.evaluation.recipes import EvaluationRecipe
 from ecg_pipeline.evaluation.report import Background, TaskResults, outcome, write_report
-from ecg_pipeline.evaluation.summary import by_ecg, find, validation_thresholds
-from ecg_pipeline.evaluation.tables import TOGETHER, find_cells, result_rows
+from ecg_pipeline.evaluation.summary import by_ecg, compute_metrics, validation_thresholds
+from ecg_pipeline.evaluation.tables import TOGETHER, compute_cells, result_rows
 from ecg_pipeline.evaluation.tripod import ITEMS, tripod_items
 from ecg_pipeline.models.recipes import BeitRecipe, TimmRecipe
 from ecg_pipeline.records.rejects import RejectReason
@@ -72,7 +72,7 @@ def evaluation(table, out, reason=None):
             "train_positives": 44,
         },
     }
-    return write_evaluation(table, find(table, thresholds, RECIPE), about, out)
+    return write_evaluation(table, compute_metrics(table, thresholds, RECIPE), about, out)
 
 
 def flow(ecgs):
@@ -96,7 +96,7 @@ def task(tmp_path_factory):
             place: evaluation(predictions(place[0], place[2], place[1]), folder / str(number))
             for number, place in enumerate(places)
         },
-        looks={place: 3 if place == ("other", 1.0, "abroad") else 1 for place in places},
+        evaluation_counts={place: 3 if place == ("other", 1.0, "abroad") else 1 for place in places},
         flow={site: flow(60) for site in ROLES},
         rejects={site: {"empty_file": 71, "flat_signal": 72} for site in ROLES},
         roles=ROLES,
@@ -147,7 +147,7 @@ def text(report):
 
 
 def test_figures_are_those_of_the_predictions_at_each_site_and_over_the_inside_ones(task):
-    rows = result_rows(task, find_cells(task, RECIPE))
+    rows = result_rows(task, compute_cells(task, RECIPE))
     pooled = pl.concat([predictions("other", site, 0.5) for site in ("north", "south")]).sort("seed", "record")
     for population, table in ((TOGETHER, pooled), ("abroad", predictions("other", "abroad", 0.5))):
         row = rows.filter(site=population, model="other", fraction=0.5).row(0, named=True)
@@ -240,7 +240,7 @@ def test_ecgs_of_one_label_leave_dashes_and_a_reason(task, background, tmp_path)
 
 def test_scores_that_separate_the_labels_have_no_slope_but_a_reason():
     table = predictions("other", "north").with_columns(score=0.2 + 0.6 * pl.col("label"))
-    metrics = find(table, {}, RECIPE).metrics
+    metrics = compute_metrics(table, {}, RECIPE).metrics
     assert metrics["auroc"]["value"] == 1
     assert all("separate" in values["reason"] for values in metrics["calibration"].values())
 
@@ -250,7 +250,7 @@ def test_operating_points_come_from_validation_and_count_test_patients():
     thresholds, reason = validation_thresholds(validation)
     assert reason is None
     table = predictions("other", "north", seeds=(0,))
-    points = find(table, thresholds, RECIPE).operating_points
+    points = compute_metrics(table, thresholds, RECIPE).operating_points
     for row in points.iter_rows(named=True):
         counted = confusion(table["label"].to_numpy(), table["score"].to_numpy(), thresholds[0][row["point"]])
         assert row["true_positives"] == counted.true_positives
@@ -262,7 +262,7 @@ def test_operating_points_come_from_validation_and_count_test_patients():
 
 
 def test_only_deviations_that_apply_are_listed(task, background):
-    rows = result_rows(task, find_cells(task, RECIPE))
+    rows = result_rows(task, compute_cells(task, RECIPE))
     said = " ".join(deviation.here for deviation in deviations([task], rows, background))
     assert "validation patients" in said
     assert "transfer" not in said
@@ -273,7 +273,7 @@ def test_only_deviations_that_apply_are_listed(task, background):
 
 
 def test_tripod_items_that_records_cannot_answer_stay_blank(task, background):
-    rows = result_rows(task, find_cells(task, RECIPE))
+    rows = result_rows(task, compute_cells(task, RECIPE))
     items = {item.number: item for item in tripod_items([task], rows, background)}
     assert list(items) == [number for number, _ in ITEMS]
     assert [items[number].text for number in ("1", "17", "18a", "19", "25")] == [""] * 5

@@ -50,21 +50,21 @@ def small_study(tmp_path_factory) -> Path:
     return path
 
 
-def open_line(study_file):
-    """A line over a study file, whose runs are made in this process."""
-    from ecg_pipeline.definitions import build_definitions, build_house
-    from ecg_pipeline.orchestration.runs import Line
+def open_runner(study_file):
+    """A runner of a study file, whose runs are made in this process."""
+    from ecg_pipeline.definitions import build_definitions, build_workspace
+    from ecg_pipeline.orchestration.runs import Runner
     from ecg_pipeline.study import load_study
 
-    house = build_house(load_study(study_file))
-    return Line(build_definitions(house), house)
+    workspace = build_workspace(load_study(study_file))
+    return Runner(build_definitions(workspace), workspace)
 
 
 @pytest.fixture(scope="session")
-def line(small_study):
+def runner(small_study):
     """The small study after everything in it was materialised."""
-    opened = open_line(small_study)
-    assert opened.bring_up_to_date()
+    opened = open_runner(small_study)
+    assert opened.run_stale()
     return opened
 
 

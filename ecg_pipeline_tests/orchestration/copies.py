@@ -4,26 +4,26 @@ import os
 import shutil
 from pathlib import Path
 
-from ecg_pipeline_tests.orchestration.conftest import open_line
+from ecg_pipeline_tests.orchestration.conftest import open_runner
 
 
-def copied_line(line, study: Path, folder: Path, monkeypatch):
-    """A line over a study file of the same name, in a copy of another line's home below `folder`.
+def copied_runner(runner, study: Path, folder: Path, monkeypatch):
+    """A runner of a study file of the same name, in a copy of another runner's home below `folder`.
 
     Files are linked, as no output is ever changed in place; Dagster's databases are copied. MLflow begins anew, because
     its experiment knows the place of the home.
     """
-    home = folder / line.house.home.name
+    home = folder / runner.workspace.home.name
 
     def skip(where: str, names: list[str]) -> list[str]:
-        return ["mlflow", "dagster"] if Path(where) == line.house.home else []
+        return ["mlflow", "dagster"] if Path(where) == runner.workspace.home else []
 
-    shutil.copytree(line.house.home, home, ignore=skip, copy_function=os.link)
-    shutil.copytree(line.house.home / "dagster", home / "dagster")
+    shutil.copytree(runner.workspace.home, home, ignore=skip, copy_function=os.link)
+    shutil.copytree(runner.workspace.home / "dagster", home / "dagster")
     monkeypatch.setenv("ECG_HOME", str(folder))
     # MLflow sets it to the store that a process used before.
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return open_line(study)
+    return open_runner(study)
 
 
 def with_changes(study: Path, folder: Path, **changes: str) -> Path:

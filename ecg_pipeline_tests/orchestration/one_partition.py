@@ -12,7 +12,7 @@ from ecg_pipeline.orchestration.assets import source_versions
 from ecg_pipeline.orchestration.assets.hospitals import hospital_assets
 from ecg_pipeline.orchestration.assets.records import record_assets
 from ecg_pipeline.orchestration.plan import Run
-from ecg_pipeline.orchestration.resources import house_resource, make_house
+from ecg_pipeline.orchestration.resources import make_workspace, workspace_resource
 from ecg_pipeline.orchestration.run_worker import execute
 from ecg_pipeline.orchestration.runs import QUIET
 from ecg_pipeline.study import active_study
@@ -21,10 +21,10 @@ from ecg_pipeline.study import active_study
 def main(assets: str, site: str) -> None:
     """Make the partition as often as it is asked for."""
     study = active_study()
-    house = make_house(study, source_versions(study))
+    workspace = make_workspace(study, source_versions(study))
     definitions = dg.Definitions(
         assets=[*hospital_assets(study), *record_assets(study)],
-        resources={"house": house_resource(house), "io_manager": house.handles},
+        resources={"workspace": workspace_resource(workspace), "io_manager": workspace.handles},
         executor=dg.in_process_executor,
     )
     run = Run(tuple(map(dg.AssetKey, assets.split(","))), site)

@@ -18,7 +18,7 @@ def records(archive):
     return {(record.asset, record.partition): record for record in found}
 
 
-def test_the_backfill_succeeds_without_a_failed_run(pressed, line):
+def test_the_backfill_succeeds_without_a_failed_run(pressed, runner):
     ui, status = pressed
     with open_instance(ui.folder / "small") as instance:
         runs = {run.run_id: run for run in instance.get_runs()}
@@ -38,9 +38,9 @@ def test_no_site_is_read_before_its_hospital_is_there(pressed):
     assert all(record.started_at > written for (asset, _), record in made.items() if asset != "hospital_system")
 
 
-def test_what_was_pressed_equals_what_the_command_line_makes(pressed, line):
+def test_what_was_pressed_equals_what_the_command_line_makes(pressed, runner):
     archive = Archive(pressed[0].folder / "small" / "assets")
-    pressed_made, made = records(archive), records(line.house.archive)
+    pressed_made, made = records(archive), records(runner.workspace.archive)
     assert set(pressed_made) == set(made)
     different = {
         place
@@ -49,6 +49,8 @@ def test_what_was_pressed_equals_what_the_command_line_makes(pressed, line):
     }
     assert not different
     for asset in ("benchmark_report", "hcm/report"):
-        one, other = (Report(folder.folder(folder.require(asset, None))) for folder in (archive, line.house.archive))
+        one, other = (
+            Report(folder.folder(folder.require(asset, None))) for folder in (archive, runner.workspace.archive)
+        )
         assert one.results().equals(other.results())
         assert one.differences().equals(other.differences())

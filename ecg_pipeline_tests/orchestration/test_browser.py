@@ -163,7 +163,7 @@ def test_a_preview_of_ecgs_opens_from_the_site(ui, page):
 
 
 def test_auroc_and_roc_curve_are_those_of_the_evaluation(ui, page, archive):
-    metrics = made(archive, Evaluation, TESTED, TESTED_PART).findings().metrics
+    metrics = made(archive, Evaluation, TESTED, TESTED_PART).evaluation_metrics().metrics
     go_to_partition(page, ui, TESTED, TESTED_PART)
     assert float(shown(page, "auroc")) == pytest.approx(metrics["auroc"]["value"])
     page.locator("tr").filter(has=page.get_by_text("roc", exact=True)).get_by_text("[Show Markdown]").click()

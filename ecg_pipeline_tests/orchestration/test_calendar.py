@@ -16,7 +16,7 @@ from ecg_pipeline.orchestration.instance import open_instance
 from ecg_pipeline.orchestration.sensors import study_sensors
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.synthetic.hospital import HospitalSystem, write_hospital_system
-from ecg_pipeline_tests.orchestration.conftest import open_line
+from ecg_pipeline_tests.orchestration.conftest import open_runner
 
 CHAIN = {"waveform_store", "clinical_labels", "filtered_waveforms", "image_shards"}
 HOSPITALS = """\
@@ -41,8 +41,8 @@ LOOKED = {RAW.to_user_string()}
 class Calendar:
     """The sensor `new_ecgs` switched on over a study, and a clock that stands still until it is told."""
 
-    def __init__(self, line):
-        self.line = line
+    def __init__(self, runner):
+        self.runner = runner
         self.instance = dg.DagsterInstance.ephemeral()
         self.cursor = None
         self.now = JANUARY
@@ -51,7 +51,7 @@ class Calendar:
         """What the sensor requests now: partitions by asset. Then the clock moves on."""
         (sensor,) = [sensor for sensor in study_sensors() if sensor.name == "new_ecgs"]
         evaluated = dg.evaluate_automation_conditions(
-            defs=self.line.definitions,
+            defs=self.runner.definitions,
             instance=self.instance,
             asset_selection=sensor.asset_selection,
             cursor=self.cursor,
@@ -67,7 +67,7 @@ class Calendar:
 
     def make(self, assets, partition=None):
         """One Dagster run."""
-        return self.line.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        return self.runner.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=self.instance,
             asset_selection=[dg.AssetKey.from_user_string(asset) for asset in assets],
             partition_key=partition,
@@ -113,7 +113,7 @@ def calendar(tmp_path, monkeypatch):
     monkeypatch.setenv("ECG_WORKERS", "1")
     study = tmp_path / "hospitals.yaml"
     study.write_text(HOSPITALS)
-    return Calendar(open_line(study))
+    return Calendar(open_runner(study))
 
 
 @pytest.fixture
@@ -121,17 +121,17 @@ def hospitals(calendar):
     """The same, after the files were written and everything that is made of them."""
     assert calendar.make(["hospital_system"]).success
     assert calendar.tick(hours=1) == {}
-    assert calendar.hour() == calendar.of(*calendar.line.house.study.sites)
+    assert calendar.hour() == calendar.of(*calendar.runner.workspace.study.sites)
     return calendar
 
 
 def folder(calendar, site):
-    return calendar.line.house.home / "hospital_system" / site
+    return calendar.runner.workspace.home / "hospital_system" / site
 
 
 def one_more_file(calendar, site, name="zz-new.xml"):
     """An export that a hospital sends: the ECG of another system's patient."""
-    elsewhere = calendar.line.house.home.parent / "elsewhere"
+    elsewhere = calendar.runner.workspace.home.parent / "elsewhere"
     write_hospital_system(HospitalSystem(40, 48, seed=6), elsewhere)
     sent = sorted((elsewhere / site).glob("*.xml"))[0]
     shutil.copyfile(sent, folder(calendar, site) / name)
@@ -139,7 +139,7 @@ def one_more_file(calendar, site, name="zz-new.xml"):
 
 def ecgs(calendar, site):
     """Files that stand in a site's waveform store."""
-    archive = calendar.line.house.archive
+    archive = calendar.runner.workspace.archive
     store = WaveformStore(archive.folder(archive.require("waveform_store", site)))
     return store.records()["source"].to_list()
 
@@ -147,10 +147,12 @@ def ecgs(calendar, site):
 def test_a_fresh_home_is_read_when_its_files_are_there(calendar):
     assert calendar.tick(hours=1) == {}
     assert calendar.hour() == {}
-    assert all(not calendar.warning(site)[0] for site in calendar.line.house.study.sites), "there are no folders yet"
+    assert all(not calendar.warning(site)[0] for site in calendar.runner.workspace.study.sites), (
+        "there are no folders yet"
+    )
     assert calendar.make(["hospital_system"]).success
-    assert calendar.hour() == calendar.of(*calendar.line.house.study.sites)
-    assert all(calendar.warning(site)[0] for site in calendar.line.house.study.sites)
+    assert calendar.hour() == calendar.of(*calendar.runner.workspace.study.sites)
+    assert all(calendar.warning(site)[0] for site in calendar.runner.workspace.study.sites)
     assert calendar.hour() == {}
 
 
@@ -159,13 +161,13 @@ def test_a_fresh_home_is_read_when_its_files_are_there(calendar):
 def test_ninety_days(hospitals):
     """One file on the 16th of the second month; the other months are quiet."""
     first, arrives, led_to = hospitals.now, datetime(2026, 2, 16, tzinfo=UTC), {}
-    versions = raw_version(hospitals.line.house.study)
+    versions = raw_version(hospitals.runner.workspace.study)
     while hospitals.now < first + timedelta(days=90):
         if arrives and hospitals.now >= arrives:
             one_more_file(hospitals, "beth_israel")
             arrives = None
         look = hospitals.tick(minutes=30)
-        assert look == {RAW.to_user_string(): set(hospitals.line.house.study.sites)}
+        assert look == {RAW.to_user_string(): set(hospitals.runner.workspace.study.sites)}
         for site in sorted(look[RAW.to_user_string()]):
             seen = {"dagster/data_version": versions(site)}
             hospitals.instance.report_runless_asset_event(dg.AssetObservation(RAW, partition=site, tags=seen))
@@ -178,7 +180,7 @@ def test_ninety_days(hospitals):
 
 @pytest.mark.parametrize("left", ["nothing", "no folder", "fewer than half"])
 def test_a_folder_that_lost_its_files_stops_its_own_site(hospitals, left):
-    lost, away = folder(hospitals, "beth_israel"), hospitals.line.house.home / "away"
+    lost, away = folder(hospitals, "beth_israel"), hospitals.runner.workspace.home / "away"
     before = ecgs(hospitals, "beth_israel")
     lost.rename(away)
     if left != "no folder":
@@ -203,12 +205,12 @@ def test_a_folder_that_lost_its_files_stops_its_own_site(hospitals, left):
 @pytest.mark.acceptance
 def test_a_sixth_hospital_is_read_and_no_other(hospitals, monkeypatch):
     monkeypatch.setattr("ecg_pipeline.orchestration.assets.records.SETTLE_S", 0.0)
-    elsewhere = hospitals.line.house.home.parent / "elsewhere"
+    elsewhere = hospitals.runner.workspace.home.parent / "elsewhere"
     write_hospital_system(HospitalSystem(40, 48, seed=6), elsewhere)
-    study = hospitals.line.house.home.parent / "sixth.yaml"
+    study = hospitals.runner.workspace.home.parent / "sixth.yaml"
     study.write_text(HOSPITALS + SIXTH)
-    shutil.copytree(elsewhere / "morningside", hospitals.line.house.home / "sixth")
-    hospitals.line = open_line(study)
+    shutil.copytree(elsewhere / "morningside", hospitals.runner.workspace.home / "sixth")
+    hospitals.runner = open_runner(study)
     assert set(hospitals.tick(minutes=1)) <= LOOKED
     led_to = [hospitals.hour() for _ in range(3)]
     assert [request for request in led_to if request] == [hospitals.of("sixth")]
@@ -216,7 +218,7 @@ def test_a_sixth_hospital_is_read_and_no_other(hospitals, monkeypatch):
 
 @pytest.mark.acceptance
 def test_the_schedule_fires_on_the_first_night_of_a_month(calendar):
-    (schedule,) = calendar.line.definitions.schedules
+    (schedule,) = calendar.runner.definitions.schedules
     assert schedule.job_name == "retrain"
     first = datetime(2026, 1, 1)
     nights = dg.TimeWindowPartitionsDefinition(
@@ -233,12 +235,12 @@ def test_the_schedule_fires_on_the_first_night_of_a_month(calendar):
         assert len(data.run_requests) == 1
 
 
-def retrain(line):
+def retrain(runner):
     """What a run of the schedule's job says of itself, and the partitions that it had made, by asset."""
-    graph = line.definitions.resolve_asset_graph()
-    with open_instance(line.house.home) as instance:
+    graph = runner.definitions.resolve_asset_graph()
+    with open_instance(runner.workspace.home) as instance:
         before = {run.run_id for run in instance.get_runs()}
-        result = line.definitions.resolve_job_def("retrain").execute_in_process(instance=instance, run_config=QUIET)
+        result = runner.definitions.resolve_job_def("retrain").execute_in_process(instance=instance, run_config=QUIET)
         (output,) = [event.step_output_data for event in result.all_events if event.is_successful_output]
         made = defaultdict(list)
         for run in instance.get_runs():
@@ -249,38 +251,38 @@ def retrain(line):
 
 
 @pytest.mark.acceptance
-def test_in_a_quiet_month_nothing_is_trained(line):
-    said, made = retrain(line)
-    assert said == {"runs": 0, **dict.fromkeys(line.house.study.tasks, "up to date")}
+def test_in_a_quiet_month_nothing_is_trained(runner):
+    said, made = retrain(runner)
+    assert said == {"runs": 0, **dict.fromkeys(runner.workspace.study.tasks, "up to date")}
     assert not made
 
 
 @pytest.fixture
-def another_home(line, small_study, tmp_path, monkeypatch):
-    """The small study's line over a copy of its home, where more may happen."""
-    shutil.copytree(line.house.home, tmp_path / "small", ignore=shutil.ignore_patterns("mlflow*"))
+def another_home(runner, small_study, tmp_path, monkeypatch):
+    """A runner of the small study in a copy of its home, which a test may change."""
+    shutil.copytree(runner.workspace.home, tmp_path / "small", ignore=shutil.ignore_patterns("mlflow*"))
     monkeypatch.setenv("ECG_HOME", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return open_line(small_study)
+    return open_runner(small_study)
 
 
 @pytest.mark.slow
 @pytest.mark.acceptance
 def test_in_a_month_with_new_ecgs_every_stale_task_is_trained_once(another_home, tmp_path):
-    line, study = another_home, another_home.house.study
+    runner, study = another_home, another_home.workspace.study
     write_hospital_system(HospitalSystem(60, 80, seed=9), tmp_path / "elsewhere")
-    site, sent = line.house.home / "hospital_system" / "mount_sinai", tmp_path / "elsewhere" / "mount_sinai"
+    site, sent = runner.workspace.home / "hospital_system" / "mount_sinai", tmp_path / "elsewhere" / "mount_sinai"
     for path in sent.glob("*.xml"):
         shutil.copyfile(path, site / f"zz-{path.name}")
     for path in sent.glob("*.csv"):
         pl.concat([pl.read_csv(site / path.name), pl.read_csv(path)]).write_csv(site / path.name)
-    assert {key.to_user_string() for run in line.bring_up_to_date(sorted(CHAIN)) for key in run.assets} == CHAIN
-    _, made = retrain(line)
+    assert {key.to_user_string() for run in runner.run_stale(sorted(CHAIN)) for key in run.assets} == CHAIN
+    _, made = retrain(runner)
     stale = ["low_lvef", "hcm"]
     # Its cohort keeps to the split of all pretraining patients, and its report draws on the images of all sites.
     assert {asset for asset in made if asset.startswith("stemi/")} == {"stemi/cohort", "stemi/report"}
     assert {asset.split("/")[0] for asset in made} == {*stale, "stemi", "image_distance", "benchmark_report"}
-    graph = line.definitions.resolve_asset_graph()
+    graph = runner.definitions.resolve_asset_graph()
     for task in stale:
         for asset in [key for key in graph.materializable_asset_keys if key.path[0] == task]:
             definition = graph.get(asset).partitions_def
@@ -290,4 +292,4 @@ def test_in_a_month_with_new_ecgs_every_stale_task_is_trained_once(another_home,
             if asset.path[-1] != "test_set":
                 assert sorted(made_of_it, key=str) == sorted(every, key=str)
     assert made["benchmark_report"] == [None]
-    assert retrain(line)[0] == {"runs": 0, **dict.fromkeys(study.tasks, "up to date")}
+    assert retrain(runner)[0] == {"runs": 0, **dict.fromkeys(study.tasks, "up to date")}

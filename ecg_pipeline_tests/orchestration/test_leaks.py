@@ -11,15 +11,15 @@ from ecg_pipeline.cohorts.cohort import Cohort, assemble_cohort
 from ecg_pipeline.cohorts.pool import counts, read_pool
 from ecg_pipeline.files import read_json, write_parquet
 from ecg_pipeline.orchestration.assets import cohorts, training
-from ecg_pipeline.orchestration.runs import LineFailure
+from ecg_pipeline.orchestration.runs import RunsFailed
 from ecg_pipeline.training import finetune
 
 MODEL, FRACTION = "hcm/heartbeit/finetuned_model", "1"
 
 
-def found_by_checks(line, plants, asset, partition=None):
+def found_by_checks(runner, plants, asset, partition=None):
     """What a run says that was held back, with faults planted; afterwards the output is made again, as it was."""
-    archive, partitions = line.house.archive, [partition] if partition else []
+    archive, partitions = runner.workspace.archive, [partition] if partition else []
     before, place = archive.require(asset, partition), archive.place(asset, partition)
     (place / "record.json").unlink()
     shutil.rmtree(place / before.build)
@@ -27,33 +27,33 @@ def found_by_checks(line, plants, asset, partition=None):
         with pytest.MonkeyPatch.context() as patch:
             for module, name, faulty in plants:
                 patch.setattr(module, name, faulty)
-            with pytest.raises(LineFailure) as told:
-                line.bring_up_to_date([asset], partitions)
+            with pytest.raises(RunsFailed) as told:
+                runner.run_stale([asset], partitions)
         assert archive.newest(asset, partition) is None
         return str(told.value)
     finally:
         shutil.rmtree(place / before.build)
-        line.bring_up_to_date([asset], partitions)
+        runner.run_stale([asset], partitions)
         assert archive.require(asset, partition).data_version == before.data_version
 
 
-def checkpoint_folder(line):
-    return line.house.archive.folder(line.house.archive.require("heartbeit/pretrained_checkpoint", None))
+def checkpoint_folder(runner):
+    return runner.workspace.archive.folder(runner.workspace.archive.require("heartbeit/pretrained_checkpoint", None))
 
 
-def cohort_table(line, task):
-    return Cohort(line.house.archive.folder(line.house.archive.require(f"{task}/cohort", None))).table()
+def cohort_table(runner, task):
+    return Cohort(runner.workspace.archive.folder(runner.workspace.archive.require(f"{task}/cohort", None))).table()
 
 
-def test_what_was_pretrained_on_stands_beside_the_weights_and_is_not_tested(line):
-    folder = checkpoint_folder(line)
+def test_what_was_pretrained_on_stands_beside_the_weights_and_is_not_tested(runner):
+    folder = checkpoint_folder(runner)
     told = read_json(folder / "config.json")["pretrained_on"]
     for pool, seen_by in ((read_pool(folder), "network"), (read_pool(folder / "tokenizer"), "tokenizer")):
         assert pool is not None
         assert told[seen_by] == counts(pool)
-        assert set(told[seen_by]) == set(line.house.study.pretraining_sites)
-        for task in line.house.study.tasks:
-            kept = cohort_table(line, task).filter(pl.col("part") != "train")
+        assert set(told[seen_by]) == set(runner.workspace.study.pretraining_sites)
+        for task in runner.workspace.study.tasks:
+            kept = cohort_table(runner, task).filter(pl.col("part") != "train")
             for column in ("record", "patient", "waveform_sha256"):
                 assert not set(pool[column]) & set(kept[column])
 
@@ -76,21 +76,21 @@ def swapped(table):
         (swapped, ["labels_follow_the_rule found .* ECGs have another label than the rule gives them"]),
     ],
 )
-def test_a_cohort_that_leaks_is_held_back(line, fault, found):
+def test_a_cohort_that_leaks_is_held_back(runner, fault, found):
     def leaking(*arguments):
         made = assemble_cohort(*arguments)
         write_parquet(made.folder / "cohort.parquet", fault(made.table()))
         return made
 
-    told = found_by_checks(line, [(cohorts, "assemble_cohort", leaking)], "hcm/cohort")
+    told = found_by_checks(runner, [(cohorts, "assemble_cohort", leaking)], "hcm/cohort")
     for sentence in found:
         assert re.search(sentence, told)
 
 
-def test_a_model_that_saw_test_patients_is_held_back(line):
+def test_a_model_that_saw_test_patients_is_held_back(runner):
     """Three at once: a test patient among those pretrained on, another among those trained on, a look at the test."""
     honest, examples = finetune.finetune, training._examples
-    tested = cohort_table(line, "hcm").filter(pl.col("part") == "test").sort("record")
+    tested = cohort_table(runner, "hcm").filter(pl.col("part") == "test").sort("record")
     first, last = tested["record"][0], tested["record"][-1]
 
     def peeking(*arguments):
@@ -112,7 +112,7 @@ def test_a_model_that_saw_test_patients_is_held_back(line):
         (training, "_examples", with_one_tested),
         (finetune, "finetune", peeking),
     ]
-    told = found_by_checks(line, plants, MODEL, FRACTION)
+    told = found_by_checks(runner, plants, MODEL, FRACTION)
     for sentence in (
         f"pretraining_never_saw_it found .*1 ECGs of the test part were seen by the pretraining: {first}",
         f"1 ECGs of the test part were seen by the tokenizer: {first}",
@@ -124,6 +124,6 @@ def test_a_model_that_saw_test_patients_is_held_back(line):
 
 @pytest.mark.parametrize(("start", "said"), [(None, "random initialisation"), (Path("weights"), "unknown: published")])
 def test_where_nothing_is_known_of_a_pretraining_the_check_says_so(start, said):
-    verdict = training.pretraining_never_saw_it(start, pl.DataFrame({"part": []}))
-    assert verdict.passed
-    assert said in str(verdict.metadata["note"].value)
+    result = training.pretraining_never_saw_it(start, pl.DataFrame({"part": []}))
+    assert result.passed
+    assert said in str(result.metadata["note"].value)

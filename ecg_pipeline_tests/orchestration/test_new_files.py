@@ -21,7 +21,7 @@ from ecg_pipeline.orchestration.runs import QUIET
 from ecg_pipeline.orchestration.servers.processes import Keeper, Server
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.synthetic.hospital import HospitalSystem, write_hospital_system
-from ecg_pipeline_tests.orchestration.conftest import open_line
+from ecg_pipeline_tests.orchestration.conftest import open_runner
 
 pytestmark = pytest.mark.acceptance
 
@@ -104,7 +104,7 @@ class Writer:
 
 @pytest.fixture
 def arrivals(tmp_path, tmp_path_factory, monkeypatch):
-    """A line over a private site of three ECGs, its daemon, and a writer of two more."""
+    """A runner of a private site of three ECGs, its daemon, and a writer of two more."""
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     monkeypatch.setenv("ECG_HOME", str(tmp_path / "homes"))
     monkeypatch.setenv("ECG_WORKERS", "1")
@@ -118,19 +118,19 @@ def arrivals(tmp_path, tmp_path_factory, monkeypatch):
     study = tmp_path / "arrivals.yaml"
     absent = "".join(ABSENT.format(site=site, folder=tmp_path) for site in OTHERS)
     study.write_text(STUDY.format(site=SITE, folder=tmp_path) + absent)
-    line = open_line(study)
+    runner = open_runner(study)
     # Paths of sockets must be short.
-    daemon = Daemon(study, line.house.home, tmp_path_factory.mktemp("d"))
-    with open_instance(line.house.home) as instance:
+    daemon = Daemon(study, runner.workspace.home, tmp_path_factory.mktemp("d"))
+    with open_instance(runner.workspace.home) as instance:
         daemon.serve()
         daemon.start()
-        yield line, instance, daemon, Writer(usable[3:], drop)
+        yield runner, instance, daemon, Writer(usable[3:], drop)
         daemon.keeper.end()
 
 
-def look(line, instance):
+def look(runner, instance):
     """Look at the drop folders as the command line does: a run of its own."""
-    assert execute(line.definitions, instance, Run((RAW,), None), QUIET) is None
+    assert execute(runner.definitions, instance, Run((RAW,), None), QUIET) is None
 
 
 def ticks(instance):
@@ -151,9 +151,9 @@ def is_reading(instance, run):
     return instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_START)
 
 
-def read(line):
+def read(runner):
     """Digests of the files in the site's waveform store, and how many were rejected."""
-    archive = line.house.archive
+    archive = runner.workspace.archive
     store = WaveformStore(archive.folder(archive.require("waveform_store", SITE)))
     return sorted(store.records()["source_sha256"]), len(store.rejects())
 
@@ -165,12 +165,12 @@ def test_files_that_arrive_slowly_are_read_once_though_the_daemon_is_killed(arri
     Two things are not left to the clock: the hourly look is made by hand, as a run like that of the command line, and
     the second look at young files comes after 20 s instead of 60 (`short_wait`).
     """
-    line, instance, daemon, writer = arrivals
+    runner, instance, daemon, writer = arrivals
     drop = next(iter(writer.texts)).parent
     before = sorted(sha256_file(path) for path in drop.glob("*.xml"))
     daemon.until(lambda: ticks(instance), "the first evaluation of the sensor")
     writer.write()
-    look(line, instance)
+    look(runner, instance)
     (run,) = daemon.until(lambda: runs(instance), "the request of the site's data chain")
     daemon.until(lambda: is_reading(instance, run), "the start of the run")
     for _ in range(3):
@@ -180,15 +180,15 @@ def test_files_that_arrive_slowly_are_read_once_though_the_daemon_is_killed(arri
             daemon.kill()
     daemon.until(lambda: instance.get_run_by_id(run.run_id).is_finished, "the end of the run")
     assert instance.get_run_by_id(run.run_id).is_success
-    assert read(line) == (before, 0), "what is still being written is neither an ECG nor a reject"
+    assert read(runner) == (before, 0), "what is still being written is neither an ECG nor a reject"
     writer.write()
-    look(line, instance)
+    look(runner, instance)
     daemon.start()
     _, run = daemon.until(lambda: len(found := runs(instance)) == 2 and found, "the request after the kill")
     daemon.until(lambda: instance.get_run_by_id(run.run_id).is_finished, "the end of the second run")
-    assert read(line) == (sorted(sha256_file(path) for path in drop.glob("*.xml")), 0)
+    assert read(runner) == (sorted(sha256_file(path) for path in drop.glob("*.xml")), 0)
     assert [path.read_bytes() for path in writer.texts] == list(writer.texts.values())
     seen = len(ticks(instance))
-    look(line, instance)
+    look(runner, instance)
     daemon.until(lambda: len(ticks(instance)) > seen + 1, "two more evaluations")
     assert len(runs(instance)) == 2, "a look that finds nothing new requests nothing"

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from ecg_pipeline.files import folder_digests
-from ecg_pipeline_tests.orchestration.conftest import open_line
+from ecg_pipeline_tests.orchestration.conftest import open_runner
 
 pytestmark = pytest.mark.acceptance
 
@@ -23,7 +23,7 @@ def can_unshare():
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """A line over a hospital system of 48 ECGs, of which nothing but the files is made."""
+    """A runner of a hospital system of 48 ECGs, of which nothing but the files is made."""
     folder = tmp_path_factory.mktemp("tiny")
     study = folder / "tiny.yaml"
     study.write_text("extends: demo\nname: tiny\nsynthetic: {patients: 40, ecgs: 48}\ningest: {files_per_part: 4}\n")
@@ -31,9 +31,9 @@ def tiny(tmp_path_factory):
         patch.setenv("ECG_HOME", str(folder / "home"))
         patch.setenv("ECG_STUDY", str(study))
         patch.setenv("ECG_WORKERS", "1")
-        line = open_line(study)
-        line.bring_up_to_date(["hospital_system"])
-        yield line
+        runner = open_runner(study)
+        runner.run_stale(["hospital_system"])
+        yield runner
 
 
 def started(*before):
@@ -45,9 +45,9 @@ def started(*before):
     return process
 
 
-def made_at_once(line, processes):
+def made_at_once(runner, processes):
     """What processes say that make one partition from nothing at the same moment, and the digests that it has then."""
-    archive = line.house.archive
+    archive = runner.workspace.archive
     for stage in STAGES:
         shutil.rmtree(archive.place(stage, SITE), ignore_errors=True)
     for process in processes:
@@ -74,7 +74,7 @@ def test_two_runs_of_one_partition_at_once_leave_what_one_leaves(tiny, before):
             assert made_at_once(tiny, processes) == (["made\n", "made\n"], alone)
         for stage in STAGES:
             # The second of two finds what the first has made.
-            assert tiny.house.archive.times(stage, SITE) == 1
+            assert tiny.workspace.archive.times(stage, SITE) == 1
     finally:
         for process in processes:
             process.stdin.close()

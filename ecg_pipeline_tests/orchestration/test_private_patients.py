@@ -15,8 +15,8 @@ from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.orchestration.assets import records
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.synthetic.hospital import HospitalSystem, read_planted, write_hospital_system
-from ecg_pipeline_tests.orchestration.conftest import open_line
-from ecg_pipeline_tests.orchestration.test_line import told
+from ecg_pipeline_tests.orchestration.conftest import open_runner
+from ecg_pipeline_tests.orchestration.test_runner import words_in
 
 pytestmark = pytest.mark.acceptance
 
@@ -72,7 +72,7 @@ def renamed(system: Path) -> None:
 
 @pytest.fixture(scope="module")
 def private(tmp_path_factory):
-    """A line over private MUSE files after everything in it was materialised, and the folder of the files."""
+    """A runner of private MUSE files after everything in it was materialised, and the folder of the files."""
     folder = tmp_path_factory.mktemp("private")
     system = folder / "hospitals"
     write_hospital_system(HospitalSystem(patients=120, ecgs=180, seed=3), system)
@@ -93,9 +93,9 @@ def private(tmp_path_factory):
         patch.setenv("ECG_PSEUDONYM_KEY", KEY)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setattr(records, "SETTLE_S", 0.0)
-        line = open_line(study)
-        assert line.bring_up_to_date()
-        yield line, system
+        runner = open_runner(study)
+        assert runner.run_stale()
+        yield runner, system
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -116,23 +116,23 @@ def databases(home: Path) -> list[Path]:
 
 
 def test_everything_was_made_of_files_named_after_patients(private):
-    line, system = private
+    runner, system = private
     for asset, partition in (
         ("hcm/report", None),
         ("hcm/saliency", None),
         ("hcm/heartbeit/evaluation", "1|morningside"),
     ):
-        assert line.house.archive.require(asset, partition)
+        assert runner.workspace.archive.require(asset, partition)
     words = [word.encode() for word in read_planted(system).identities]
     exports = list((system / "mount_sinai").glob(f"*{MARK}*.xml"))
     assert len(exports) > 40
-    assert all(told(words, path.read_bytes()) for path in exports[:3])
-    assert told(words, "\n".join(path.name.replace("_", " ") for path in exports).encode())
+    assert all(words_in(words, path.read_bytes()) for path in exports[:3])
+    assert words_in(words, "\n".join(path.name.replace("_", " ") for path in exports).encode())
 
 
 def test_no_identity_and_no_file_name_is_in_anything_that_was_written(private):
-    line, system = private
-    home = line.house.home
+    runner, system = private
+    home = runner.workspace.home
     words = [word.encode() for word in read_planted(system).identities]
     found = {}
     tables = [path for path in files_below(home) if path.suffix == ".parquet"]
@@ -142,27 +142,27 @@ def test_no_identity_and_no_file_name_is_in_anything_that_was_written(private):
     contents |= {path / "as text": table_text(path) for path in tables}
     contents |= {path / "as text": dump(path) for path in databases(home)}
     for path, content in contents.items():
-        said = [*told(words, content), *(secret for secret in (MARK, KEY) if secret.encode() in content)]
+        said = [*words_in(words, content), *(secret for secret in (MARK, KEY) if secret.encode() in content)]
         if said:
             found[str(path.relative_to(home))] = said
     assert found == {}
     names = " ".join(str(path.relative_to(home)) for path in home.rglob("*"))
     assert MARK not in names
-    assert not told(words, names.encode())
+    assert not words_in(words, names.encode())
 
 
 def test_stores_name_their_files_by_digests(private):
-    line, _ = private
+    runner, _ = private
     for site in SITES:
-        store = WaveformStore(line.house.archive.folder(line.house.archive.require("waveform_store", site)))
+        store = WaveformStore(runner.workspace.archive.folder(runner.workspace.archive.require("waveform_store", site)))
         sources = [*store.records()["source"], *store.rejects()["source"]]
         assert sources
         assert all(re.fullmatch(r"~[0-9a-f]{16}(\.xml)?", source) for source in sources)
 
 
 def test_no_picture_is_in_a_database_nor_in_mlflow(private):
-    line, _ = private
-    home = line.house.home
+    runner, _ = private
+    home = runner.workspace.home
     assert any(path.read_bytes().startswith(PICTURES[0]) for path in files_below(home / "assets"))
     contents = {path: path.read_bytes() for path in [*files_below(home / "dagster"), *files_below(home / "mlflow")]}
     # Long values lie in pieces in a database's file.
@@ -173,9 +173,9 @@ def test_no_picture_is_in_a_database_nor_in_mlflow(private):
         assert all(curve.startswith(b"<svg") and b"<image" not in curve for curve in curves)
 
 
-def sheets_of(line) -> np.ndarray:
+def sheets_of(runner) -> np.ndarray:
     """(n, H, W) uint8 sheets of all sites."""
-    archive, sites = line.house.archive, SITES
+    archive, sites = runner.workspace.archive, SITES
     shards = [ImageShards(archive.folder(archive.require("image_shards", site))) for site in sites]
     return np.concatenate([sheets for made in shards for _, sheets in made])
 
@@ -210,9 +210,9 @@ def sheets_in(path: Path, sheets: np.ndarray) -> int:
 
 
 def test_no_sheet_of_a_patient_is_in_mlflow(private, tmp_path):
-    line, _ = private
-    sheets = sheets_of(line)
-    logged = files_below(line.house.home / "mlflow")
+    runner, _ = private
+    sheets = sheets_of(runner)
+    logged = files_below(runner.workspace.home / "mlflow")
     examples = [path for path in logged if "input_example" in path.name]
     assert examples
     assert any(array.size >= sheets[0].size for array in numbers_in(json.loads(examples[0].read_text())))

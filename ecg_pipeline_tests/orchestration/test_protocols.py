@@ -13,7 +13,7 @@ from ecg_pipeline.orchestration.assets.training import _examples
 from ecg_pipeline.orchestration.instance import open_instance
 from ecg_pipeline.study import load_study
 from ecg_pipeline.tracking import tracking_uri
-from ecg_pipeline_tests.orchestration.conftest import open_line
+from ecg_pipeline_tests.orchestration.conftest import open_runner
 
 
 @pytest.fixture
@@ -50,39 +50,39 @@ ASSETS = ("stemi/mobilenet/finetuned_model", "stemi/mobilenet/evaluation", "stem
 
 
 @pytest.fixture
-def official(line, small_study, tmp_path):
+def official(runner, small_study, tmp_path):
     """One model of the small study, trained twice by the official protocol; afterwards all is as it was."""
     path = tmp_path / "official.yaml"
     changed = small_study.read_text().replace(
         "{epochs: 1, batch: 8}", "{epochs: 2, batch: 8, protocol: official, seeds: [0, 1]}"
     )
     path.write_text(changed)
-    opened = open_line(path)
+    opened = open_runner(path)
     try:
-        assert opened.bring_up_to_date([*ASSETS, "stemi/saliency"], ["1", "1|ptb_xl_like"])
+        assert opened.run_stale([*ASSETS, "stemi/saliency"], ["1", "1|ptb_xl_like"])
         yield opened
     finally:
-        line.bring_up_to_date()
+        runner.run_stale()
 
 
 def test_the_official_protocol_is_said_to_be_optimistic_wherever_a_figure_is_printed(official, capsys):
-    house, partition = official.house, {"finetuned_model": "1", "evaluation": "1|ptb_xl_like"}
-    records = {asset: house.archive.require(asset, partition.get(asset.split("/")[-1])) for asset in ASSETS}
-    made = Evaluation(house.archive.folder(records["stemi/mobilenet/evaluation"]))
+    workspace, partition = official.workspace, {"finetuned_model": "1", "evaluation": "1|ptb_xl_like"}
+    records = {asset: workspace.archive.require(asset, partition.get(asset.split("/")[-1])) for asset in ASSETS}
+    made = Evaluation(workspace.archive.folder(records["stemi/mobilenet/evaluation"]))
     assert made.predictions()["seed"].unique().sort().to_list() == [0, 1]
     assert made.metrics()["model"]["chosen_by"] == "highest AUROC on test patients: optimistic"
     for asset in ASSETS[2:]:
-        report = Report(house.archive.folder(records[asset]))
+        report = Report(workspace.archive.folder(records[asset]))
         page, rows = report.page.read_text(), report.results().filter(pl.col("optimistic"))
         assert set(rows.select("task", "model", "fraction", "seeds").rows()) == {("stemi", "mobilenet", 1.0, 2)}
         assert "Optimistic figures." in page
         assert "Optimistic: epoch chosen on test patients." in page
         assert "over 2 seeds" in page
-    run = mlflow.MlflowClient(tracking_uri(house.home)).get_run(records[ASSETS[0]].mlflow_run_id)
+    run = mlflow.MlflowClient(tracking_uri(workspace.home)).get_run(records[ASSETS[0]].mlflow_run_id)
     assert (run.data.tags["protocol"], run.data.tags["optimistic"]) == ("official", "True")
     assert {"seed_0/test_auroc", "seed_1/test_auroc"} <= run.data.metrics.keys()
     assert records[ASSETS[0]].seeds | {"recipe.seeds.0": 0, "recipe.seeds.1": 1} == records[ASSETS[0]].seeds
-    with open_instance(house.home) as instance:
+    with open_instance(workspace.home) as instance:
         for asset in ASSETS[:2]:
             event = instance.get_latest_materialization_event(dg.AssetKey(asset.split("/")))
             assert event.asset_materialization.metadata["optimistic"].value is True
@@ -90,5 +90,5 @@ def test_the_official_protocol_is_said_to_be_optimistic_wherever_a_figure_is_pri
         held = instance.event_log_storage.get_latest_asset_check_execution_by_key([check])[check].evaluation
         assert (held.passed, held.severity) == (True, dg.AssetCheckSeverity.WARN)
         assert "optimistic" in held.metadata["note"].value
-    _print_results(house.study)
+    _print_results(workspace.study)
     assert "optimistic" in capsys.readouterr().out

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from ecg_pipeline.orchestration.assets import records
-from ecg_pipeline.orchestration.plan import is_due
+from ecg_pipeline.orchestration.plan import is_stale
 from ecg_pipeline.records.store import WaveformStore
-from ecg_pipeline_tests.orchestration.conftest import open_line
+from ecg_pipeline_tests.orchestration.conftest import open_runner
 
 STUDY = "extends: demo\nname: tiny\nsynthetic: {patients: 40, ecgs: 48}\n"
 SIXTH = """\
@@ -73,58 +73,60 @@ def ingested(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "SETTLE_S", 0.0)
     study = tmp_path / "tiny.yaml"
     study.write_text(STUDY)
-    line = open_line(study)
-    line.bring_up_to_date(["hospital_system", *DATA])
-    return line
+    runner = open_runner(study)
+    runner.run_stale(["hospital_system", *DATA])
+    return runner
 
 
-def changed(line, tmp_path, sections):
+def changed(runner, tmp_path, sections):
     study = tmp_path / "changed.yaml"
     study.write_text(STUDY + sections)
-    return open_line(study)
+    return open_runner(study)
 
 
-def due_sites(line):
-    graph = line.definitions.resolve_asset_graph()
+def stale_sites(runner):
+    graph = runner.definitions.resolve_asset_graph()
     return {
         (key.to_user_string(), site)
         for key in graph.toposorted_asset_keys
         if key.to_user_string() in DATA
-        for site in line.house.study.sites
-        if is_due(line.house, graph, key, site)
+        for site in runner.workspace.study.sites
+        if is_stale(runner.workspace, graph, key, site)
     }
 
 
-def outputs(line, sites):
-    return {(asset, site): line.house.archive.require(asset, site) for asset in DATA for site in sites}
+def outputs(runner, sites):
+    return {(asset, site): runner.workspace.archive.require(asset, site) for asset in DATA for site in sites}
 
 
 def test_a_sixth_hospital_reads_no_file_of_the_others(ingested, tmp_path, opened_files, labelled_sites):
-    system, sixth = ingested.house.home / "hospital_system", tmp_path / "sixth"
+    system, sixth = ingested.workspace.home / "hospital_system", tmp_path / "sixth"
     shutil.copytree(system / "mount_sinai", sixth)
     others, own = opened_files(system), opened_files(sixth)
-    before = outputs(ingested, ingested.house.study.sites)
-    line = changed(ingested, tmp_path, SIXTH.replace("PATH", str(sixth)))
-    assert due_sites(line) == {(asset, "sixth") for asset in DATA}
-    runs = line.bring_up_to_date(["hospital_system", *DATA])
+    before = outputs(ingested, ingested.workspace.study.sites)
+    runner = changed(ingested, tmp_path, SIXTH.replace("PATH", str(sixth)))
+    assert stale_sites(runner) == {(asset, "sixth") for asset in DATA}
+    runs = runner.run_stale(["hospital_system", *DATA])
     assert {run.partition for run in runs} == {"sixth"}
     assert others == []
     assert set(labelled_sites) == {"sixth"}
-    read = WaveformStore(line.house.archive.folder(line.house.archive.require("waveform_store", "sixth"))).records()
+    read = WaveformStore(
+        runner.workspace.archive.folder(runner.workspace.archive.require("waveform_store", "sixth"))
+    ).records()
     assert {path.name for path in own} >= set(read["source"])
-    assert outputs(line, ingested.house.study.sites) == before
-    assert len(outputs(line, ["sixth"])) == len(DATA)
+    assert outputs(runner, ingested.workspace.study.sites) == before
+    assert len(outputs(runner, ["sixth"])) == len(DATA)
 
 
 def test_one_more_name_of_a_site_reads_no_file_of_the_others(ingested, tmp_path, opened_files, labelled_sites):
-    system = ingested.house.home / "hospital_system"
+    system = ingested.workspace.home / "hospital_system"
     opened = opened_files(system)
-    before = outputs(ingested, ingested.house.study.sites)
-    line = changed(ingested, tmp_path, RENAMED)
-    assert {site for _, site in due_sites(line)} == {"beth_israel"}
-    runs = line.bring_up_to_date(["hospital_system", *DATA])
+    before = outputs(ingested, ingested.workspace.study.sites)
+    runner = changed(ingested, tmp_path, RENAMED)
+    assert {site for _, site in stale_sites(runner)} == {"beth_israel"}
+    runs = runner.run_stale(["hospital_system", *DATA])
     assert {run.partition for run in runs} == {"beth_israel"}
     assert set(labelled_sites) == {"beth_israel"}
     assert {path.relative_to(system).parts[0] for path in opened} == {"beth_israel"}
-    others = [site for site in line.house.study.sites if site != "beth_israel"]
-    assert outputs(line, others).items() <= before.items()
+    others = [site for site in runner.workspace.study.sites if site != "beth_israel"]
+    assert outputs(runner, others).items() <= before.items()

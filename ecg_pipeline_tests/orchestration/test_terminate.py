@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from ecg_pipeline.orchestration.instance import open_instance
-from ecg_pipeline_tests.orchestration.copies import copied_line, with_changes
+from ecg_pipeline_tests.orchestration.copies import copied_runner, with_changes
 from ecg_pipeline_tests.test_ui import LAUNCH, TERMINATE, assert_gone, start
 
 pytestmark = pytest.mark.acceptance
@@ -18,10 +18,10 @@ LONG = "{recipe: {epochs: 5000}}"
 
 
 @pytest.fixture
-def ui(line, small_study, tmp_path, monkeypatch):
+def ui(runner, small_study, tmp_path, monkeypatch):
     """The servers over a home in which everything stands but a long pretraining."""
     changed = with_changes(small_study, tmp_path, pretraining=LONG)
-    copied_line(line, changed, tmp_path, monkeypatch)
+    copied_runner(runner, changed, tmp_path, monkeypatch)
     running = start(tmp_path, str(changed))
     yield running
     family = running.family()

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from ecg_pipeline.orchestration.instance import open_instance
-from ecg_pipeline.orchestration.runs import LineFailure
+from ecg_pipeline.orchestration.runs import RunsFailed
 
 TRAINER = "ecg_pipeline.orchestration.trainer"
 ASSET = "heartbeit/pretrained_checkpoint"
@@ -29,28 +29,28 @@ def is_trainer(process):
 
 
 @contextmanager
-def pretraining_due(line):
-    """The line with its pretraining to be done again; afterwards it must have come out as it was."""
-    before = line.house.archive.require(ASSET, None)
-    place = line.house.archive.place(ASSET, None)
+def stale_pretraining(runner):
+    """Make the pretraining stale; afterwards its output must be what it was."""
+    before = runner.workspace.archive.require(ASSET, None)
+    place = runner.workspace.archive.place(ASSET, None)
     (place / "record.json").rename(place / "aside.json")
     shutil.rmtree(place / before.build)
     try:
         yield
-        again = line.house.archive.require(ASSET, None)
+        again = runner.workspace.archive.require(ASSET, None)
         assert (again.data_version, again.files) == (before.data_version, before.files)
         assert again.mlflow_run_id not in (None, before.mlflow_run_id)
     finally:
         (place / "aside.json").rename(place / "record.json")
 
 
-def test_a_trainer_that_fails_says_why_and_goes_on(line):
-    with pretraining_due(line):
-        elsewhere = replace(line, config={"resources": {"house": {"config": {"device": "no_such_device"}}}})
-        with pytest.raises(LineFailure, match="no_such_device"):
-            elsewhere.bring_up_to_date([ASSET])
-        assert line.house.archive.newest(ASSET, None) is None
-        assert len(line.bring_up_to_date([ASSET])) == 1
+def test_a_trainer_that_fails_says_why_and_goes_on(runner):
+    with stale_pretraining(runner):
+        elsewhere = replace(runner, config={"resources": {"workspace": {"config": {"device": "no_such_device"}}}})
+        with pytest.raises(RunsFailed, match="no_such_device"):
+            elsewhere.run_stale([ASSET])
+        assert runner.workspace.archive.newest(ASSET, None) is None
+        assert len(runner.run_stale([ASSET])) == 1
 
 
 def living(processes):
@@ -68,9 +68,9 @@ def started_trainer(process):
     raise AssertionError("no trainer was started")
 
 
-def test_a_command_killed_leaves_nothing_behind_and_the_next_one_goes_on(line):
+def test_a_command_killed_leaves_nothing_behind_and_the_next_one_goes_on(runner):
     """No process and no lease; its run, which could not say that it ended, is marked as failed by the next command."""
-    with pretraining_due(line):
+    with stale_pretraining(runner):
         command = [sys.executable, "-m", "ecg_pipeline.cli", "materialize", ASSET]
         process = subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
         started_trainer(process)
@@ -81,20 +81,20 @@ def test_a_command_killed_leaves_nothing_behind_and_the_next_one_goes_on(line):
         while living(family) and time.monotonic() < deadline:
             time.sleep(0.2)
         assert not living(family)
-        with open_instance(line.house.home) as instance:
+        with open_instance(runner.workspace.home) as instance:
             going = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
             assert len(going) == 1
-            assert len(line.bring_up_to_date([ASSET])) == 1
+            assert len(runner.run_stale([ASSET])) == 1
             assert instance.get_run_by_id(going[0].run_id).status == dg.DagsterRunStatus.FAILURE
 
 
-def test_a_trainer_killed_from_outside_is_a_failed_step_and_goes_on(line):
-    with pretraining_due(line):
+def test_a_trainer_killed_from_outside_is_a_failed_step_and_goes_on(runner):
+    with stale_pretraining(runner):
         command = [sys.executable, "-m", "ecg_pipeline.cli", "materialize", ASSET]
         process = subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         started_trainer(process).send_signal(signal.SIGKILL)
         said = process.communicate()[0].decode()
         assert process.returncode == 2
         assert "ended from outside" in said
-        assert line.house.archive.newest(ASSET, None) is None
-        assert len(line.bring_up_to_date([ASSET])) == 1
+        assert runner.workspace.archive.newest(ASSET, None) is None
+        assert len(runner.run_stale([ASSET])) == 1

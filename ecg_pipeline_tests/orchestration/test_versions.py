@@ -5,22 +5,22 @@ import re
 import dagster as dg
 import pytest
 
-from ecg_pipeline.orchestration.runs import LineFailure
-from ecg_pipeline_tests.orchestration.copies import copied_line, with_changes
+from ecg_pipeline.orchestration.runs import RunsFailed
+from ecg_pipeline_tests.orchestration.copies import copied_runner, with_changes
 
 pytestmark = pytest.mark.acceptance
 
 SITE, OTHER = "mount_sinai", "beth_israel"
 
 
-def refusal(line, asset, *partitions):
+def refusal(runner, asset, *partitions):
     """What a run says that is refused, and which of the archive's records is not touched by it."""
     keys = partitions or (None,)
-    before = [line.house.archive.newest(asset, partition) for partition in keys]
-    with pytest.raises(LineFailure) as told:
-        line.bring_up_to_date([asset], partitions)
-    assert [line.house.archive.newest(asset, partition) for partition in keys] == before
-    return str(told.value)
+    before = [runner.workspace.archive.newest(asset, partition) for partition in keys]
+    with pytest.raises(RunsFailed) as raised:
+        runner.run_stale([asset], partitions)
+    assert [runner.workspace.archive.newest(asset, partition) for partition in keys] == before
+    return str(raised.value)
 
 
 def to_materialise(sentence):
@@ -29,58 +29,58 @@ def to_materialise(sentence):
     return [tuple(place.split(" ")) for place in dict.fromkeys(", ".join(lists).split(", "))]
 
 
-def test_tokens_of_two_tokenizers_are_not_pretrained_on(line, small_study, tmp_path, monkeypatch):
+def test_tokens_of_two_tokenizers_are_not_pretrained_on(runner, small_study, tmp_path, monkeypatch):
     changed = with_changes(small_study, tmp_path, tokenizer="{steps: 41}")
-    again = copied_line(line, changed, tmp_path / "home", monkeypatch)
-    again.bring_up_to_date(["image_tokenizer"])
-    again.bring_up_to_date(["patch_tokens"], [SITE])
-    told = refusal(again, "heartbeit/pretrained_checkpoint")
-    assert "image_tokenizer would go in with 2 versions" in told
-    assert to_materialise(told) == [("patch_tokens", OTHER)]
-    again.bring_up_to_date(["patch_tokens"], [OTHER])
+    again = copied_runner(runner, changed, tmp_path / "home", monkeypatch)
+    again.run_stale(["image_tokenizer"])
+    again.run_stale(["patch_tokens"], [SITE])
+    message = refusal(again, "heartbeit/pretrained_checkpoint")
+    assert "image_tokenizer would go in with 2 versions" in message
+    assert to_materialise(message) == [("patch_tokens", OTHER)]
+    again.run_stale(["patch_tokens"], [OTHER])
     key = dg.AssetKey(["heartbeit", "pretrained_checkpoint"])
-    would_read = again.house.upstream(again.definitions.resolve_asset_graph(), key, None)
-    assert again.house.conflicts(would_read) == []
+    would_read = again.workspace.upstream(again.definitions.resolve_asset_graph(), key, None)
+    assert again.workspace.conflicts(would_read) == []
 
 
-def test_an_old_model_is_not_tested_on_a_cohort_that_was_split_anew(line, small_study, tmp_path, monkeypatch):
+def test_an_old_model_is_not_tested_on_a_cohort_that_was_split_anew(runner, small_study, tmp_path, monkeypatch):
     changed = with_changes(small_study, tmp_path, split="{seed: 1}")
-    again = copied_line(line, changed, tmp_path / "home", monkeypatch)
-    again.bring_up_to_date(["hcm/cohort", "hcm/test_set"])
-    told = refusal(again, "hcm/heartbeit/evaluation", f"1|{SITE}")
-    assert "hcm/heartbeit/evaluation 1|mount_sinai is held back" in told
-    assert re.search(r"training_never_saw_it found .*\d+ ECGs of the test part were seen by the fine-tuning", told)
+    again = copied_runner(runner, changed, tmp_path / "home", monkeypatch)
+    again.run_stale(["hcm/cohort", "hcm/test_set"])
+    message = refusal(again, "hcm/heartbeit/evaluation", f"1|{SITE}")
+    assert "hcm/heartbeit/evaluation 1|mount_sinai is held back" in message
+    assert re.search(r"training_never_saw_it found .*\d+ ECGs of the test part were seen by the fine-tuning", message)
     for seen_by in ("pretraining", "tokenizer"):
-        assert re.search(rf"pretraining_never_saw_it found .*were seen by the {seen_by}", told)
+        assert re.search(rf"pretraining_never_saw_it found .*were seen by the {seen_by}", message)
     # Nobody of the external hospital is in the split: its test set is the same, and what was found there stands.
-    assert again.bring_up_to_date(["hcm/heartbeit/evaluation"], ["1|morningside"]) == []
+    assert again.run_stale(["hcm/heartbeit/evaluation"], ["1|morningside"]) == []
 
 
-def test_tests_are_not_made_of_newer_images_than_their_cohort(line, small_study, tmp_path, monkeypatch):
-    again = copied_line(line, small_study, tmp_path / "home", monkeypatch)
-    folder = again.house.home / "hospital_system" / OTHER
+def test_tests_are_not_made_of_newer_images_than_their_cohort(runner, small_study, tmp_path, monkeypatch):
+    again = copied_runner(runner, small_study, tmp_path / "home", monkeypatch)
+    folder = again.workspace.home / "hospital_system" / OTHER
     (folder / "ecg-0001.xml").rename(folder / "ecg-9999.xml")
-    again.bring_up_to_date(["waveform_store", "filtered_waveforms", "image_shards"], [OTHER])
-    told = refusal(again, "hcm/test_set", OTHER)
-    assert f"waveform_store {OTHER} would go in with 2 versions" in told
-    assert ("hcm/cohort",) in to_materialise(told)
+    again.run_stale(["waveform_store", "filtered_waveforms", "image_shards"], [OTHER])
+    message = refusal(again, "hcm/test_set", OTHER)
+    assert f"waveform_store {OTHER} would go in with 2 versions" in message
+    assert ("hcm/cohort",) in to_materialise(message)
     # The cohort's other input was read of the files before: that is told in its turn.
-    told = refusal(again, "hcm/cohort")
-    assert f"raw_ecg_files {OTHER} would go in with 2 versions" in told
-    assert to_materialise(told) == [("clinical_labels", OTHER)]
-    again.bring_up_to_date(["clinical_labels"], [OTHER])
-    again.bring_up_to_date(["hcm/cohort"])
-    assert again.bring_up_to_date(["hcm/test_set"], [OTHER])
+    message = refusal(again, "hcm/cohort")
+    assert f"raw_ecg_files {OTHER} would go in with 2 versions" in message
+    assert to_materialise(message) == [("clinical_labels", OTHER)]
+    again.run_stale(["clinical_labels"], [OTHER])
+    again.run_stale(["hcm/cohort"])
+    assert again.run_stale(["hcm/test_set"], [OTHER])
 
 
-def test_images_that_lag_behind_are_named_though_what_they_read_is_new(line, small_study, tmp_path, monkeypatch):
-    again = copied_line(line, small_study, tmp_path / "home", monkeypatch)
-    folder = again.house.home / "hospital_system" / OTHER
+def test_images_that_lag_behind_are_named_though_what_they_read_is_new(runner, small_study, tmp_path, monkeypatch):
+    again = copied_runner(runner, small_study, tmp_path / "home", monkeypatch)
+    folder = again.workspace.home / "hospital_system" / OTHER
     (folder / "ecg-0001.xml").rename(folder / "ecg-9999.xml")
-    again.bring_up_to_date(["waveform_store", "clinical_labels", "filtered_waveforms"], [OTHER])
-    again.bring_up_to_date(["hcm/cohort"])
+    again.run_stale(["waveform_store", "clinical_labels", "filtered_waveforms"], [OTHER])
+    again.run_stale(["hcm/cohort"])
     asked = to_materialise(refusal(again, "hcm/test_set", OTHER))
     assert asked == [(asset, OTHER) for asset in ("waveform_store", "filtered_waveforms", "image_shards")]
-    runs = again.bring_up_to_date([asset for asset, _ in asked], [OTHER])
+    runs = again.run_stale([asset for asset, _ in asked], [OTHER])
     assert [key.to_user_string() for run in runs for key in run.assets] == ["image_shards"]
-    assert again.bring_up_to_date(["hcm/test_set"], [OTHER])
+    assert again.run_stale(["hcm/test_set"], [OTHER])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecg_pipeline.provenance.ancestry import Conflict, conflicts, outdated, told
+from ecg_pipeline.provenance.ancestry import Conflict, conflicts, outdated, partition_name
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.provenance.record import Upstream
 from ecg_pipeline_tests.provenance.test_record import RECORD
@@ -69,7 +69,7 @@ def test_tokens_of_two_tokenizers_are_a_conflict_and_say_of_which_site(archive):
     north = keep(archive, at("tokens", "n", "north"), old)
     south = keep(archive, at("tokens", "s", "south"), new)
     (found,) = conflicts(archive, [north, south, new], is_fitted)
-    assert [told(place) for place in outdated(found, "2")] == ["tokens north"]
+    assert [partition_name(place) for place in outdated(found, "2")] == ["tokens north"]
 
 
 def test_sites_are_told_apart(archive):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from ecg_pipeline.ecg import silent
+from ecg_pipeline.ecg import no_progress
 from ecg_pipeline.files import sha256_file
 from ecg_pipeline.models.family import build_classifier, load_classifier
 from ecg_pipeline.models.recipes import BeitRecipe, TimmRecipe
@@ -38,7 +38,7 @@ class Curves:
         self.names |= values.keys()
 
 
-def tuned(sheets, out, model=TINY, start=None, labels=None, tracker=None, progress=silent, **recipe):
+def tuned(sheets, out, model=TINY, start=None, labels=None, tracker=None, progress=no_progress, **recipe):
     images, _, table = sheets
     if labels is not None:
         table = table.with_columns(label=pl.Series(labels, dtype=pl.Int8))

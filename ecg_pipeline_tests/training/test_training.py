@@ -16,7 +16,7 @@ import torch
 from ecg_pipeline.files import sha256_file
 from ecg_pipeline.models.recipes import BeitRecipe
 from ecg_pipeline.training.batches import Batches
-from ecg_pipeline.training.loop import NotFinite, descend
+from ecg_pipeline.training.loop import NotFinite, backward_and_step
 from ecg_pipeline.training.masking import uniform
 from ecg_pipeline.training.pretrain import pretrain
 from ecg_pipeline.training.recipes import MaskRecipe, PretrainRecipe
@@ -148,7 +148,7 @@ def test_a_number_that_is_not_finite_stops_before_the_weights_move():
     before = model.weight.detach().clone()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1.0)
     with pytest.raises(NotFinite, match="step 7: the loss is nan"):
-        descend(model, model(torch.full((1, 2), float("nan"))).sum(), optimiser, 3.0, 7)
+        backward_and_step(model, model(torch.full((1, 2), float("nan"))).sum(), optimiser, 3.0, 7)
     with pytest.raises(NotFinite, match="step 8: the gradient"):
-        descend(model, (model(torch.zeros(1, 2)) * 0).sqrt().sum(), optimiser, 3.0, 8)
+        backward_and_step(model, (model(torch.zeros(1, 2)) * 0).sqrt().sum(), optimiser, 3.0, 8)
     assert torch.equal(model.weight, before)

@@ -12,12 +12,12 @@ from ecg_pipeline.cohorts.cohort import Cohort, SiteRecords, assemble_cohort, kn
 from ecg_pipeline.cohorts.pool import pretraining_pool
 from ecg_pipeline.cohorts.test_set import TestSet, assemble_test_set
 from ecg_pipeline.images.shards import ImageShards
-from ecg_pipeline.orchestration import show
-from ecg_pipeline.orchestration.checks import blocking, verdict
+from ecg_pipeline.orchestration import metadata
+from ecg_pipeline.orchestration.checks import blocking_checks, check_result
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA
 from ecg_pipeline.orchestration.partitions import own_site, tested_partitions, tested_sites
-from ecg_pipeline.orchestration.resources import Events, House
+from ecg_pipeline.orchestration.resources import Events, Workspace
 from ecg_pipeline.records.labels import ClinicalLabels
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
@@ -40,7 +40,7 @@ def cohort_asset(study: Study, task: str) -> dg.AssetsDefinition:
             "waveform_store": dg.AssetIn(partition_mapping=of_both),
             "clinical_labels": dg.AssetIn(partition_mapping=of_task),
         },
-        check_specs=blocking(
+        check_specs=blocking_checks(
             [task, "cohort"],
             "patients_in_one_part",
             "waveforms_in_one_part",
@@ -58,7 +58,7 @@ def cohort_asset(study: Study, task: str) -> dg.AssetsDefinition:
     )
     def cohort(
         context: dg.AssetExecutionContext,
-        house: dg.ResourceParam[House],
+        workspace: dg.ResourceParam[Workspace],
         waveform_store: dict[str, WaveformStore],
         clinical_labels: dict[str, ClinicalLabels],
     ) -> Events:
@@ -73,17 +73,19 @@ def cohort_asset(study: Study, task: str) -> dg.AssetsDefinition:
             table = made.table()
             inside = known_inside(recipe, sites, pool)
             labels = {site: brought.labels for site, brought in sites.items()}
-            yield verdict("patients_in_one_part", leaks.patients_crossing(table))
-            yield verdict("waveforms_in_one_part", leaks.waveforms_crossing(table))
-            yield verdict("external_patients_unknown_inside", leaks.external_inside(table, recipe.external, inside))
-            yield verdict("fractions_nested_by_patient", leaks.unnested(table))
-            yield verdict("labels_follow_the_rule", leaks.mislabelled(table, labels, recipe.rule))
+            yield check_result("patients_in_one_part", leaks.patients_crossing(table))
+            yield check_result("waveforms_in_one_part", leaks.waveforms_crossing(table))
+            yield check_result(
+                "external_patients_unknown_inside", leaks.external_inside(table, recipe.external, inside)
+            )
+            yield check_result("fractions_nested_by_patient", leaks.unnested(table))
+            yield check_result("labels_follow_the_rule", leaks.mislabelled(table, labels, recipe.rule))
 
-        yield from house.materialise(
+        yield from workspace.materialise(
             context,
             Cohort,
             lambda build: assemble_cohort(recipe, study.split, sites, pool, build.folder),
-            show.cohort,
+            metadata.cohort,
             check,
         )
 
@@ -106,14 +108,17 @@ def test_set_asset(study: Study, task: str) -> dg.AssetsDefinition:
         **identified(testing.REVISION),
     )
     def test_set(
-        context: dg.AssetExecutionContext, house: dg.ResourceParam[House], cohort: Cohort, image_shards: ImageShards
+        context: dg.AssetExecutionContext,
+        workspace: dg.ResourceParam[Workspace],
+        cohort: Cohort,
+        image_shards: ImageShards,
     ) -> Events:
         """Who is tested at one hospital, with the images, so that an evaluation reads nothing else of it."""
-        yield from house.materialise(
+        yield from workspace.materialise(
             context,
             TestSet,
             lambda build: assemble_test_set(cohort.test(context.partition_key), image_shards, build.folder),
-            show.test_set,
+            metadata.test_set,
         )
 
     return test_set

@@ -17,12 +17,12 @@ from ecg_pipeline.evaluation.saliency import Saliency
 from ecg_pipeline.evaluation.wasserstein import ImageDistance
 from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
 from ecg_pipeline.models.recipes import RANDOM
-from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.assets.training import TRAINED_ON, seen_in_pools
-from ecg_pipeline.orchestration.checks import blocking, verdict
+from ecg_pipeline.orchestration.checks import blocking_checks, check_result
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.partitions import FRACTION, SITE, dimensions, evaluation_partitions
-from ecg_pipeline.orchestration.resources import Events, House
+from ecg_pipeline.orchestration.resources import Events, Workspace
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
 
@@ -44,7 +44,7 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
                 key=[task, "test_set"], partition_mapping=dg.MultiToSingleDimensionPartitionMapping(SITE)
             ),
         },
-        check_specs=blocking(
+        check_specs=blocking_checks(
             [task, model, "evaluation"], "training_never_saw_it", "pretraining_never_saw_it", partitions=partitions
         ),
         kinds={"parquet"},
@@ -52,13 +52,13 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
     )
     def evaluation(
         context: dg.AssetExecutionContext,
-        house: dg.ResourceParam[House],
+        workspace: dg.ResourceParam[Workspace],
         finetuned_model: FinetunedModel,
         test_set: TestSet,
     ) -> Events:
         """Predictions, metrics with intervals and curves on one hospital's test or external patients."""
         asset, tested = context.asset_key.to_user_string(), test_set.table()
-        yield from house.materialise(
+        yield from workspace.materialise(
             context,
             Evaluation,
             lambda build: evaluate(
@@ -67,12 +67,12 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
                 tested,
                 study.evaluation,
                 build.folder,
-                house.device,
+                workspace.device,
                 build.progress,
             ),
             lambda made: {
-                **show.evaluation(made),
-                "test_data_looked_at": house.archive.times(asset, context.partition_key),
+                **metadata.evaluation(made),
+                "test_data_looked_at": workspace.archive.times(asset, context.partition_key),
             },
             lambda made: _seen_before(finetuned_model, tested),
         )
@@ -81,11 +81,11 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
 
 
 def _seen_before(model: FinetunedModel, tested: pl.DataFrame) -> Iterator[dg.AssetCheckResult]:
-    """Whether those who are tested now were seen when the model was made, which may be long ago."""
+    """Check that no tested ECG was seen when the model was made, which may be long ago."""
     found = leaks.seen_before(pl.read_parquet(model.folder / TRAINED_ON), tested, "the fine-tuning")
-    yield verdict("training_never_saw_it", found)
+    yield check_result("training_never_saw_it", found)
     if model.config()["initialisation"] == RANDOM:
-        yield verdict("pretraining_never_saw_it", [], f"nothing was pretrained: {RANDOM}")
+        yield check_result("pretraining_never_saw_it", [], f"nothing was pretrained: {RANDOM}")
     else:
         yield seen_in_pools("pretraining_never_saw_it", model.folder, tested)
 
@@ -133,7 +133,7 @@ def _report_asset(study: Study, tasks: list[str], key: dg.AssetKey, title: str, 
     )
     def report(
         context: dg.AssetExecutionContext,
-        house: dg.ResourceParam[House],
+        workspace: dg.ResourceParam[Workspace],
         waveform_store: dict[str, WaveformStore],
         pretrained_checkpoint: Checkpoint,
         image_distance: ImageDistance,
@@ -143,46 +143,46 @@ def _report_asset(study: Study, tasks: list[str], key: dg.AssetKey, title: str, 
         evaluations = {task: {model: made[f"{task}__{model}"] for model in study.models} for task in tasks}
         results = [
             _task_results(
-                house, task, evaluations[task], made[f"{task}__cohort"], made[f"{task}__saliency"], waveform_store
+                workspace, task, evaluations[task], made[f"{task}__cohort"], made[f"{task}__saliency"], waveform_store
             )
             for task in tasks
         ]
         background = _background(study, pretrained_checkpoint, image_distance, waveform_store)
         facts = {"Study": study.name, "Study fingerprint": study.fingerprint()}
-        yield from house.materialise(
+        yield from workspace.materialise(
             context,
             Report,
             lambda build: write_report(title, results, background, facts, build.folder),
-            lambda made: show.report(made, house.home),
+            lambda made: metadata.report(made, workspace.home),
         )
 
     return report
 
 
 def _task_results(
-    house: House,
+    workspace: Workspace,
     task: str,
     made: Mapping[str, Mapping[str, Evaluation]],
     cohort: Cohort,
     saliency: Saliency,
     stores: Mapping[str, WaveformStore],
 ) -> TaskResults:
-    """What the records know of a task. made: evaluations by model and partition."""
-    study, recipe = house.study, house.study.tasks[task]
+    """Collect what the report of a task is made of. made: evaluations by model and partition."""
+    study, recipe = workspace.study, workspace.study.tasks[task]
     partitions, sites = evaluation_partitions(study, task), (*recipe.sites, *recipe.external)
-    evaluations, looks = {}, {}
+    evaluations, evaluation_counts = {}, {}
     for model, by_partition in made.items():
         for partition, evaluation in by_partition.items():
             cut = dimensions(partitions, partition)
             place = model, float(cut[FRACTION]), cut[SITE]
             evaluations[place] = evaluation
-            looks[place] = house.archive.times(f"{task}/{model}/evaluation", partition)
+            evaluation_counts[place] = workspace.archive.times(f"{task}/{model}/evaluation", partition)
     return TaskResults(
         name=task,
         title=recipe.title,
         outcome=outcome(recipe.rule),
         evaluations=evaluations,
-        looks=looks,
+        evaluation_counts=evaluation_counts,
         flow=cohort.flow(),
         rejects={site: dict(stores[site].rejects().group_by("reason").len().iter_rows()) for site in sites},
         roles={site: study.sites[site].role for site in sites},

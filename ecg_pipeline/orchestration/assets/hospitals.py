@@ -1,4 +1,4 @@
-"""The invented hospitals of a synthetic study, so that its data have a lineage too."""
+"""The hospitals of a synthetic study as an asset, so that its data have a lineage too."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 import dagster as dg
 
 from ecg_pipeline.files import digest_json, folder_digests, write_json
-from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA
-from ecg_pipeline.orchestration.resources import HOSPITALS, Events, House
+from ecg_pipeline.orchestration.resources import HOSPITALS, Events, Workspace
 from ecg_pipeline.study import Study
 from ecg_pipeline.synthetic import hospital
 from ecg_pipeline.synthetic.hospital import HospitalSystem, write_hospital_system
@@ -28,20 +28,20 @@ def hospital_assets(study: Study) -> list[dg.AssetsDefinition]:
         pool=DATA,
         **identified(hospital.REVISION, synthetic=system),
     )
-    def hospital_system(context: dg.AssetExecutionContext, house: dg.ResourceParam[House]) -> Events:
+    def hospital_system(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Events:
         """A toy hospital system: MUSE XML and WFDB files of invented patients, some of them bad, in drop folders."""
-        folder = house.home / HOSPITALS.path[-1]
+        folder = workspace.home / HOSPITALS.path[-1]
 
         def make(out: Path) -> None:
             planted = write_hospital_system(system, folder)
             sites = {site: {"ecgs": truth.usable, "rejects": truth.rejects} for site, truth in planted.sites.items()}
             write_json(out / "written.json", {"sites": sites, "digest": digest_json(folder_digests(folder))})
 
-        yield from house.materialise(context, Path, lambda build: make(build.folder), show.hospital_system)
+        yield from workspace.materialise(context, Path, lambda build: make(build.folder), metadata.hospital_system)
 
     return [hospital_system]
 
 
 def hospital_deps(study: Study) -> Sequence[dg.AssetKey]:
-    """What reads files that a study invents depends on their making, beside the folder that it reads."""
+    """Asset that readers of a synthetic study's files depend on, beside the folder that they read."""
     return [HOSPITALS] if study.synthetic else []

@@ -10,11 +10,11 @@ from ecg_pipeline.evaluation.natural_images import folder_version
 from ecg_pipeline.evaluation.wasserstein import ImageDistance, measure_distances
 from ecg_pipeline.images import shards
 from ecg_pipeline.images.shards import ImageShards, render_site
-from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA
 from ecg_pipeline.orchestration.partitions import site_partitions
-from ecg_pipeline.orchestration.resources import Events, House
+from ecg_pipeline.orchestration.resources import Events, Workspace
 from ecg_pipeline.signals.filters import FilteredWaveforms
 from ecg_pipeline.study import Study, StudyError
 
@@ -53,30 +53,30 @@ def image_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         **identified(shards.REVISION, sheet=study.sheet),
     )
     def image_shards(
-        context: dg.AssetExecutionContext, house: dg.ResourceParam[House], filtered_waveforms: FilteredWaveforms
+        context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace], filtered_waveforms: FilteredWaveforms
     ) -> Events:
         """One 224 x 224 sheet an ECG: eight leads on a fixed scale of millivolts and time."""
-        yield from house.materialise(
+        yield from workspace.materialise(
             context,
             ImageShards,
             lambda build: render_site(
-                filtered_waveforms, study.sheet, build.folder, house.workers, build.progress, build.before()
+                filtered_waveforms, study.sheet, build.folder, workspace.workers, build.progress, build.previous()
             ),
-            lambda made: show.image_shards(made, house.home),
+            lambda made: metadata.image_shards(made, workspace.home),
         )
 
     @dg.asset(
         group_name="images", deps=[NATURAL], **identified(wasserstein.REVISION, image_distance=study.image_distance)
     )
     def image_distance(
-        context: dg.AssetExecutionContext, house: dg.ResourceParam[House], image_shards: dict[str, ImageShards]
+        context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace], image_shards: dict[str, ImageShards]
     ) -> Events:
         """Wasserstein distances within and between ECG sheets and natural images (paper: Wasserstein Distance)."""
-        yield from house.materialise(
+        yield from workspace.materialise(
             context,
             ImageDistance,
             lambda build: measure_distances(image_shards, study.image_distance, build.folder, natural_folder(study)),
-            show.image_distance,
+            metadata.image_distance,
         )
 
     return [image_shards, natural, image_distance]

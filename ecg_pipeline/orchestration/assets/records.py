@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 import dagster as dg
 import polars as pl
 
-from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.assets.hospitals import hospital_deps
-from ecg_pipeline.orchestration.checks import blocking, verdict, warned, warning
+from ecg_pipeline.orchestration.checks import blocking_checks, check_result, warning_checks, warning_result
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA
 from ecg_pipeline.orchestration.partitions import site_partitions
-from ecg_pipeline.orchestration.resources import Events, House
+from ecg_pipeline.orchestration.resources import Events, Workspace
 from ecg_pipeline.records import labels, store
 from ecg_pipeline.records.drop_folder import DropFolder, implausible, list_files, listing_version, settled_files
 from ecg_pipeline.records.labels import ClinicalLabels, collect_labels
@@ -56,16 +56,16 @@ def record_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         partitions_def=sites,
         group_name=GROUP,
         automation_condition=dg.AutomationCondition.on_cron(HOUR),
-        required_resource_keys={"house"},
+        required_resource_keys={"workspace"},
     )
     def raw_ecg_files(context: dg.OpExecutionContext) -> dg.DataVersionsByPartition:
         """The drop folder of one hospital (GE MUSE XML) or data set (WFDB); its version digests the file manifest."""
-        house, versions = context.resources.house, {}
+        workspace, versions = context.resources.workspace, {}
         # The sensor starts a run for each site; the command line looks at all of them in one.
         for site in [context.partition_key] if context.has_partition_key else study.sites:
             drop = drop_folder(study, site)
             listing = _listing(drop)
-            why = implausible(drop, listing, _last_count(house, site))
+            why = implausible(drop, listing, _last_count(workspace, site))
             # Its signature leaves evaluations out, but they are what it is for, too.
             context.log_event(_looked(site, why))  # pyright: ignore[reportArgumentType]
             if listing is None or why:
@@ -80,34 +80,36 @@ def record_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         deps=[raw_ecg_files, *hospital_deps(study)],
         group_name=GROUP,
         check_specs=[
-            *blocking(STORE.path, WHOLE, partitions=sites),
-            *warning(STORE.path, UNDERSTOOD, partitions=sites),
+            *blocking_checks(STORE.path, WHOLE, partitions=sites),
+            *warning_checks(STORE.path, UNDERSTOOD, partitions=sites),
         ],
         kinds={"zarr", "parquet"},
         pool=DATA,
         **identified(store.REVISION, ingest=study.ingest),
     )
-    def waveform_store(context: dg.AssetExecutionContext, house: dg.ResourceParam[House]) -> Events:
+    def waveform_store(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Events:
         """Waveforms as recorded in Zarr, one row an ECG in `records.parquet`, one row a file not used in `rejects`."""
         site = context.partition_key
         drop, key, listing = drop_folder(study, site), site_key(study, site), looks.settled(context)
-        why = implausible(drop, listing, _last_count(house, site))
-        if listing is None or (why and not house.execution.accept_fewer_files):
-            yield verdict(WHOLE, [why or ""])
+        why = implausible(drop, listing, _last_count(workspace, site))
+        if listing is None or (why and not workspace.execution.accept_fewer_files):
+            yield check_result(WHOLE, [why or ""])
             raise dg.Failure(why)
 
         def check(made: WaveformStore) -> Iterator[dg.AssetCheckResult]:
             errors = made.reader_errors()
-            yield verdict(WHOLE, [], f"accepted by hand: {why}" if why else "")
-            yield warned(UNDERSTOOD, [f"{error} in {files} files: please report it" for error, files in errors.items()])
+            yield check_result(WHOLE, [], f"accepted by hand: {why}" if why else "")
+            yield warning_result(
+                UNDERSTOOD, [f"{error} in {files} files: please report it" for error, files in errors.items()]
+            )
 
-        yield from house.materialise(
+        yield from workspace.materialise(
             context,
             WaveformStore,
             lambda build: ingest_site(
-                drop, listing, study.ingest, key, build.folder, house.workers, build.progress, build.before()
+                drop, listing, study.ingest, key, build.folder, workspace.workers, build.progress, build.previous()
             ),
-            show.waveform_store,
+            metadata.waveform_store,
             check,
             read={RAW: listing_version(drop, listing)},
         )
@@ -120,17 +122,17 @@ def record_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         pool=DATA,
         **identified(labels.REVISION),
     )
-    def clinical_labels(context: dg.AssetExecutionContext, house: dg.ResourceParam[House]) -> Events:
+    def clinical_labels(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Events:
         """Measurements, diagnoses and statements, apart from the waveforms because they change on their own."""
         site = context.partition_key
         drop, key, listing = drop_folder(study, site), site_key(study, site), looks.settled(context)
         if listing is None:
             raise dg.Failure(implausible(drop, listing, 0))
-        yield from house.materialise(
+        yield from workspace.materialise(
             context,
             ClinicalLabels,
             lambda build: collect_labels(drop, listing, key, build.folder),
-            show.clinical_labels,
+            metadata.clinical_labels,
             read={RAW: listing_version(drop, listing)},
         )
 
@@ -138,7 +140,7 @@ def record_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
 
 
 class _Looks:
-    """The look at a drop folder that a run took: all that it makes of the folder is made of the same files."""
+    """Cache of one listing of a drop folder a run, so that all its outputs are made of the same files."""
 
     def __init__(self, study: Study):
         self.study = study
@@ -158,14 +160,14 @@ def _listing(drop: DropFolder) -> pl.DataFrame | None:
     return list_files(drop) if drop.path.is_dir() else None
 
 
-def _last_count(house: House, site: str) -> int:
-    """How many files the last reading of a site saw."""
-    record = house.archive.newest(STORE.to_user_string(), site)
-    return WaveformStore(house.archive.folder(record)).files_seen() if record else 0
+def _last_count(workspace: Workspace, site: str) -> int:
+    """Number of files that the newest waveform store of a site was read from."""
+    record = workspace.archive.newest(STORE.to_user_string(), site)
+    return WaveformStore(workspace.archive.folder(record)).files_seen() if record else 0
 
 
 def _looked(site: str, why: str | None) -> dg.AssetCheckEvaluation:
-    """What a look at a folder found: a warning where it was not believed, and that it is whole where it was."""
+    """Check result of one look at a drop folder: a warning if its listing is implausible, else passed."""
     return dg.AssetCheckEvaluation(
         asset_key=STORE,
         check_name=WHOLE,

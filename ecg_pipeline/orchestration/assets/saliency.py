@@ -10,10 +10,10 @@ from ecg_pipeline.evaluation.evaluate import Evaluation
 from ecg_pipeline.evaluation.saliency import Saliency, explain
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.checkpoints import FinetunedModel
-from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.partitions import FRACTION, SITE, fraction_key
-from ecg_pipeline.orchestration.resources import Events, House
+from ecg_pipeline.orchestration.resources import Events, Workspace
 from ecg_pipeline.signals.filters import FilteredWaveforms
 from ecg_pipeline.study import Study
 
@@ -57,13 +57,13 @@ def saliency_asset(study: Study, task: str) -> dg.AssetsDefinition:
     )
     def saliency(
         context: dg.AssetExecutionContext,
-        house: dg.ResourceParam[House],
+        workspace: dg.ResourceParam[Workspace],
         image_shards: dict[str, ImageShards],
         filtered_waveforms: dict[str, FilteredWaveforms],
         **made: Any,
     ) -> Events:
         """FullGrad and attention rollout on the best-scored true positives (paper: Figure 5), and shares by wave."""
-        yield from house.materialise(
+        yield from workspace.materialise(
             context,
             Saliency,
             lambda build: explain(
@@ -75,10 +75,10 @@ def saliency_asset(study: Study, task: str) -> dg.AssetsDefinition:
                 study.filters.sampling_hz,
                 study.saliency,
                 build.folder,
-                house.device,
+                workspace.device,
                 build.progress,
             ),
-            lambda made: show.saliency(made, house.home),
+            lambda made: metadata.saliency(made, workspace.home),
         )
 
     return saliency

@@ -2,11 +2,11 @@
 
 import dagster as dg
 
-from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA
 from ecg_pipeline.orchestration.partitions import site_partitions
-from ecg_pipeline.orchestration.resources import Events, House
+from ecg_pipeline.orchestration.resources import Events, Workspace
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.signals import filters
 from ecg_pipeline.signals.filters import FilteredWaveforms, filter_site
@@ -24,16 +24,16 @@ def signal_assets(study: Study) -> list[dg.AssetsDefinition]:
         **identified(filters.REVISION, filters=study.filters),
     )
     def filtered_waveforms(
-        context: dg.AssetExecutionContext, house: dg.ResourceParam[House], waveform_store: WaveformStore
+        context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace], waveform_store: WaveformStore
     ) -> Events:
         """Band-pass and median filter over the first seconds of the eight independent leads (paper: Preprocessing)."""
-        yield from house.materialise(
+        yield from workspace.materialise(
             context,
             FilteredWaveforms,
             lambda build: filter_site(
-                waveform_store, study.filters, build.folder, house.workers, build.progress, build.before()
+                waveform_store, study.filters, build.folder, workspace.workers, build.progress, build.previous()
             ),
-            show.filtered_waveforms,
+            metadata.filtered_waveforms,
         )
 
     return [filtered_waveforms]

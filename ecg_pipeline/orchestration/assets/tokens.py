@@ -4,15 +4,15 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from ecg_pipeline.cohorts.pool import keep_pool, pretraining_pool, sign_config
+from ecg_pipeline.cohorts.pool import keep_pool, pretraining_pool, record_training_set
 from ecg_pipeline.images.shards import ImageShards
-from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.assets.published import published_key, weights_file
-from ecg_pipeline.orchestration.checks import blocking, verdict
+from ecg_pipeline.orchestration.checks import blocking_checks, check_result
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA, TRAINING
 from ecg_pipeline.orchestration.partitions import site_partitions
-from ecg_pipeline.orchestration.resources import Build, Events, House
+from ecg_pipeline.orchestration.resources import Build, Events, Workspace
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
 from ecg_pipeline.tokens import recipes, shards
@@ -32,14 +32,14 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
         group_name="tokens",
         ins={name: dg.AssetIn(partition_mapping=pretraining) for name in ("image_shards", "waveform_store")},
         deps=[published_key("image_tokenizer")] if isinstance(study.tokenizer, ImportedTokenizer) else [],
-        check_specs=blocking(["image_tokenizer"], "codebook_in_use"),
+        check_specs=blocking_checks(["image_tokenizer"], "codebook_in_use"),
         kinds={"torch", "mlflow"},
         pool=TRAINING,
         **identified(recipes.REVISION, tokenizer=study.tokenizer, split=study.split),
     )
     def image_tokenizer(
         context: dg.AssetExecutionContext,
-        house: dg.ResourceParam[House],
+        workspace: dg.ResourceParam[Workspace],
         image_shards: dict[str, ImageShards],
         waveform_store: dict[str, WaveformStore],
     ) -> Events:
@@ -54,18 +54,20 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
             records, recipe = frozenset(pool["record"]), study.tokenizer
             if isinstance(recipe, ImportedTokenizer):
                 imported = import_tokenizer(weights_file(recipe.weights), build.folder)
-                measure_usage(imported, sample_sheets(image_shards, records, seed=0, limit=MEASURED), house.device)
-                sign_config(build.folder, tokenizer=None)
+                measure_usage(imported, sample_sheets(image_shards, records, seed=0, limit=MEASURED), workspace.device)
+                record_training_set(build.folder, tokenizer=None)
                 return
             keep_pool(build.folder, pool)
-            with house.training(build) as run:
-                train_tokenizer(image_shards, records, recipe, build.folder, house.device, build.progress, run.metrics)
-            sign_config(build.folder, tokenizer=pool)
+            with workspace.training(build) as run:
+                train_tokenizer(
+                    image_shards, records, recipe, build.folder, workspace.device, build.progress, run.metrics
+                )
+            record_training_set(build.folder, tokenizer=pool)
 
-        yield from house.materialise(context, ImageTokenizer, make, show.image_tokenizer, _codebook_in_use)
+        yield from workspace.materialise(context, ImageTokenizer, make, metadata.image_tokenizer, _codebook_in_use)
 
     def _codebook_in_use(made: ImageTokenizer) -> Iterator[dg.AssetCheckResult]:
-        yield verdict("codebook_in_use", collapse(made.config()))
+        yield check_result("codebook_in_use", collapse(made.config()))
 
     @dg.asset(
         partitions_def=site_partitions(study),
@@ -76,18 +78,18 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
     )
     def patch_tokens(
         context: dg.AssetExecutionContext,
-        house: dg.ResourceParam[House],
+        workspace: dg.ResourceParam[Workspace],
         image_shards: ImageShards,
         image_tokenizer: ImageTokenizer,
     ) -> Events:
         """One token a patch, 196 an image: the tokenizer runs once an image, not once an epoch."""
-        yield from house.materialise(
+        yield from workspace.materialise(
             context,
             TokenShards,
             lambda build: tokenise_site(
-                image_shards, image_tokenizer, build.folder, house.device, build.progress, build.before()
+                image_shards, image_tokenizer, build.folder, workspace.device, build.progress, build.previous()
             ),
-            lambda made: show.patch_tokens(made, image_tokenizer.vocabulary),
+            lambda made: metadata.patch_tokens(made, image_tokenizer.vocabulary),
         )
 
     return [image_tokenizer, patch_tokens]

@@ -17,21 +17,21 @@ from ecg_pipeline.cohorts.pool import (
     keep_pool,
     pretraining_pool,
     read_pool,
-    sign_config,
+    record_training_set,
 )
 from ecg_pipeline.cohorts.splits import TRAIN, VALIDATION
 from ecg_pipeline.files import write_parquet
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
 from ecg_pipeline.models.recipes import RANDOM
-from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.assets.published import published_file, published_key, published_names
-from ecg_pipeline.orchestration.checks import blocking, verdict
+from ecg_pipeline.orchestration.checks import blocking_checks, check_result
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import TRAINING
 from ecg_pipeline.orchestration.partitions import fraction_partitions
-from ecg_pipeline.orchestration.resources import Build, Events, House
-from ecg_pipeline.orchestration.trainer import Order, order_training
+from ecg_pipeline.orchestration.resources import Build, Events, Workspace
+from ecg_pipeline.orchestration.trainer import TrainingJob, run_training_job
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
 from ecg_pipeline.tokens.shards import TokenShards
@@ -40,7 +40,7 @@ from ecg_pipeline.tracking import log_classifier
 from ecg_pipeline.training.recipes import FINETUNE_REVISION, OPTIMISTIC, PRETRAIN_REVISION
 
 TRAINED_ON = "trained_on.parquet"
-"""Beside a fine-tuned model: the ECGs that it was fine-tuned on."""
+"""File beside a fine-tuned model: the ECGs that it was fine-tuned on."""
 
 
 def pretraining_asset(study: Study) -> dg.AssetsDefinition:
@@ -58,7 +58,7 @@ def _imported(study: Study) -> dg.AssetsDefinition:
         kinds={"torch"},
         **identified(PRETRAIN_REVISION, model=study.pretrained_model),
     )
-    def pretrained_checkpoint(context: dg.AssetExecutionContext, house: dg.ResourceParam[House]) -> Events:
+    def pretrained_checkpoint(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Events:
         """A pretraining checkpoint of BEiT's or HeartBEiT's own scripts, every weight of it or none."""
 
         def make(build: Build) -> None:
@@ -67,9 +67,9 @@ def _imported(study: Study) -> dg.AssetsDefinition:
             weights = published_file(study, model)
             assert weights is not None  # the study names them
             import_pretraining(weights, study.pretrained_model, build.folder)
-            sign_config(build.folder, network=None)
+            record_training_set(build.folder, network=None)
 
-        yield from house.materialise(context, Checkpoint, make, show.pretrained_checkpoint)
+        yield from workspace.materialise(context, Checkpoint, make, metadata.pretrained_checkpoint)
 
     return pretrained_checkpoint
 
@@ -93,7 +93,7 @@ def _trained(study: Study) -> dg.AssetsDefinition:
     )
     def pretrained_checkpoint(
         context: dg.AssetExecutionContext,
-        house: dg.ResourceParam[House],
+        workspace: dg.ResourceParam[Workspace],
         image_shards: dict[str, ImageShards],
         patch_tokens: dict[str, TokenShards],
         image_tokenizer: ImageTokenizer,
@@ -106,9 +106,9 @@ def _trained(study: Study) -> dg.AssetsDefinition:
             named_by = read_pool(image_tokenizer.folder)
             if named_by is not None:
                 keep_pool(build.folder / TOKENIZER, named_by)
-            told = order_training(
+            result = run_training_job(
                 context,
-                Order(
+                TrainingJob(
                     model=study.pretrained_model,
                     recipe=study.pretraining.recipe,
                     image_shards=image_shards,
@@ -116,20 +116,20 @@ def _trained(study: Study) -> dg.AssetsDefinition:
                     pool=keep_pool(build.folder, pool),
                     vocabulary=image_tokenizer.vocabulary,
                     out=build.folder,
-                    home=house.home,
+                    home=workspace.home,
                     experiment=study.name,
                     tags=build.tags,
-                    device=house.device,
-                    micro_batch=house.execution.micro_batch,
-                    processes=house.execution.processes,
-                    ordered_by=os.getpid(),
+                    device=workspace.device,
+                    micro_batch=workspace.execution.micro_batch,
+                    processes=workspace.execution.processes,
+                    parent_pid=os.getpid(),
                 ),
                 build.progress,
             )
-            sign_config(build.folder, network=pool, tokenizer=named_by)
-            build.remember_run(told["mlflow_run_id"], told["page"])
+            record_training_set(build.folder, network=pool, tokenizer=named_by)
+            build.remember_run(result["mlflow_run_id"], result["page"])
 
-        yield from house.materialise(context, Checkpoint, make, show.pretrained_checkpoint)
+        yield from workspace.materialise(context, Checkpoint, make, metadata.pretrained_checkpoint)
 
     return pretrained_checkpoint
 
@@ -149,7 +149,7 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
         partitions_def=partitions,
         ins=ins,
         deps=[published_key(model)] if model in published_names(study) and not is_pretrained else [],
-        check_specs=blocking(
+        check_specs=blocking_checks(
             [task, model, "finetuned_model"],
             "pretraining_never_saw_it",
             "training_never_saw_it",
@@ -162,7 +162,7 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
     )
     def finetuned_model(
         context: dg.AssetExecutionContext,
-        house: dg.ResourceParam[House],
+        workspace: dg.ResourceParam[Workspace],
         cohort: Cohort,
         image_shards: dict[str, ImageShards],
         **pretrained: Checkpoint,
@@ -178,7 +178,7 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
             if isinstance(start, Checkpoint):
                 hand_on_pools(start.folder, build.folder)
             build.tags |= {"protocol": study.finetuning.protocol, "optimistic": str(study.finetuning.is_optimistic)}
-            with house.training(build) as run:
+            with workspace.training(build) as run:
                 tuned = finetune(
                     recipe,
                     study.finetuning,
@@ -188,7 +188,7 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
                     selection,
                     build.folder,
                     run,
-                    house.device,
+                    workspace.device,
                     build.progress,
                 )
                 first = next(iter(tuned.checkpoints().values()))
@@ -199,46 +199,46 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
             yield pretraining_never_saw_it(start, kept)
             untrained = kept.filter(pl.col("part") != VALIDATION) if study.finetuning.is_optimistic else kept
             trained_on = pl.read_parquet(made.folder / TRAINED_ON)
-            yield verdict("training_never_saw_it", leaks.seen_before(trained_on, untrained, "the fine-tuning"))
+            yield check_result("training_never_saw_it", leaks.seen_before(trained_on, untrained, "the fine-tuning"))
             yield _chosen_on_validation(made, study)
 
-        yield from house.materialise(context, FinetunedModel, make, show.finetuned_model, check)
+        yield from workspace.materialise(context, FinetunedModel, make, metadata.finetuned_model, check)
 
     return finetuned_model
 
 
 def _examples(cohort: Cohort, study: Study, fraction: float) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Who is trained on, and on whom the epoch is chosen. Only the official protocol is handed test patients."""
+    """ECGs to train on, and those to choose the epoch on: test patients under the official protocol alone."""
     if study.finetuning.chosen_on == "test":
         return cohort.train_and_validation(fraction, study.split), cohort.test_inside()
     return cohort.train(fraction), cohort.validation()
 
 
 def pretraining_never_saw_it(start: Checkpoint | Path | None, kept: pl.DataFrame) -> dg.AssetCheckResult:
-    """Whether the ECGs that are kept from training are new to what a model starts from, by the record beside it."""
+    """Check that the ECGs kept from training are new to the pretrained model, by the record beside it."""
     if start is None:
-        return verdict("pretraining_never_saw_it", [], f"nothing was pretrained: {RANDOM}")
+        return check_result("pretraining_never_saw_it", [], f"nothing was pretrained: {RANDOM}")
     return seen_in_pools("pretraining_never_saw_it", start.folder if isinstance(start, Checkpoint) else start, kept)
 
 
 def seen_in_pools(check: str, folder: Path, kept: pl.DataFrame) -> dg.AssetCheckResult:
-    """Whether ECGs are new to a network and its tokenizer, by the pools that stand in its folder."""
+    """Check that ECGs are new to a network and its tokenizer, by the training sets in its folder."""
     pool = read_pool(folder)
     if pool is None:
-        return verdict(check, [], UNKNOWN, warns=True)
+        return check_result(check, [], UNKNOWN, warns=True)
     found, named_by = leaks.seen_before(pool, kept, "the pretraining"), read_pool(folder / TOKENIZER)
     if named_by is None:
-        return verdict(check, found, f"what the tokenizer saw is {UNKNOWN}", warns=True)
+        return check_result(check, found, f"what the tokenizer saw is {UNKNOWN}", warns=True)
     found += leaks.seen_before(named_by, kept, "the tokenizer")
-    return verdict(check, found, f"{len(pool)} ECGs were pretrained on")
+    return check_result(check, found, f"{len(pool)} ECGs were pretrained on")
 
 
 def _chosen_on_validation(made: FinetunedModel, study: Study) -> dg.AssetCheckResult:
-    """Whether every seed's epoch is the one that its trace calls best."""
+    """Check that every seed's epoch is the best one of its trace."""
     found = []
     for seed, checkpoint in made.checkpoints().items():
         trace, epoch = pl.read_parquet(checkpoint.folder / "trace.parquet"), checkpoint.config()["chosen_epoch"]
         sentences = leaks.wrongly_chosen(trace, epoch, study.finetuning.chosen_on)
         found += [f"seed {seed}: {sentence}" for sentence in sentences]
     is_optimistic = study.finetuning.is_optimistic
-    return verdict("chosen_on_validation", found, OPTIMISTIC if is_optimistic else "", warns=is_optimistic)
+    return check_result("chosen_on_validation", found, OPTIMISTIC if is_optimistic else "", warns=is_optimistic)

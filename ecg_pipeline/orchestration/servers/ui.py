@@ -36,7 +36,7 @@ class UiError(RuntimeError):
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the servers of one study stand."""
+    """Folders, addresses and socket of a study's servers."""
 
     study: Study
     home: Path
@@ -46,12 +46,12 @@ class _Place:
 
     @property
     def folder(self) -> Path:
-        """Their logs and the workspace file."""
+        """Folder of the servers' logs and of Dagster's workspace file."""
         return self.dagster_home / "servers"
 
     @property
     def environment(self) -> dict[str, str]:
-        """What they are told by their environment."""
+        """Environment variables of the servers."""
         return {
             **os.environ,
             "DAGSTER_HOME": str(self.dagster_home),
@@ -124,14 +124,14 @@ def _code_server(place: _Place) -> Server:
 
 def _dagster_servers(place: _Place) -> list[Server]:
     """Webserver and daemon, over the code server."""
-    workspace = place.folder / "workspace.yaml"
+    workspace_file = place.folder / "workspace.yaml"
     server = {"grpc_server": {"socket": str(place.socket), "location_name": LOCATION}}
-    write_json(workspace, {"load_from": [server]})
+    write_json(workspace_file, {"load_from": [server]})
     web = [sys.executable, "-m", "ecg_pipeline.orchestration.servers.webserver", "--host", HOST]
     daemon = [str(Path(sysconfig.get_path("scripts")) / "dagster-daemon"), "run", "--log-level", "warning"]
     return [
-        Server("webserver", [*web, "--port", str(place.addresses.dagster), "--workspace", str(workspace)]),
-        Server("daemon", [*daemon, "--workspace", str(workspace)]),
+        Server("webserver", [*web, "--port", str(place.addresses.dagster), "--workspace", str(workspace_file)]),
+        Server("daemon", [*daemon, "--workspace", str(workspace_file)]),
     ]
 
 
@@ -148,7 +148,7 @@ def _tracking_server(place: _Place) -> Server:
 
 @contextmanager
 def _asked_to_stop() -> Iterator[threading.Event]:
-    """An event that the signals set which ask a process to end."""
+    """An event that is set by SIGINT, SIGTERM and SIGHUP."""
     stop = threading.Event()
     before = {
         number: signal.signal(number, lambda *_: stop.set())
@@ -181,7 +181,7 @@ def _is_free(port: int) -> bool:
 
 
 def _wait(keeper: Keeper, stop: threading.Event, is_ready: Callable[[], bool]) -> None:
-    """Wait until something is so, until asked to stop, or until a server has ended, which is a UiError."""
+    """Wait until `is_ready`, until asked to stop, or until a server has ended, which is a UiError."""
     while not is_ready() and not stop.wait(LOOK_S):
         _complain_of_the_dead(keeper)
 

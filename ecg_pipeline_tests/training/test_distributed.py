@@ -1,4 +1,4 @@
-"""A batch shared out over processes, or cut into pieces, is the same step."""
+"""A batch shared out over processes, or cut into micro-batches, is the same step."""
 
 import os
 import subprocess
@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 import torch
 
-from ecg_pipeline.models.beit import draw_kept
+from ecg_pipeline.models.beit import draw_drop_path_scale
 from ecg_pipeline.models.checkpoints import Checkpoint
+from ecg_pipeline.training.distributed import ProcessGroup
 from ecg_pipeline.training.pretrain import pretrain
-from ecg_pipeline.training.ranks import Ranks
 from ecg_pipeline.training.recipes import MaskRecipe, PretrainRecipe
 from ecg_pipeline_tests.training.test_training import TINY
 
@@ -32,13 +32,14 @@ torch.set_num_threads(1)
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.tokens.shards import TokenShards
 from ecg_pipeline.training.pretrain import pretrain
-from ecg_pipeline.training.ranks import meet
-from ecg_pipeline_tests.training.test_ranks import RECIPE, WIDE
+from ecg_pipeline.training.distributed import init_process_group
+from ecg_pipeline_tests.training.test_distributed import RECIPE, WIDE
 images, tokens = ImageShards(Path(sys.argv[1])), TokenShards(Path(sys.argv[2]))
 records = frozenset(images.index()["record"])
-ranks = meet("cpu")
-assert ranks.size == 2
-pretrain(WIDE, RECIPE, {"s": images}, {"s": tokens}, records, 8, Path(sys.argv[3]), ranks=ranks, micro_batch=2)
+process_group = init_process_group("cpu")
+assert process_group.size == 2
+options = {"process_group": process_group, "micro_batch_size": 2}
+pretrain(WIDE, RECIPE, {"s": images}, {"s": tokens}, records, 8, Path(sys.argv[3]), **options)
 """
 
 
@@ -61,8 +62,8 @@ def agree(one: Checkpoint, other: Checkpoint):
         assert torch.allclose(other.state()[name], weight, atol=1e-4), name
 
 
-def test_pieces_of_any_size_make_one_batch(sheets, tmp_path):
-    agree(alone(sheets, tmp_path / "whole"), alone(sheets, tmp_path / "pieces", micro_batch=2))
+def test_micro_batches_of_any_size_make_one_batch(sheets, tmp_path):
+    agree(alone(sheets, tmp_path / "whole"), alone(sheets, tmp_path / "micro", micro_batch_size=2))
 
 
 def test_two_processes_give_the_loss_of_one(sheets, tmp_path):
@@ -81,15 +82,15 @@ def test_two_processes_give_the_loss_of_one(sheets, tmp_path):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-def test_shares_make_up_the_batch(size):
-    shares = [Ranks(rank=rank, size=size).share(10) for rank in range(size)]
-    assert [place for share in shares for place in share] == list(range(10))
+def test_local_slices_make_up_the_batch(size):
+    slices = [ProcessGroup(rank=rank, size=size).local_slice(10) for rank in range(size)]
+    assert [place for local in slices for place in local] == list(range(10))
 
 
 def test_stochastic_depth_keeps_the_mean():
-    kept = draw_kept(WIDE, 20_000, torch.Generator().manual_seed(0))
-    assert kept.shape == (2, 2, 20_000)
-    assert (kept[0] == 1).all()
-    assert kept[1].unique().tolist() == pytest.approx([0, 1 / 0.7])
-    assert kept[1].mean() == pytest.approx(1, abs=0.02)
-    assert draw_kept(replace(TINY, drop_path=0.0), 3, torch.Generator()) is None
+    scale = draw_drop_path_scale(WIDE, 20_000, torch.Generator().manual_seed(0))
+    assert scale.shape == (2, 2, 20_000)
+    assert (scale[0] == 1).all()
+    assert scale[1].unique().tolist() == pytest.approx([0, 1 / 0.7])
+    assert scale[1].mean() == pytest.approx(1, abs=0.02)
+    assert draw_drop_path_scale(replace(TINY, drop_path=0.0), 3, torch.Generator()) is None

@@ -7,7 +7,7 @@ from PIL import Image
 from ecg_pipeline.evaluation.saliency import SHARES, WINDOW, Saliency
 from ecg_pipeline.files import write_parquet
 from ecg_pipeline.images.shards import ImageShards
-from ecg_pipeline.orchestration import show
+from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.parts import PartsWriter
 
 
@@ -21,7 +21,7 @@ def test_first_sheets_are_a_link_and_name_nobody(tmp_path):
     writer = PartsWriter(folder)
     writer.write(0, np.zeros((1, 8, 8), np.uint8))
     writer.finish(pl.DataFrame({"record": ["ecg-of-somebody"], "part": [0], "row": [0]}))
-    shown = show.image_shards(ImageShards(folder), tmp_path)
+    shown = metadata.image_shards(ImageShards(folder), tmp_path)
     assert shown["dagster/row_count"] == 1
     assert shown["first_sheets"].value == "http://127.0.0.1:3001/previews/image_shards/north?build=b1"
     assert "somebody" not in written(shown)
@@ -31,7 +31,7 @@ def test_first_sheets_are_a_link_and_name_nobody(tmp_path):
 def test_a_site_without_sheets_has_no_link(tmp_path):
     folder = tmp_path / "assets" / "image_shards" / "north" / "b1"
     PartsWriter(folder).finish(pl.DataFrame(schema={"record": pl.String, "part": pl.Int32, "row": pl.Int32}))
-    assert show.image_shards(ImageShards(folder), tmp_path) == {"dagster/row_count": 0}
+    assert metadata.image_shards(ImageShards(folder), tmp_path) == {"dagster/row_count": 0}
 
 
 def test_pictures_of_a_saliency_are_links(tmp_path):
@@ -42,7 +42,7 @@ def test_pictures_of_a_saliency_are_links(tmp_path):
     write_parquet(folder / "shares.parquet", shares)
     for number in (1, 2):
         Image.new("L", (4, 4)).save(folder / f"ecg_{number}.png")
-    shown = show.saliency(Saliency(folder), tmp_path)
+    shown = metadata.saliency(Saliency(folder), tmp_path)
     assert shown["ecgs"] == 2
     for number in (1, 2):
         address = f"http://127.0.0.1:3001/previews/stroke/saliency/{number}?build=b1"

@@ -1,4 +1,4 @@
-"""The whole line on a small synthetic study: everything is made, recorded, shown, and made once."""
+"""The whole pipeline on a small synthetic study: everything is made, recorded, shown, and made once."""
 
 import re
 import shutil
@@ -15,17 +15,17 @@ from ecg_pipeline.evaluation.report import Report
 from ecg_pipeline.files import folder_digests
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.orchestration.instance import open_instance
-from ecg_pipeline.orchestration.plan import Plan, _nodes, is_due
-from ecg_pipeline.orchestration.runs import LineFailure, select
+from ecg_pipeline.orchestration.plan import Plan, _nodes, is_stale
+from ecg_pipeline.orchestration.runs import RunsFailed, select
 from ecg_pipeline.provenance.record import read_record
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.synthetic.hospital import read_planted
 from ecg_pipeline.tracking import tracking_uri
-from ecg_pipeline_tests.orchestration.conftest import open_line
+from ecg_pipeline_tests.orchestration.conftest import open_runner
 
 
-def every_partition(line):
-    graph = line.definitions.resolve_asset_graph()
+def every_partition(runner):
+    graph = runner.definitions.resolve_asset_graph()
     for key in graph.toposorted_asset_keys:
         node = graph.get(key)
         if node.is_materializable:
@@ -33,12 +33,12 @@ def every_partition(line):
                 yield key, partition
 
 
-def record_of(line, asset, partition=None):
-    return line.house.archive.require(asset, partition)
+def record_of(runner, asset, partition=None):
+    return runner.workspace.archive.require(asset, partition)
 
 
-def test_every_partition_that_the_study_names_is_materialised(line):
-    names = {key.to_user_string() for key, _ in every_partition(line)}
+def test_every_partition_that_the_study_names_is_materialised(runner):
+    names = {key.to_user_string() for key, _ in every_partition(runner)}
     assert {
         "waveform_store",
         "clinical_labels",
@@ -55,42 +55,42 @@ def test_every_partition_that_the_study_names_is_materialised(line):
         "benchmark_report",
         "image_distance",
     } <= names
-    for key, partition in every_partition(line):
-        record_of(line, key.to_user_string(), partition)
+    for key, partition in every_partition(runner):
+        record_of(runner, key.to_user_string(), partition)
 
 
-def test_the_same_again_is_no_work(line):
-    assert line.bring_up_to_date() == []
+def test_the_same_again_is_no_work(runner):
+    assert runner.run_stale() == []
 
 
-def test_the_external_hospital_is_its_own_partition(line):
-    partitions = [p for key, p in every_partition(line) if key.to_user_string() == "hcm/heartbeit/evaluation"]
+def test_the_external_hospital_is_its_own_partition(runner):
+    partitions = [p for key, p in every_partition(runner) if key.to_user_string() == "hcm/heartbeit/evaluation"]
     assert "1|morningside" in partitions
-    record = record_of(line, "hcm/heartbeit/evaluation", "1|morningside")
+    record = record_of(runner, "hcm/heartbeit/evaluation", "1|morningside")
     read = {(entry.asset, entry.partition) for entry in record.upstream}
     assert read == {("hcm/heartbeit/finetuned_model", "1"), ("hcm/test_set", "morningside")}
-    read = {(entry.asset, entry.partition) for entry in record_of(line, "hcm/test_set", "morningside").upstream}
+    read = {(entry.asset, entry.partition) for entry in record_of(runner, "hcm/test_set", "morningside").upstream}
     assert read == {("hcm/cohort", None), ("image_shards", "morningside")}
 
 
-def test_records_state_the_versions_that_went_in_and_the_files_that_came_out(line):
-    sources = {key.to_user_string() for key in line.house.source_versions}
-    for key, partition in every_partition(line):
-        record = record_of(line, key.to_user_string(), partition)
-        assert record.files == folder_digests(line.house.archive.folder(record))
+def test_records_state_the_versions_that_went_in_and_the_files_that_came_out(runner):
+    sources = {key.to_user_string() for key in runner.workspace.source_versions}
+    for key, partition in every_partition(runner):
+        record = record_of(runner, key.to_user_string(), partition)
+        assert record.files == folder_digests(runner.workspace.archive.folder(record))
         assert record.upstream or record.asset == "hospital_system"
         for entry in record.upstream:
             if entry.asset not in sources:
-                assert entry.data_version == record_of(line, entry.asset, entry.partition).data_version
+                assert entry.data_version == record_of(runner, entry.asset, entry.partition).data_version
         trained = key.path[-1] in ("finetuned_model", "pretrained_checkpoint", "image_tokenizer")
         assert (record.mlflow_run_id is not None) == trained
         assert record.dagster_run_id
 
 
-def test_dagster_knows_what_the_command_line_made(line):
-    with open_instance(line.house.home) as instance:
+def test_dagster_knows_what_the_command_line_made(runner):
+    with open_instance(runner.workspace.home) as instance:
         sites = instance.get_materialized_partitions(dg.AssetKey("image_shards"))
-        assert sites == set(line.house.study.sites)
+        assert sites == set(runner.workspace.study.sites)
         event = instance.get_latest_materialization_event(dg.AssetKey(["low_lvef", "cohort"]))
         metadata = event.asset_materialization.metadata
         assert metadata["dagster/row_count"].value > 50
@@ -99,36 +99,36 @@ def test_dagster_knows_what_the_command_line_made(line):
         assert "/previews/image_shards/" in sheets["first_sheets"].value
 
 
-def test_rejects_equal_what_was_planted(line):
-    planted = read_planted(line.house.home / "hospital_system")
+def test_rejects_equal_what_was_planted(runner):
+    planted = read_planted(runner.workspace.home / "hospital_system")
     for site, truth in planted.sites.items():
-        store = WaveformStore(line.house.archive.folder(record_of(line, "waveform_store", site)))
+        store = WaveformStore(runner.workspace.archive.folder(record_of(runner, "waveform_store", site)))
         assert dict(store.rejects().group_by("reason").len().iter_rows()) == truth.rejects
         assert len(store.records()) == truth.usable
 
 
-def test_mlflow_has_a_run_a_training_and_serves_what_was_evaluated(line):
-    home = line.house.home
+def test_mlflow_has_a_run_a_training_and_serves_what_was_evaluated(runner):
+    home = runner.workspace.home
     client = mlflow.MlflowClient(tracking_uri(home))
-    record = record_of(line, "stemi/mobilenet/finetuned_model", "1")
+    record = record_of(runner, "stemi/mobilenet/finetuned_model", "1")
     run = client.get_run(record.mlflow_run_id)
     assert run.data.tags["asset"] == "stemi/mobilenet/finetuned_model"
     assert run.data.tags["partition"] == "1"
     assert run.data.tags["dagster_run_id"] == record.dagster_run_id
-    assert run.data.tags["study_fingerprint"] == line.house.study.fingerprint()
+    assert run.data.tags["study_fingerprint"] == runner.workspace.study.fingerprint()
     assert run.data.params["finetuning.epochs"] == "1"
     assert (run.data.tags["protocol"], run.data.tags["optimistic"]) == ("honest", "False")
     assert "seed_0/train_loss" in run.data.metrics
     mlflow.set_tracking_uri(tracking_uri(home))
     model = mlflow.pyfunc.load_model(f"models:/{run.outputs.model_outputs[0].model_id}")
-    evaluation = record_of(line, "stemi/mobilenet/evaluation", "1|ptb_xl_like")
-    predictions = Evaluation(line.house.archive.folder(evaluation)).predictions()
-    images = ImageShards(line.house.archive.folder(record_of(line, "image_shards", "ptb_xl_like")))
+    evaluation = record_of(runner, "stemi/mobilenet/evaluation", "1|ptb_xl_like")
+    predictions = Evaluation(runner.workspace.archive.folder(evaluation)).predictions()
+    images = ImageShards(runner.workspace.archive.folder(record_of(runner, "image_shards", "ptb_xl_like")))
     served = model.predict({"sheets": images.read_records(predictions["record"])})
     np.testing.assert_allclose(served, predictions["score"], atol=1e-5)
 
 
-def told(words, content):
+def words_in(words, content):
     """The words that some content holds. Short ones occur by chance in pictures as text and in weights, so a word
     counts in text where it stands alone, and in anything else from six letters on."""
     try:
@@ -139,8 +139,8 @@ def told(words, content):
     return [word for word in words if word in content and re.search(alone % re.escape(word), content)]
 
 
-def test_no_identity_is_in_anything_that_was_written(line):
-    home = line.house.home
+def test_no_identity_is_in_anything_that_was_written(runner):
+    home = runner.workspace.home
     words = [word.encode() for word in read_planted(home / "hospital_system").identities]
     parquet = [str(pl.read_parquet(path).rows()).encode() for path in (home / "assets").rglob("*.parquet")]
     others = [
@@ -154,12 +154,12 @@ def test_no_identity_is_in_anything_that_was_written(line):
     assert len(words) > 100
     assert len(parquet) > 30
     for content in (*parquet, *others, *dumps):
-        assert not told(words, content)
+        assert not words_in(words, content)
 
 
-def test_reports_stand_alone(line):
+def test_reports_stand_alone(runner):
     for asset in ("benchmark_report", "hcm/report"):
-        made = Report(line.house.archive.folder(record_of(line, asset)))
+        made = Report(runner.workspace.archive.folder(record_of(runner, asset)))
         page = made.page.read_text()
         assert "Synthetic ECGs." in page
         assert 'src="http' not in page
@@ -168,25 +168,25 @@ def test_reports_stand_alone(line):
         assert len(made.results()) > 0
 
 
-def test_what_goes_in_was_made_before(line):
-    sources = {key.to_user_string() for key in line.house.source_versions}
-    for key, partition in every_partition(line):
-        record = record_of(line, key.to_user_string(), partition)
+def test_what_goes_in_was_made_before(runner):
+    sources = {key.to_user_string() for key in runner.workspace.source_versions}
+    for key, partition in every_partition(runner):
+        record = record_of(runner, key.to_user_string(), partition)
         for entry in record.upstream:
             if entry.asset not in sources:
-                kept = line.house.archive.place(entry.asset, entry.partition) / "records"
+                kept = runner.workspace.archive.place(entry.asset, entry.partition) / "records"
                 made = [old for old in map(read_record, kept.glob("*.json")) if old.data_version == entry.data_version]
                 assert min(old.ended_at for old in made) <= record.started_at
 
 
-def test_a_changed_constant_makes_due_what_hangs_on_it(line, small_study, tmp_path):
+def test_a_changed_constant_makes_stale_what_depends_on_it(runner, small_study, tmp_path):
     changed = tmp_path / "changed.yaml"
     changed.write_text(small_study.read_text() + "sheet: {stroke_px: 1.0}\n")
-    other = open_line(changed)
+    other = open_runner(changed)
     graph = other.definitions.resolve_asset_graph()
-    due = {key.to_user_string() for key, p in every_partition(other) if is_due(other.house, graph, key, p)}
-    assert "image_shards" in due
-    assert not due & {"waveform_store", "clinical_labels", "filtered_waveforms", "low_lvef/cohort"}
+    stale = {key.to_user_string() for key, p in every_partition(other) if is_stale(other.workspace, graph, key, p)}
+    assert "image_shards" in stale
+    assert not stale & {"waveform_store", "clinical_labels", "filtered_waveforms", "low_lvef/cohort"}
 
 
 @pytest.mark.parametrize(
@@ -197,8 +197,8 @@ def test_a_changed_constant_makes_due_what_hangs_on_it(line, small_study, tmp_pa
         ("hcm/heartbeit/evaluation+", {"hcm/heartbeit/evaluation", "hcm/saliency", "hcm/report", "benchmark_report"}),
     ],
 )
-def test_assets_are_asked_for_by_name(line, asked, found):
-    graph = line.definitions.resolve_asset_graph()
+def test_assets_are_asked_for_by_name(runner, asked, found):
+    graph = runner.definitions.resolve_asset_graph()
     assert {key.to_user_string() for key in select(graph, asked)} == found
 
 
@@ -210,40 +210,40 @@ def test_assets_are_asked_for_by_name(line, asked, found):
         (["morningside", "1"], {"1|morningside"}),
     ],
 )
-def test_partitions_are_asked_for_by_key_or_by_dimension(line, asked, found):
-    graph, key = line.definitions.resolve_asset_graph(), dg.AssetKey(["hcm", "heartbeit", "evaluation"])
+def test_partitions_are_asked_for_by_key_or_by_dimension(runner, asked, found):
+    graph, key = runner.definitions.resolve_asset_graph(), dg.AssetKey(["hcm", "heartbeit", "evaluation"])
     assert {partition for _, partition in _nodes(graph, frozenset({key}), asked)} == found
 
 
 @pytest.mark.parametrize(("asked", "answer"), [("low_lvf/report", "no asset"), ("a b(", "selection")])
-def test_what_no_asset_answers_to_is_said(line, asked, answer):
-    with pytest.raises(LineFailure, match=answer):
-        line.bring_up_to_date([asked])
+def test_what_no_asset_answers_to_is_said(runner, asked, answer):
+    with pytest.raises(RunsFailed, match=answer):
+        runner.run_stale([asked])
 
 
-def test_a_new_file_makes_its_own_site_due(line):
-    folder = line.house.home / "hospital_system" / "beth_israel"
+def test_a_new_file_makes_its_own_site_stale(runner):
+    folder = runner.workspace.home / "hospital_system" / "beth_israel"
     note = folder / "ecg-new.xml"
     shutil.copy(folder / "ecg-0001.xml", note)
     try:
-        graph = line.definitions.resolve_asset_graph()
+        graph = runner.definitions.resolve_asset_graph()
         selected = frozenset(map(dg.AssetKey, ("waveform_store", "filtered_waveforms", "image_shards")))
-        plan = Plan(line.house, graph, selected)
+        plan = Plan(runner.workspace, graph, selected)
         assert plan.take().nodes == [(key, "beth_israel") for key in graph.toposorted_asset_keys if key in selected]
         assert plan.take() is None
-        assert len(line.bring_up_to_date(["waveform_store"])) == 1
-        store = record_of(line, "waveform_store", "beth_israel")
-        rejects = WaveformStore(line.house.archive.folder(store)).rejects()
+        assert len(runner.run_stale(["waveform_store"])) == 1
+        store = record_of(runner, "waveform_store", "beth_israel")
+        rejects = WaveformStore(runner.workspace.archive.folder(store)).rejects()
         assert rejects.filter(pl.col("source") == "ecg-new.xml")["reason"].to_list() == ["duplicate_waveform"]
     finally:
         note.unlink()
-        assert line.bring_up_to_date()
+        assert runner.run_stale()
 
 
-def test_a_tokenizer_that_collapsed_is_held_back(line, small_study, tmp_path):
-    before = record_of(line, "image_tokenizer")
+def test_a_tokenizer_that_collapsed_is_held_back(runner, small_study, tmp_path):
+    before = record_of(runner, "image_tokenizer")
     path = tmp_path / "untrained.yaml"
     path.write_text(small_study.read_text().replace("steps: 40", "steps: 1"))
-    with pytest.raises(LineFailure, match=r"codebook_in_use found .*perplexity"):
-        open_line(path).bring_up_to_date(["image_tokenizer"])
-    assert record_of(line, "image_tokenizer") == before
+    with pytest.raises(RunsFailed, match=r"codebook_in_use found .*perplexity"):
+        open_runner(path).run_stale(["image_tokenizer"])
+    assert record_of(runner, "image_tokenizer") == before

@@ -1,6 +1,6 @@
-"""What the Dagster UI draws of an output: counts, tables and curves, never anything that names or shows a patient.
+"""Metadata of outputs for the Dagster UI: counts, tables and curves, never anything that names or shows a patient.
 
-All of it stands in Dagster's database for good. A patient's picture stays in its build, and a link leads there.
+All of it stays in Dagster's database. A patient's picture stays in its build; the metadata link to it.
 """
 
 import base64
@@ -38,10 +38,11 @@ from ecg_pipeline.training.recipes import OPTIMISTIC
 
 
 def hospital_system(folder: Path) -> dict[str, Any]:
-    """What was written for each site."""
+    """ECGs and bad files written for each site."""
     sites = read_json(folder / "written.json")["sites"]
     rows = [
-        {"site": site, "ecgs": told["ecgs"], "bad files": sum(told["rejects"].values())} for site, told in sites.items()
+        {"site": site, "ecgs": counts["ecgs"], "bad files": sum(counts["rejects"].values())}
+        for site, counts in sites.items()
     ]
     return {"dagster/row_count": sum(row["ecgs"] for row in rows), "sites": _table(pl.DataFrame(rows))}
 
@@ -164,8 +165,8 @@ def cohort(made: Cohort) -> dict[str, Any]:
 
 def evaluation(made: Evaluation) -> dict[str, Any]:
     """Metrics with intervals, curves, and tables of operating points and subgroups."""
-    findings = made.findings()
-    metrics = findings.metrics
+    computed = made.evaluation_metrics()
+    metrics = computed.metrics
     shown: dict[str, Any] = {name: metrics[name] for name in ("ecgs", "patients", "positives")}
     shown |= {name: metrics["model"][name] for name in ("chosen_by", "optimistic")}
     if metrics["auroc"] is None:
@@ -177,15 +178,15 @@ def evaluation(made: Evaluation) -> dict[str, Any]:
         if mean["sd"] is not None:
             shown[f"{name}_seeds"] = f"± {mean['sd']:.3f} over {len(mean['by_seed'])} seeds"
     note = f"\n{OPTIMISTIC}" if metrics["model"]["optimistic"] else ""
-    points = metrics["operating_points"]["reason"] or _table(_rounded(findings.operating_points))
+    points = metrics["operating_points"]["reason"] or _table(_rounded(computed.operating_points))
     return shown | {
         "brier": metrics["brier"],
         "operating_points": points,
-        "subgroups": _table(_rounded(findings.subgroups)),
+        "subgroups": _table(_rounded(computed.subgroups)),
         "roc": _svg(roc_figure(predictions, f"ROC{note}")),
         "precision_recall": _svg(precision_recall_figure(predictions, f"Precision and recall{note}")),
-        "calibration": _svg(calibration_figure({"model": findings.calibration}, f"Calibration{note}")),
-        "decision": _svg(decision_figure({"model": findings.decision}, f"Decision curve{note}")),
+        "calibration": _svg(calibration_figure({"model": computed.calibration}, f"Calibration{note}")),
+        "decision": _svg(decision_figure({"model": computed.decision}, f"Decision curve{note}")),
     }
 
 

@@ -266,7 +266,7 @@ pretraining:
     warmup_epochs: 9
 """,
         [
-            "4: pretraining.recipe.warmup_epochs: a warm-up of 9 epochs does not lie within 6",
+            "4: pretraining.recipe.warmup_epochs: a warm-up of 9 epochs does not lie within 5",
         ],
     ),
     (

@@ -3,6 +3,7 @@ Fine-tuning)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,11 @@ def finetune(
     held_out = Batches({"sheets": images}, selection.select("record", "site", "patient", "label"))
     for place, seed in enumerate(recipe.seeds):
         folder = seed_folder(out, seed)
-        if not (folder / "config.json").exists():
+        log = partial(_log_epoch, tracker, folder.name)
+        if (folder / "config.json").exists():
+            for point in pl.read_parquet(folder / "trace.parquet").iter_rows(named=True):
+                log(point)
+        else:
             weights, chosen = _finetune_seed(
                 model,
                 recipe,
@@ -79,7 +84,7 @@ def finetune(
                 batches,
                 held_out,
                 folder,
-                lambda epoch, point, name=folder.name: tracker.metrics(epoch, {f"{name}/{k}": point[k] for k in point}),
+                log,
                 device,
                 lambda done, total, place=place: progress(place * total + done, len(recipe.seeds) * total),
             )
@@ -98,7 +103,7 @@ def _finetune_seed(
     batches: Batches,
     held_out: Batches,
     out: Path,
-    log: Callable[[int, Mapping[str, float]], None],
+    log: Callable[[Mapping[str, float | None]], None],
     device: str,
     progress: Progress,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -140,7 +145,7 @@ def _finetune_seed(
                 chosen_auroc: auroc,
             }
         )
-        log(epoch + 1, {name: value for name, value in trace[-1].items() if value is not None})
+        log(trace[-1])
         if not best or _is_better(auroc, best["point"][chosen_auroc]):
             best = {"point": trace[-1], "network": {k: v.detach().clone() for k, v in network.state_dict().items()}}
         if state.is_time():
@@ -161,6 +166,12 @@ def _finetune_seed(
         scored = score(network, held_out, device).select("record", "patient", "label", "score")
         write_parquet(out / "validation.parquet", scored)
     return best["network"], {"seed": seed, "chosen_epoch": int(point["epoch"]), chosen_auroc: point[chosen_auroc]}
+
+
+def _log_epoch(tracker: Tracker, prefix: str, point: Mapping[str, float | None]) -> None:
+    """Log one row of a trace. A run that goes on logs the epochs before it, too, so that its curves are whole."""
+    values = {f"{prefix}/{name}": value for name, value in point.items() if value is not None}
+    tracker.metrics(int(point["epoch"] or 0), values)
 
 
 def score(network: nn.Module, batches: Batches, device: str) -> pl.DataFrame:

@@ -29,13 +29,14 @@ class Curves:
     """A tracker that remembers what it was told."""
 
     def __init__(self):
-        self.told, self.names = {}, set()
+        self.told, self.names, self.points = {}, set(), []
 
     def parameters(self, values):
         self.told |= values
 
     def metrics(self, step, values):
         self.names |= values.keys()
+        self.points.append((step, dict(values)))
 
 
 def tuned(sheets, out, model=TINY, start=None, labels=None, tracker=None, progress=no_progress, **recipe):
@@ -121,6 +122,14 @@ def test_curves_are_named_after_their_seed(sheets, tmp_path):
     curves = ("train_loss", "validation_loss", "validation_auroc", "epoch")
     assert tracker.names == {f"seed_{seed}/{curve}" for seed in (0, 5) for curve in curves}
     assert tracker.told["chosen_by"] == "highest AUROC on validation patients"
+
+
+def test_a_run_that_finds_a_seed_done_logs_its_curves(sheets, tmp_path):
+    first, again = Curves(), Curves()
+    tuned(sheets, tmp_path, tracker=first)
+    tuned(sheets, tmp_path, tracker=again)
+    assert again.points == first.points
+    assert first.points
 
 
 def test_the_official_protocol_says_that_it_is_optimistic(sheets, tmp_path):

@@ -94,14 +94,13 @@ def record_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         why = implausible(drop, listing, _last_count(workspace, site))
         if listing is None or (why and not workspace.execution.accept_fewer_files):
             yield check_result(WHOLE, [why or ""])
+            if standing := workspace.archive.newest(STORE.to_user_string(), site):
+                yield _understood(WaveformStore(workspace.archive.folder(standing)))
             raise dg.Failure(why)
 
         def check(made: WaveformStore) -> Iterator[dg.AssetCheckResult]:
-            errors = made.reader_errors()
             yield check_result(WHOLE, [], f"accepted by hand: {why}" if why else "")
-            yield warning_result(
-                UNDERSTOOD, [f"{error} in {files} files: please report it" for error, files in errors.items()]
-            )
+            yield _understood(made)
 
         yield from workspace.materialise(
             context,
@@ -164,6 +163,12 @@ def _last_count(workspace: Workspace, site: str) -> int:
     """Number of files that the newest waveform store of a site was read from."""
     record = workspace.archive.newest(STORE.to_user_string(), site)
     return WaveformStore(workspace.archive.folder(record)).files_seen() if record else 0
+
+
+def _understood(store: WaveformStore) -> dg.AssetCheckResult:
+    """Which exceptions a reader raised on the files of a store, if any."""
+    errors = store.reader_errors().items()
+    return warning_result(UNDERSTOOD, [f"{error} in {files} files: please report it" for error, files in errors])
 
 
 def _looked(site: str, why: str | None) -> dg.AssetCheckEvaluation:

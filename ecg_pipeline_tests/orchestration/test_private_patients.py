@@ -166,11 +166,13 @@ def test_no_picture_is_in_a_database_nor_in_mlflow(private):
     assert any(path.read_bytes().startswith(PICTURES[0]) for path in files_below(home / "assets"))
     contents = {path: path.read_bytes() for path in [*files_below(home / "dagster"), *files_below(home / "mlflow")]}
     # Long values lie in pieces in a database's file.
-    contents |= {path / "as text": dump(path) for path in databases(home)}
-    for path, content in contents.items():
+    texts = {path / "as text": dump(path) for path in databases(home)}
+    for path, content in (contents | texts).items():
         assert [picture for picture in PICTURES if picture in content and path.suffix != ".safetensors"] == []
-        curves = [base64.b64decode(drawn) for drawn in re.findall(rb"data:image/svg\+xml;base64,([\w+/=]+)", content)]
-        assert all(curve.startswith(b"<svg") and b"<image" not in curve for curve in curves)
+    drawn = [found for text in texts.values() for found in re.findall(rb"data:image/svg\+xml;base64,([\w+/=]+)", text)]
+    assert drawn
+    curves = [base64.b64decode(picture) for picture in drawn]
+    assert all(curve.startswith(b"<svg") and b"<image" not in curve for curve in curves)
 
 
 def sheets_of(runner) -> np.ndarray:

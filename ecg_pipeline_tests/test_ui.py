@@ -201,14 +201,14 @@ def test_all_servers_go_when_one_dies(tmp_path):
 
 
 LAUNCH = """
-mutation ($asset: [String!]!) {
+mutation ($asset: [String!]!, $tags: [ExecutionTag!] = []) {
   launchRun(executionParams: {
     selector: {
       repositoryLocationName: "ecg_pipeline", repositoryName: "__repository__", pipelineName: "__ASSET_JOB",
       assetSelection: [{path: $asset}]
     },
     runConfigData: {},
-    executionMetadata: {tags: []}
+    executionMetadata: {tags: $tags}
   }) { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } }
 }
 """

@@ -18,7 +18,7 @@ from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.signals.filters import FilteredWaveforms
-from ecg_pipeline_tests.test_ui import CHROMIUM, FLAGS, PATIENCE_S
+from ecg_pipeline_tests.test_ui import CHROMIUM, FLAGS, LAUNCH, PATIENCE_S
 
 pytestmark = [
     pytest.mark.acceptance,
@@ -36,18 +36,6 @@ CHECK = "drop_folder_is_whole"
 BACKFILLS = "{ partitionBackfillsOrError { ... on PartitionBackfills { results { id } } } }"
 NEWEST_RUN = "{ runsOrError(limit: 1) { ... on Runs { results { runId } } } }"
 RUN_STATUS = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
-LAUNCH = """
-mutation ($site: String!) {
-  launchRun(executionParams: {
-    selector: {
-      repositoryLocationName: "ecg_pipeline", repositoryName: "__repository__", pipelineName: "__ASSET_JOB",
-      assetSelection: [{path: ["waveform_store"]}]
-    },
-    runConfigData: {},
-    executionMetadata: {tags: [{key: "dagster/partition", value: $site}]}
-  }) { ... on LaunchRunSuccess { run { runId } } }
-}
-"""
 DATA_VERSION = """
 query ($site: String!) {
   assetNodeOrError(assetKey: {path: ["waveform_store"]}) { ... on AssetNode { dataVersion(partition: $site) } }
@@ -246,7 +234,8 @@ def test_a_folder_that_lost_most_files_fails_its_check_and_stays_failed(ui, page
         go(page, ui, f"/runs/{run_id}")
         ui.until(lambda: has_status(ui, run_id, "FAILURE"), "the failure")
     page.get_by_text("Errored (1)").wait_for()
-    neighbour = ui.graphql(LAUNCH, site=NEIGHBOUR)["launchRun"]["run"]["runId"]
+    of_neighbour = [{"key": "dagster/partition", "value": NEIGHBOUR}]
+    neighbour = ui.graphql(LAUNCH, asset=["waveform_store"], tags=of_neighbour)["launchRun"]["run"]["runId"]
     ui.until(lambda: has_status(ui, neighbour, "SUCCESS"), "the neighbour's success")
     assert ui.graphql(NEWEST_RUN)["runsOrError"]["results"][0]["runId"] == neighbour, "nothing else was requested"
     assert ui.graphql(DATA_VERSION, site=SITE)["assetNodeOrError"]["dataVersion"] == before.data_version

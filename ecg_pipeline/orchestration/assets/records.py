@@ -94,8 +94,8 @@ def record_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         why = implausible(drop, listing, _last_count(workspace, site))
         if listing is None or (why and not workspace.execution.accept_fewer_files):
             yield check_result(WHOLE, [why or ""])
-            if standing := workspace.archive.newest(STORE.to_user_string(), site):
-                yield _understood(WaveformStore(workspace.archive.folder(standing)))
+            if standing := _newest_store(workspace, site):
+                yield _understood(standing)
             raise dg.Failure(why)
 
         def check(made: WaveformStore) -> Iterator[dg.AssetCheckResult]:
@@ -161,8 +161,14 @@ def _listing(drop: DropFolder) -> pl.DataFrame | None:
 
 def _last_count(workspace: Workspace, site: str) -> int:
     """Number of files that the newest waveform store of a site was read from."""
+    store = _newest_store(workspace, site)
+    return store.files_seen() if store else 0
+
+
+def _newest_store(workspace: Workspace, site: str) -> WaveformStore | None:
+    """The waveform store of a site that was made last; None before any."""
     record = workspace.archive.newest(STORE.to_user_string(), site)
-    return WaveformStore(workspace.archive.folder(record)).files_seen() if record else 0
+    return WaveformStore(workspace.archive.folder(record)) if record else None
 
 
 def _understood(store: WaveformStore) -> dg.AssetCheckResult:

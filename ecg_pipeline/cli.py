@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ecg_pipeline.files import write_json
 from ecg_pipeline.links import PORT
 from ecg_pipeline.provenance.archive import Archive
+from ecg_pipeline.storage.files import write_json
 from ecg_pipeline.study import Study, StudyError, active_study, drop_folder, load_study, study_file, study_home
 
 if TYPE_CHECKING:
@@ -99,8 +99,8 @@ def report(
 @app.command()
 def rejects(site: Annotated[str, typer.Argument(help="A site of the study.")], study: StudyOption = None) -> None:
     """Print which files of a site are not used, by name, and why: on this terminal, where names may be seen."""
-    from ecg_pipeline.orchestration.assets.records import site_key
-    from ecg_pipeline.records.store import WaveformStore, named_rejects
+    from ecg_pipeline.ingest.store import WaveformStore, named_rejects
+    from ecg_pipeline.orchestration.assets.ingest import site_key
 
     _choose(study)
     active = active_study()
@@ -218,7 +218,7 @@ def _run_stale(runner: "Runner", assets: Sequence[str] = ("*",), partitions: Seq
 
 def _print_results(study: Study) -> None:
     """The result table with internal and external figures, and where everything stands."""
-    from ecg_pipeline.evaluation.report import Report
+    from ecg_pipeline.reporting.results import Report
     from ecg_pipeline.training.recipes import OPTIMISTIC
 
     archive = Archive(study_home(study) / "assets")

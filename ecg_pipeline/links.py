@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from ecg_pipeline.files import read_json, write_json
+from ecg_pipeline.storage.files import read_json, write_json
 
 HOST = "127.0.0.1"
 """What every server listens on: this machine alone."""

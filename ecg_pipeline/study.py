@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from ecg_pipeline.cohorts.tasks import DiagnosisRule, MeasurementRule, StatementRule
 from ecg_pipeline.ecg import RecipeError
-from ecg_pipeline.records.drop_folder import DropFolder
+from ecg_pipeline.ingest.drop_folder import DropFolder
 from ecg_pipeline.study_checks import problems
 from ecg_pipeline.study_sections import Study
 from ecg_pipeline.study_sections import identity as identity

@@ -12,13 +12,15 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 from ecg_pipeline.cohorts.splits import SplitRecipe
 from ecg_pipeline.cohorts.tasks import TaskRecipe
 from ecg_pipeline.ecg import RecipeError
-from ecg_pipeline.evaluation.recipes import DistanceRecipe, EvaluationRecipe, SaliencyRecipe
-from ecg_pipeline.files import digest_json, is_file_name
+from ecg_pipeline.evaluation.recipes import EvaluationRecipe
+from ecg_pipeline.explanation.recipes import SaliencyRecipe
 from ecg_pipeline.images.layout import SheetRecipe
+from ecg_pipeline.images.recipes import DistanceRecipe
+from ecg_pipeline.ingest.drop_folder import Format
+from ecg_pipeline.ingest.store import IngestRecipe
 from ecg_pipeline.models.recipes import BeitRecipe, TimmRecipe
-from ecg_pipeline.records.drop_folder import Format
-from ecg_pipeline.records.store import IngestRecipe
 from ecg_pipeline.signals.filters import FilterRecipe
+from ecg_pipeline.storage.files import digest_json, is_file_name
 from ecg_pipeline.synthetic.hospital import HospitalSystem
 from ecg_pipeline.tokens.recipes import ImportedTokenizer, TokenizerRecipe
 from ecg_pipeline.training.recipes import FinetuneRecipe, PretrainRecipe

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_pipeline.files import locked
 from ecg_pipeline.images.example import example_sheets
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.links import mlflow_run
 from ecg_pipeline.models.checkpoints import Checkpoint
 from ecg_pipeline.signals.filters import FilterRecipe
+from ecg_pipeline.storage.files import locked
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")

@@ -7,10 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from ecg_pipeline.cli import app
+from ecg_pipeline.ingest.drop_folder import list_files
+from ecg_pipeline.ingest.pseudonyms import load_key
+from ecg_pipeline.ingest.store import ingest_site
 from ecg_pipeline.provenance.archive import Archive
-from ecg_pipeline.records.drop_folder import list_files
-from ecg_pipeline.records.pseudonyms import load_key
-from ecg_pipeline.records.store import ingest_site
 from ecg_pipeline.study import drop_folder, load_study, study_home
 from ecg_pipeline.synthetic.hospital import write_hospital_system
 from ecg_pipeline_tests.orchestration.conftest import SMALL

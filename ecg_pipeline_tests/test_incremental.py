@@ -5,14 +5,14 @@ import os
 import pytest
 
 from ecg_pipeline.bench.exports import write_exports
-from ecg_pipeline.files import folder_digests
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.images.shards import render_site
-from ecg_pipeline.parts import part_name
-from ecg_pipeline.records.drop_folder import DropFolder, list_files
-from ecg_pipeline.records.pseudonyms import fixed_key
-from ecg_pipeline.records.store import IngestRecipe, ingest_site
+from ecg_pipeline.ingest.drop_folder import DropFolder, list_files
+from ecg_pipeline.ingest.pseudonyms import fixed_key
+from ecg_pipeline.ingest.store import IngestRecipe, ingest_site
 from ecg_pipeline.signals.filters import FilterRecipe, filter_site
+from ecg_pipeline.storage.files import folder_digests
+from ecg_pipeline.storage.shards import part_name
 
 STAGES = ("store", "filtered", "sheets")
 

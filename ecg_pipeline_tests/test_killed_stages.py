@@ -10,7 +10,7 @@ import time
 import pytest
 
 from ecg_pipeline.bench.exports import write_exports
-from ecg_pipeline.files import folder_digests
+from ecg_pipeline.storage.files import folder_digests
 
 PIPELINE = """
 import sys
@@ -19,9 +19,9 @@ import numpy as np
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.images.render import render_many
 from ecg_pipeline.images.shards import render_site
-from ecg_pipeline.records.drop_folder import DropFolder, list_files
-from ecg_pipeline.records.pseudonyms import fixed_key
-from ecg_pipeline.records.store import IngestRecipe, ingest_site
+from ecg_pipeline.ingest.drop_folder import DropFolder, list_files
+from ecg_pipeline.ingest.pseudonyms import fixed_key
+from ecg_pipeline.ingest.store import IngestRecipe, ingest_site
 from ecg_pipeline.signals.filters import FilterRecipe, clean, filter_site
 from ecg_pipeline.signals.quality import measure
 

@@ -9,13 +9,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ecg_pipeline.files import write_parquet
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.links import Addresses, write_addresses
 from ecg_pipeline.models.family import build_classifier, classifier_config
 from ecg_pipeline.models.recipes import TimmRecipe
 from ecg_pipeline.models.weights import save_checkpoint
 from ecg_pipeline.signals.filters import FilterRecipe
+from ecg_pipeline.storage.files import write_parquet
 from ecg_pipeline_tests.at_once import run_at_once
 
 TAGS = {"asset": "task/model/finetuned_model", "partition": "1"}

@@ -15,11 +15,11 @@ from scipy.signal import butter, sosfiltfilt
 from ecg_pipeline.bench.compare import Row, compare, within
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.images.render import render_many
-from ecg_pipeline.parts import ArrayParts, PartsWriter
 from ecg_pipeline.signals.filters import FilterRecipe, clean
+from ecg_pipeline.storage.parallel import disable_malloc_trim
+from ecg_pipeline.storage.shards import ArrayParts, PartsWriter
 from ecg_pipeline.synthetic.heart import draw_heart, draw_person, record
 from ecg_pipeline.training.batches import Batches
-from ecg_pipeline.workers import disable_malloc_trim
 
 ECGS, PART = 256, 1024
 CLOCK = time.process_time

@@ -10,9 +10,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ecg_pipeline.bench.alone import alone
 from ecg_pipeline.bench.compare import Row, compare, within
-from ecg_pipeline.evaluation.bootstrap import intervals
-from ecg_pipeline.evaluation.natural_images import natural_images
-from ecg_pipeline.evaluation.wasserstein import pairwise
+from ecg_pipeline.images.distance import pairwise
+from ecg_pipeline.images.natural import natural_images
+from ecg_pipeline.metrics.bootstrap import intervals
 
 TEST_ECGS = 128_687
 """Of the paper's largest test set (Table 1, low ejection fraction)."""

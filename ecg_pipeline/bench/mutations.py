@@ -23,10 +23,10 @@ import numpy as np
 import polars as pl
 import wfdb
 
-from ecg_pipeline.records.drop_folder import DropFolder, Format
-from ecg_pipeline.records.pseudonyms import fixed_key
-from ecg_pipeline.records.rejects import Rejected
-from ecg_pipeline.records.store import RECORD_SCHEMA, IngestRecipe, read_ecg, record_row
+from ecg_pipeline.ingest.drop_folder import DropFolder, Format
+from ecg_pipeline.ingest.pseudonyms import fixed_key
+from ecg_pipeline.ingest.rejects import Rejected
+from ecg_pipeline.ingest.store import RECORD_SCHEMA, IngestRecipe, read_ecg, record_row
 
 WATCHDOG_S = 60
 WATCHDOG_BYTES = 10**9

@@ -13,9 +13,9 @@ from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 from ecg_pipeline.bench.compare import Row, compare, within
 from ecg_pipeline.bench.exports import write_exports
 from ecg_pipeline.bench.mutations import Task, survey
-from ecg_pipeline.records.drop_folder import DropFolder, Format, list_files
-from ecg_pipeline.records.pseudonyms import PseudonymKey
-from ecg_pipeline.records.store import IngestRecipe, ingest_site
+from ecg_pipeline.ingest.drop_folder import DropFolder, Format, list_files
+from ecg_pipeline.ingest.pseudonyms import PseudonymKey
+from ecg_pipeline.ingest.store import IngestRecipe, ingest_site
 from ecg_pipeline.synthetic.wfdb_files import write_wfdb
 
 EXPORTS = 1024

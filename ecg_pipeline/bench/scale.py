@@ -18,9 +18,9 @@ from ecg_pipeline.bench.compare import Row, within
 from ecg_pipeline.bench.exports import write_exports
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.images.shards import render_site
-from ecg_pipeline.records.drop_folder import DropFolder, list_files
-from ecg_pipeline.records.pseudonyms import PseudonymKey
-from ecg_pipeline.records.store import IngestRecipe, ingest_site
+from ecg_pipeline.ingest.drop_folder import DropFolder, list_files
+from ecg_pipeline.ingest.pseudonyms import PseudonymKey
+from ecg_pipeline.ingest.store import IngestRecipe, ingest_site
 from ecg_pipeline.signals.filters import FilterRecipe, filter_site
 
 SMALL, LARGE, ALL = 5_000, 50_000, 8_500_000

@@ -8,7 +8,7 @@ import polars as pl
 
 from ecg_pipeline.cohorts.splits import EXTERNAL, TEST, TRAIN, VALIDATION, SplitRecipe, parts, ranks, up_to
 from ecg_pipeline.cohorts.tasks import TaskRecipe, label
-from ecg_pipeline.files import read_json, write_json, write_parquet
+from ecg_pipeline.storage.files import read_json, write_json, write_parquet
 
 REVISION = 2
 """Bumped by hand when this module's results change."""

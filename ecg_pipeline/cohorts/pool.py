@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from ecg_pipeline.cohorts.splits import TEST, TRAIN, VALIDATION, SplitRecipe, parts
-from ecg_pipeline.files import link_or_copy, read_json, write_atomically, write_json, write_parquet
+from ecg_pipeline.storage.files import link_or_copy, read_json, write_atomically, write_json, write_parquet
 
 COLUMNS = ("record", "site", "patient", "waveform_sha256")
 TOKENIZER = Path("tokenizer")

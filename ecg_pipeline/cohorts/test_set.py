@@ -5,8 +5,8 @@ from pathlib import Path
 
 import polars as pl
 
-from ecg_pipeline.files import write_parquet
-from ecg_pipeline.parts import ArrayParts, PartsWriter
+from ecg_pipeline.storage.files import write_parquet
+from ecg_pipeline.storage.shards import ArrayParts, PartsWriter
 
 REVISION = 1
 """Bumped by hand when this module's results change."""

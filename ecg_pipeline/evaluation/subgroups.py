@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ecg_pipeline.evaluation.bootstrap import intervals
+from ecg_pipeline.metrics.bootstrap import intervals
 
 AGE_EDGES_YEARS = (40, 60, 80)
 AGE_BANDS = ("under 40", "40 to 59", "60 to 79", "80 and over")

@@ -12,13 +12,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ecg_pipeline.evaluation.bootstrap import Interval, intervals
-from ecg_pipeline.evaluation.calibration import calibration_curve, recalibrate
-from ecg_pipeline.evaluation.decision import confusion, decision_curve, operating_points
-from ecg_pipeline.evaluation.evaluate import EvaluationMetrics
-from ecg_pipeline.evaluation.metrics import auroc, average_precision, brier, patient_level, trapezoid_auprc
 from ecg_pipeline.evaluation.recipes import EvaluationRecipe
+from ecg_pipeline.evaluation.results import EvaluationMetrics
 from ecg_pipeline.evaluation.subgroups import subgroups
+from ecg_pipeline.metrics.bootstrap import Interval, intervals
+from ecg_pipeline.metrics.calibration import calibration_curve, recalibrate
+from ecg_pipeline.metrics.decision import confusion, decision_curve, operating_points
+from ecg_pipeline.metrics.discrimination import auroc, average_precision, brier, patient_level, trapezoid_auprc
 
 ECG = ("record", "site", "patient", "label")
 """Columns that say which ECG was scored, and what is true of it."""

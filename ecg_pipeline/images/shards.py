@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ecg_pipeline.ecg import INDEPENDENT_LEADS, Progress, no_progress
 from ecg_pipeline.images.layout import SheetRecipe
-from ecg_pipeline.parts import ArrayParts, PartsWriter
 from ecg_pipeline.signals.filters import FilteredWaveforms
-from ecg_pipeline.workers import run_parallel
+from ecg_pipeline.storage.parallel import run_parallel
+from ecg_pipeline.storage.shards import ArrayParts, PartsWriter
 
 REVISION = 1
 """Bumped by hand when this module's results change."""

@@ -14,12 +14,12 @@ import torch
 from timm.models.beit import Beit, Block, gen_relative_position_index
 from torch import Tensor, nn
 
-from ecg_pipeline.files import write_atomically
 from ecg_pipeline.models.branches import attend, masked_attention, transform
 from ecg_pipeline.models.checkpoints import Checkpoint
 from ecg_pipeline.models.recipes import BeitRecipe
 from ecg_pipeline.models.relative_position import INDEX, TABLE, expand_shared_table, grid_of, resize_table
 from ecg_pipeline.models.weights import check_fit, load_exactly, read_weights, save_checkpoint
+from ecg_pipeline.storage.files import write_atomically
 
 SHARED_TABLE = f"rel_pos_bias.{TABLE}"
 LAYER_NORM_EPS = 1e-6

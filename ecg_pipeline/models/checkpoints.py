@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecg_pipeline.files import read_json
+from ecg_pipeline.storage.files import read_json
 
 if TYPE_CHECKING:
     from torch import Tensor

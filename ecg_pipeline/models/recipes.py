@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ecg_pipeline.ecg import RecipeError
-from ecg_pipeline.files import is_file_name
+from ecg_pipeline.storage.files import is_file_name
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

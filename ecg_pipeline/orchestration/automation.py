@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from ecg_pipeline.orchestration.assets.records import HOUR, RAW
+from ecg_pipeline.orchestration.assets.ingest import HOUR, RAW
 from ecg_pipeline.orchestration.partitions import AssetGraph, upstream_partitions
 from ecg_pipeline.orchestration.resources import Workspace
 
-DATA_GROUPS = ("records", "signals", "images")
+DATA_GROUPS = ("ingest", "signals", "images")
 
 
 class Stale(dg.AutomationCondition[dg.AssetKey]):

@@ -4,7 +4,7 @@ from typing import Any, TypedDict
 
 import dagster as dg
 
-from ecg_pipeline.files import digest_json
+from ecg_pipeline.storage.files import digest_json
 from ecg_pipeline.study import identity
 
 RECIPE = "recipe"

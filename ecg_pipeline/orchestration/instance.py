@@ -8,7 +8,7 @@ from string import Template
 import dagster as dg
 import psutil
 
-from ecg_pipeline.files import locked, write_text
+from ecg_pipeline.storage.files import locked, write_text
 
 TRAINING, DATA = "training", "data"
 """Pools: trainings, which use one thread each, and data stages, each of which uses the workers of all cores."""

@@ -14,24 +14,24 @@ import polars as pl
 
 from ecg_pipeline.cohorts.cohort import Cohort
 from ecg_pipeline.cohorts.test_set import TestSet
-from ecg_pipeline.evaluation.evaluate import Evaluation
-from ecg_pipeline.evaluation.figures import (
+from ecg_pipeline.evaluation.results import Evaluation
+from ecg_pipeline.explanation.results import Saliency
+from ecg_pipeline.images.distance import ImageDistance
+from ecg_pipeline.images.shards import ImageShards
+from ecg_pipeline.ingest.labels import ClinicalLabels
+from ecg_pipeline.ingest.store import WaveformStore
+from ecg_pipeline.links import report_page, saliency_preview, sheets_preview
+from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
+from ecg_pipeline.reporting.figures import (
     calibration_figure,
     decision_figure,
     precision_recall_figure,
     roc_figure,
     training_figure,
 )
-from ecg_pipeline.evaluation.report import Report
-from ecg_pipeline.evaluation.saliency import Saliency
-from ecg_pipeline.evaluation.wasserstein import ImageDistance
-from ecg_pipeline.files import read_json
-from ecg_pipeline.images.shards import ImageShards
-from ecg_pipeline.links import report_page, saliency_preview, sheets_preview
-from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
-from ecg_pipeline.records.labels import ClinicalLabels
-from ecg_pipeline.records.store import WaveformStore
+from ecg_pipeline.reporting.results import Report
 from ecg_pipeline.signals.filters import FilteredWaveforms
+from ecg_pipeline.storage.files import read_json
 from ecg_pipeline.tokens.shards import TokenShards
 from ecg_pipeline.tokens.tokenizer import ImageTokenizer, id_counts, usage
 from ecg_pipeline.training.recipes import OPTIMISTIC

@@ -12,7 +12,6 @@ from typing import Any
 import dagster as dg
 
 from ecg_pipeline.ecg import Progress
-from ecg_pipeline.files import folder_digests
 from ecg_pipeline.orchestration.checks import blocks, failure_text
 from ecg_pipeline.orchestration.execution import CONFIG, Execution, from_environment, limit_threads
 from ecg_pipeline.orchestration.identity import payload_of
@@ -31,6 +30,7 @@ from ecg_pipeline.provenance.record import (
     package_versions,
     seeds_in,
 )
+from ecg_pipeline.storage.files import folder_digests
 from ecg_pipeline.study import Study, study_home
 from ecg_pipeline.tracking import MlflowRun, training_run
 

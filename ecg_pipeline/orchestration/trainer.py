@@ -20,9 +20,9 @@ from dagster_pipes import open_dagster_pipes
 from pydantic import TypeAdapter
 
 from ecg_pipeline.ecg import Progress, no_progress
-from ecg_pipeline.files import write_text
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.recipes import BeitRecipe
+from ecg_pipeline.storage.files import write_text
 from ecg_pipeline.tokens.shards import TokenShards
 from ecg_pipeline.tracking import training_run
 from ecg_pipeline.training.recipes import PretrainRecipe

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import psutil
 
-from ecg_pipeline.files import locked, write_text
+from ecg_pipeline.storage.files import locked, write_text
 
 BEAT_S = 3.0
 """How often a lease is renewed."""

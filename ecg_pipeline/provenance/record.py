@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ecg_pipeline.files import digest_json, read_json, write_json
+from ecg_pipeline.storage.files import digest_json, read_json, write_json
 
 RECORDED_PACKAGES = ("dagster", "mlflow", "numba", "numpy", "polars", "scipy", "timm", "torch", "wfdb", "zarr")
 

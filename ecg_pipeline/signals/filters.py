@@ -21,11 +21,11 @@ import polars as pl
 from numpy.typing import DTypeLike, NDArray
 
 from ecg_pipeline.ecg import INDEPENDENT_LEADS, Progress, RecipeError, no_progress
-from ecg_pipeline.files import digest_json, write_parquet
-from ecg_pipeline.parts import ArrayParts, PartsWriter, part_table, scan_tables
-from ecg_pipeline.records.store import WaveformStore
+from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.signals import quality
-from ecg_pipeline.workers import run_parallel
+from ecg_pipeline.storage.files import digest_json, write_parquet
+from ecg_pipeline.storage.parallel import run_parallel
+from ecg_pipeline.storage.shards import ArrayParts, PartsWriter, part_table, scan_tables
 
 REVISION = 2
 """Bumped by hand when this module's results change."""
@@ -131,7 +131,7 @@ def clean(x_mv: NDArray, recipe: FilterRecipe) -> NDArray[np.float32]:
 
 def _filter(x_mv: NDArray, recipe: FilterRecipe | None, median_samples: int, dtype: DTypeLike) -> NDArray:
     """Band-pass, where a recipe says which, and running median of the last axis."""
-    from ecg_pipeline.signals.compiled import filter_rows
+    from ecg_pipeline.signals.kernels import filter_rows
 
     if median_samples > x_mv.shape[-1]:
         raise ValueError(f"a median of {median_samples} samples needs as many, not {x_mv.shape[-1]}")

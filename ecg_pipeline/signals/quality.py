@@ -24,7 +24,7 @@ def measure(x_mv: NDArray, sampling_hz: int) -> pl.DataFrame:
     """
     from scipy.signal import butter
 
-    from ecg_pipeline.signals.compiled import run_sections
+    from ecg_pipeline.signals.kernels import run_sections
 
     excursion = np.ptp(x_mv, axis=-1)
     high_pass = np.asarray(butter(2, NOISE_ABOVE_HZ, "highpass", fs=sampling_hz, output="sos"))

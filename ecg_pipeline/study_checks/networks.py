@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ecg_pipeline.evaluation.natural_images import SIDE_PX
+from ecg_pipeline.images.natural import SIDE_PX
 from ecg_pipeline.models.recipes import BeitRecipe, TimmRecipe
 from ecg_pipeline.models.timm_names import is_timm_model
 from ecg_pipeline.study_checks.problem import Problem, problem

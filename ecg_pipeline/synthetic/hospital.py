@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg_pipeline.files import read_json, write_json
+from ecg_pipeline.storage.files import read_json, write_json
 from ecg_pipeline.synthetic.drop_folders import EXPORTERS, SiteTruth, write_muse_site, write_ptb_xl_site
 from ecg_pipeline.synthetic.people import Case, draw_cases, draw_names
 from ecg_pipeline.synthetic.waves import Disease

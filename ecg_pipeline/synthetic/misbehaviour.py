@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_pipeline.records.rejects import RejectReason
+from ecg_pipeline.ingest.rejects import RejectReason
 from ecg_pipeline.synthetic.muse import MuseEcg, muse_xml
 from ecg_pipeline.synthetic.wfdb_files import write_wfdb
 

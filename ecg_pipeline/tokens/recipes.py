@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ecg_pipeline.ecg import RecipeError, check_seed
-from ecg_pipeline.files import is_file_name
+from ecg_pipeline.storage.files import is_file_name
 from ecg_pipeline.tokens.tokenizer import LEAST_PERPLEXITY
 
 REVISION = 4

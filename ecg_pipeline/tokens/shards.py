@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ecg_pipeline.ecg import Progress, no_progress
-from ecg_pipeline.files import digest_json, folder_digests
 from ecg_pipeline.images.shards import ImageShards
-from ecg_pipeline.parts import ArrayParts, PartsWriter
+from ecg_pipeline.storage.files import digest_json, folder_digests
+from ecg_pipeline.storage.shards import ArrayParts, PartsWriter
 from ecg_pipeline.tokens.tokenizer import ImageTokenizer
 
 REVISION = 1
@@ -29,7 +29,9 @@ def tokenise_site(
     """Encode every patch of a site's sheets as a token. Parts that stand in `out` are kept, and those of `before`, an
     earlier output, are taken over where sheets and tokenizer are the same.
     """
-    loaded, writer, parts = tokenizer.load(device), PartsWriter(out, before), images.parts()
+    from ecg_pipeline.tokens.encode import load_tokenizer
+
+    loaded, writer, parts = load_tokenizer(tokenizer, device), PartsWriter(out, before), images.parts()
     names = folder_digests(tokenizer.folder)
     for done, part in enumerate(parts, start=1):
         if not writer.stands(part, digest_json([images.digest(part), names])):

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_pipeline.files import read_json, write_atomically, write_json
+from ecg_pipeline.storage.files import read_json, write_atomically, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from ecg_pipeline.tokens.naming import LoadedTokenizer
 
 LEAST_PERPLEXITY = 4.0
 """Two bits a drawn patch. With less, naming a masked patch asks for little more than whether something is drawn there;
@@ -37,12 +35,6 @@ class ImageTokenizer:
     def vocabulary(self) -> int:
         """Number of token ids."""
         return self.config()["vocabulary"]
-
-    def load(self, device: str = "cpu") -> "LoadedTokenizer":
-        """The network, ready to name tokens."""
-        from ecg_pipeline.tokens.naming import load_tokenizer
-
-        return load_tokenizer(self, device)
 
 
 def save_tokenizer(folder: Path, state: "Mapping[str, Tensor]", config: Mapping[str, Any]) -> ImageTokenizer:

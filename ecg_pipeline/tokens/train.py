@@ -20,7 +20,7 @@ from ecg_pipeline.ecg import Progress, no_progress
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.images.views import token_view
 from ecg_pipeline.tokens.discrete_vae import DiscreteVae, gumbel_noise, relaxed_codes
-from ecg_pipeline.tokens.naming import drawn_patches, measure_usage
+from ecg_pipeline.tokens.encode import drawn_patches, measure_usage
 from ecg_pipeline.tokens.recipes import TokenizerRecipe
 from ecg_pipeline.tokens.tokenizer import ImageTokenizer, save_tokenizer
 

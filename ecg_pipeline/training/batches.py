@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ecg_pipeline.parts import ArrayParts
+from ecg_pipeline.storage.shards import ArrayParts
 
 BUFFER_PARTS = 8
 

@@ -15,18 +15,18 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ecg_pipeline.ecg import Progress, no_progress
-from ecg_pipeline.files import write_json, write_parquet
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel, seed_folder
 from ecg_pipeline.models.family import build_classifier, classifier_config
 from ecg_pipeline.models.recipes import BeitRecipe, ModelRecipe
 from ecg_pipeline.models.weights import save_checkpoint
+from ecg_pipeline.storage.files import write_json, write_parquet
+from ecg_pipeline.storage.parallel import disable_malloc_trim
 from ecg_pipeline.training.batches import Batches
 from ecg_pipeline.training.loop import RunState, backward_and_step, seed_step
 from ecg_pipeline.training.recipes import FinetuneRecipe
 from ecg_pipeline.training.schedules import one_cycle
 from ecg_pipeline.training.tracker import NoTracker, Tracker
-from ecg_pipeline.workers import disable_malloc_trim
 
 SCORING_BATCH = 64
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ecg_pipeline.files import write_atomically
+from ecg_pipeline.storage.files import write_atomically
 
 SAVE_SECONDS = 60.0
 """How often the state of a run is saved. When it is saved does not change the result."""

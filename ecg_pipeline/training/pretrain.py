@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ecg_pipeline.ecg import Progress, no_progress
-from ecg_pipeline.files import write_parquet
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.beit import MEAN, STD, draw_drop_path_scale, masked_image_model
 from ecg_pipeline.models.checkpoints import Checkpoint
 from ecg_pipeline.models.family import normalised
 from ecg_pipeline.models.recipes import BeitRecipe
 from ecg_pipeline.models.weights import save_checkpoint
+from ecg_pipeline.storage.files import write_parquet
+from ecg_pipeline.storage.parallel import disable_malloc_trim
 from ecg_pipeline.tokens.shards import TokenShards
 from ecg_pipeline.tokens.tokenizer import id_counts
 from ecg_pipeline.training.batches import Batches
@@ -31,7 +32,6 @@ from ecg_pipeline.training.masking import draw_masks
 from ecg_pipeline.training.recipes import PretrainRecipe
 from ecg_pipeline.training.schedules import decay_groups, warmup_cosine
 from ecg_pipeline.training.tracker import NoTracker, Tracker
-from ecg_pipeline.workers import disable_malloc_trim
 
 SINGLE_PROCESS = ProcessGroup()
 

@@ -4,8 +4,8 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from ecg_pipeline.records.labels import LABEL_SCHEMA
-from ecg_pipeline.records.store import RECORD_SCHEMA
+from ecg_pipeline.ingest.labels import LABEL_SCHEMA
+from ecg_pipeline.ingest.store import RECORD_SCHEMA
 
 DAY = datetime(2020, 6, 1)
 

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from ecg_pipeline.cohorts.official import official_fraction, official_parts
 from ecg_pipeline.cohorts.splits import EXTERNAL, TEST, TRAIN
-from ecg_pipeline.evaluation import metrics
 from ecg_pipeline.images.views import patch_view, token_view
+from ecg_pipeline.metrics import discrimination as metrics
 from ecg_pipeline.models import beit
 from ecg_pipeline.models.family import normalised
 from ecg_pipeline.models.recipes import IMAGENET_MEAN, IMAGENET_STD

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn.functional import avg_pool2d
 
 from ecg_pipeline.cohorts import official
-from ecg_pipeline.evaluation import metrics
 from ecg_pipeline.images import views
+from ecg_pipeline.metrics import discrimination as metrics
 from ecg_pipeline.models import beit, branches, relative_position
 from ecg_pipeline.tokens import customised_vae, dalle_networks, pixels
 from ecg_pipeline.training import masking, schedules

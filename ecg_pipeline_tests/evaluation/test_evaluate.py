@@ -12,7 +12,7 @@ from ecg_pipeline.evaluation.summary import by_ecg, summarise
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.family import load_classifier
 from ecg_pipeline.models.recipes import TimmRecipe
-from ecg_pipeline.parts import PartsWriter
+from ecg_pipeline.storage.shards import PartsWriter
 from ecg_pipeline.training.finetune import finetune
 from ecg_pipeline.training.recipes import FinetuneRecipe
 

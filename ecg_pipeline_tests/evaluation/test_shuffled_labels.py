@@ -10,8 +10,8 @@ from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.images.render import render_many
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.recipes import TimmRecipe
-from ecg_pipeline.parts import PartsWriter
 from ecg_pipeline.signals.filters import FilterRecipe, clean
+from ecg_pipeline.storage.shards import PartsWriter
 from ecg_pipeline.synthetic.heart import draw_heart, draw_person, record
 from ecg_pipeline.training.finetune import finetune
 from ecg_pipeline.training.recipes import FinetuneRecipe

@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ecg_pipeline.evaluation.bootstrap import intervals
 from ecg_pipeline.evaluation.subgroups import SCHEMA, subgroups
-from ecg_pipeline_tests.evaluation.cases import binormal
+from ecg_pipeline.metrics.bootstrap import intervals
+from ecg_pipeline_tests.metrics.cases import binormal
 
 
 @pytest.fixture

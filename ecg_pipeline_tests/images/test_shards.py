@@ -2,12 +2,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ecg_pipeline.files import folder_digests
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.images.render import render_many
 from ecg_pipeline.images.shards import render_site
-from ecg_pipeline.parts import PartsWriter, part_name
 from ecg_pipeline.signals.filters import FilteredWaveforms
+from ecg_pipeline.storage.files import folder_digests
+from ecg_pipeline.storage.shards import PartsWriter, part_name
 
 RECIPE = SheetRecipe()
 

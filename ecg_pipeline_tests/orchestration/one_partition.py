@@ -10,7 +10,7 @@ import dagster as dg
 
 from ecg_pipeline.orchestration.assets import source_versions
 from ecg_pipeline.orchestration.assets.hospitals import hospital_assets
-from ecg_pipeline.orchestration.assets.records import record_assets
+from ecg_pipeline.orchestration.assets.ingest import record_assets
 from ecg_pipeline.orchestration.plan import Run
 from ecg_pipeline.orchestration.resources import make_workspace, workspace_resource
 from ecg_pipeline.orchestration.run_worker import execute

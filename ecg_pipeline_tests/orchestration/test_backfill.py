@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from ecg_pipeline.evaluation.report import Report
 from ecg_pipeline.orchestration.instance import open_instance
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.provenance.record import read_record
+from ecg_pipeline.reporting.results import Report
 
 pytestmark = pytest.mark.acceptance
 

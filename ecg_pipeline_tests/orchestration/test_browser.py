@@ -12,11 +12,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ecg_pipeline.evaluation.evaluate import Evaluation
-from ecg_pipeline.evaluation.report import Report
+from ecg_pipeline.evaluation.results import Evaluation
 from ecg_pipeline.images.shards import ImageShards
+from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.provenance.archive import Archive
-from ecg_pipeline.records.store import WaveformStore
+from ecg_pipeline.reporting.results import Report
 from ecg_pipeline.signals.filters import FilteredWaveforms
 from ecg_pipeline_tests.test_ui import CHROMIUM, FLAGS, LAUNCH, PATIENCE_S
 
@@ -30,7 +30,7 @@ SITE, NEIGHBOUR = "mount_sinai", "beth_israel"
 TASK, MODEL, FRACTION = "low_lvef", "heartbeit", "1"
 TRAINED = f"{TASK}/{MODEL}/finetuned_model"
 TESTED, TESTED_PART = f"{TASK}/{MODEL}/evaluation", f"{FRACTION}|{SITE}"
-GROUPS = ("records", "signals", "images", "tokens", "pretraining", "low_lvef", "hcm", "stemi", "benchmark")
+GROUPS = ("ingest", "signals", "images", "tokens", "pretraining", "low_lvef", "hcm", "stemi", "benchmark")
 CHECK = "drop_folder_is_whole"
 
 BACKFILLS = "{ partitionBackfillsOrError { ... on PartitionBackfills { results { id } } } }"
@@ -124,7 +124,7 @@ def test_the_graph_shows_every_group_and_opens_one(ui, page):
         page.get_by_text(group, exact=True).last.wait_for()
     page.get_by_role("button", name="Materialize all").wait_for()
     keep(page, "graph")
-    page.get_by_text("records", exact=True).last.click()
+    page.get_by_text("ingest", exact=True).last.click()
     page.get_by_text("waveform_store", exact=True).last.wait_for()
     text = page.inner_text("body")
     assert "PythonError" not in text

@@ -11,10 +11,10 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from ecg_pipeline.orchestration.assets.records import RAW, STORE, WHOLE, raw_version
+from ecg_pipeline.ingest.store import WaveformStore
+from ecg_pipeline.orchestration.assets.ingest import RAW, STORE, WHOLE, raw_version
 from ecg_pipeline.orchestration.instance import open_instance
 from ecg_pipeline.orchestration.sensors import study_sensors
-from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.synthetic.hospital import HospitalSystem, write_hospital_system
 from ecg_pipeline_tests.orchestration.conftest import open_runner
 
@@ -204,7 +204,7 @@ def test_a_folder_that_lost_its_files_stops_its_own_site(hospitals, left):
 
 @pytest.mark.acceptance
 def test_a_sixth_hospital_is_read_and_no_other(hospitals, monkeypatch):
-    monkeypatch.setattr("ecg_pipeline.orchestration.assets.records.SETTLE_S", 0.0)
+    monkeypatch.setattr("ecg_pipeline.orchestration.assets.ingest.SETTLE_S", 0.0)
     elsewhere = hospitals.runner.workspace.home.parent / "elsewhere"
     write_hospital_system(HospitalSystem(40, 48, seed=6), elsewhere)
     study = hospitals.runner.workspace.home.parent / "sixth.yaml"

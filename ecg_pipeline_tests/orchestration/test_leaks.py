@@ -9,9 +9,9 @@ import pytest
 
 from ecg_pipeline.cohorts.cohort import Cohort, assemble_cohort
 from ecg_pipeline.cohorts.pool import counts, read_pool
-from ecg_pipeline.files import read_json, write_parquet
 from ecg_pipeline.orchestration.assets import cohorts, training
 from ecg_pipeline.orchestration.runs import RunsFailed
+from ecg_pipeline.storage.files import read_json, write_parquet
 from ecg_pipeline.training import finetune
 
 MODEL, FRACTION = "hcm/heartbeit/finetuned_model", "1"

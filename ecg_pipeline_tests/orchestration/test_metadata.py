@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from ecg_pipeline.evaluation.saliency import SHARES, WINDOW, Saliency
-from ecg_pipeline.files import write_parquet
+from ecg_pipeline.explanation.results import SHARES, WINDOW, Saliency
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.orchestration import metadata
-from ecg_pipeline.parts import PartsWriter
+from ecg_pipeline.storage.files import write_parquet
+from ecg_pipeline.storage.shards import PartsWriter
 
 
 def written(shown):

@@ -12,14 +12,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from ecg_pipeline.files import sha256_file, write_json
-from ecg_pipeline.orchestration.assets.records import RAW
+from ecg_pipeline.ingest.store import WaveformStore
+from ecg_pipeline.orchestration.assets.ingest import RAW
 from ecg_pipeline.orchestration.instance import open_instance
 from ecg_pipeline.orchestration.plan import Run
 from ecg_pipeline.orchestration.run_worker import execute
 from ecg_pipeline.orchestration.runs import QUIET
 from ecg_pipeline.orchestration.servers.processes import Keeper, Server
-from ecg_pipeline.records.store import WaveformStore
+from ecg_pipeline.storage.files import sha256_file, write_json
 from ecg_pipeline.synthetic.hospital import HospitalSystem, write_hospital_system
 from ecg_pipeline_tests.orchestration.conftest import open_runner
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ecg_pipeline.files import folder_digests
+from ecg_pipeline.storage.files import folder_digests
 from ecg_pipeline_tests.orchestration.conftest import open_runner
 
 pytestmark = pytest.mark.acceptance

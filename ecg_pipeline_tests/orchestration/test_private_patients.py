@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 
 from ecg_pipeline.images.shards import ImageShards
-from ecg_pipeline.orchestration.assets import records
-from ecg_pipeline.records.store import WaveformStore
+from ecg_pipeline.ingest.store import WaveformStore
+from ecg_pipeline.orchestration.assets import ingest as records
 from ecg_pipeline.synthetic.hospital import HospitalSystem, read_planted, write_hospital_system
 from ecg_pipeline_tests.orchestration.conftest import open_runner
 from ecg_pipeline_tests.orchestration.test_runner import words_in

@@ -7,10 +7,10 @@ import pytest
 
 from ecg_pipeline.cli import _print_results
 from ecg_pipeline.cohorts.cohort import Cohort
-from ecg_pipeline.evaluation.evaluate import Evaluation
-from ecg_pipeline.evaluation.report import Report
+from ecg_pipeline.evaluation.results import Evaluation
 from ecg_pipeline.orchestration.assets.training import _examples
 from ecg_pipeline.orchestration.instance import open_instance
+from ecg_pipeline.reporting.results import Report
 from ecg_pipeline.study import load_study
 from ecg_pipeline.tracking import tracking_uri
 from ecg_pipeline_tests.orchestration.conftest import open_runner

@@ -2,9 +2,9 @@
 
 import dagster as dg
 
-from ecg_pipeline.evaluation.evaluate import Evaluation
-from ecg_pipeline.evaluation.report import Report
+from ecg_pipeline.evaluation.results import Evaluation
 from ecg_pipeline.orchestration.instance import open_instance
+from ecg_pipeline.reporting.results import Report
 from ecg_pipeline.synthetic.hospital import read_planted
 
 

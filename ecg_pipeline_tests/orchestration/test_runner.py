@@ -10,15 +10,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ecg_pipeline.evaluation.evaluate import Evaluation
-from ecg_pipeline.evaluation.report import Report
-from ecg_pipeline.files import folder_digests
+from ecg_pipeline.evaluation.results import Evaluation
 from ecg_pipeline.images.shards import ImageShards
+from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.orchestration.instance import open_instance
 from ecg_pipeline.orchestration.plan import Plan, _nodes, is_stale
 from ecg_pipeline.orchestration.runs import RunsFailed, select
 from ecg_pipeline.provenance.record import read_record
-from ecg_pipeline.records.store import WaveformStore
+from ecg_pipeline.reporting.results import Report
+from ecg_pipeline.storage.files import folder_digests
 from ecg_pipeline.synthetic.hospital import read_planted
 from ecg_pipeline.tracking import tracking_uri
 from ecg_pipeline_tests.orchestration.conftest import open_runner

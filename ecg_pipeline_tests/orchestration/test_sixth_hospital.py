@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ecg_pipeline.orchestration.assets import records
+from ecg_pipeline.ingest.store import WaveformStore
+from ecg_pipeline.orchestration.assets import ingest as records
 from ecg_pipeline.orchestration.plan import is_stale
-from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline_tests.orchestration.conftest import open_runner
 
 STUDY = "extends: demo\nname: tiny\nsynthetic: {patients: 40, ecgs: 48}\n"

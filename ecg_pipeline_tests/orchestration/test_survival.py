@@ -7,9 +7,9 @@ import subprocess
 import sys
 import time
 
-from ecg_pipeline.files import folder_digests
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.provenance.record import read_record
+from ecg_pipeline.storage.files import folder_digests
 
 COMMAND = [sys.executable, "-m", "ecg_pipeline.cli", "materialize", "+image_shards", "--study"]
 

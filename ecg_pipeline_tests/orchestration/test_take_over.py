@@ -2,8 +2,8 @@
 
 import pytest
 
-from ecg_pipeline.files import folder_digests
-from ecg_pipeline.parts import part_name
+from ecg_pipeline.storage.files import folder_digests
+from ecg_pipeline.storage.shards import part_name
 from ecg_pipeline_tests.orchestration.conftest import SMALL, open_runner
 
 STAGES = {"waveform_store": "waveforms.zarr", "filtered_waveforms": "arrays.zarr", "image_shards": "arrays.zarr"}

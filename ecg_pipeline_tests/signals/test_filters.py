@@ -10,10 +10,10 @@ from scipy.ndimage import median_filter
 from scipy.signal import butter, resample_poly, sosfiltfilt
 
 from ecg_pipeline.ecg import INDEPENDENT_LEADS, LEADS
-from ecg_pipeline.files import folder_digests, write_parquet
-from ecg_pipeline.parts import open_group, part_name, write_array
-from ecg_pipeline.records.store import WaveformStore
+from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.signals.filters import FilterRecipe, band_pass, clean, crop, filter_site, median
+from ecg_pipeline.storage.files import folder_digests, write_parquet
+from ecg_pipeline.storage.shards import open_group, part_name, write_array
 
 RECIPE = FilterRecipe()
 TIME = np.arange(2500) / 500

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecg_pipeline.records.drop_folder import DropFolder
+from ecg_pipeline.ingest.drop_folder import DropFolder
 from ecg_pipeline.synthetic.drop_folders import EXPORTERS
 from ecg_pipeline.synthetic.heart import draw_heart, draw_person, measure, median_beat, record
 from ecg_pipeline.synthetic.hospital import HospitalSystem, Planted, write_hospital_system

@@ -7,11 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ecg_pipeline.files import folder_digests
-from ecg_pipeline.records.drop_folder import list_files, listing_version
-from ecg_pipeline.records.labels import collect_labels
-from ecg_pipeline.records.pseudonyms import fixed_key
-from ecg_pipeline.records.store import IngestRecipe, WaveformStore, ingest_site
+from ecg_pipeline.ingest.drop_folder import list_files, listing_version
+from ecg_pipeline.ingest.labels import collect_labels
+from ecg_pipeline.ingest.pseudonyms import fixed_key
+from ecg_pipeline.ingest.store import IngestRecipe, WaveformStore, ingest_site
+from ecg_pipeline.storage.files import folder_digests
 from ecg_pipeline.synthetic.drop_folders import EXPORTERS
 from ecg_pipeline.synthetic.hospital import (
     HOSPITAL_DISEASES,

@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecg_pipeline.records.drop_folder import DropFolder
-from ecg_pipeline.records.muse_xml import read_muse_xml
-from ecg_pipeline.records.rejects import Rejected, RejectReason
-from ecg_pipeline.records.store import IngestRecipe, read_ecg
+from ecg_pipeline.ingest.drop_folder import DropFolder
+from ecg_pipeline.ingest.formats.muse_xml import read_muse_xml
+from ecg_pipeline.ingest.rejects import Rejected, RejectReason
+from ecg_pipeline.ingest.store import IngestRecipe, read_ecg
 from ecg_pipeline.synthetic.misbehaviour import MUSE_FAULTS, TOO_LARGE_BYTES, WFDB_FAULTS, MuseFault, WfdbFault
 from ecg_pipeline.synthetic.muse import MuseEcg, muse_xml
 

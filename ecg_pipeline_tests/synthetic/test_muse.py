@@ -6,7 +6,7 @@ import pytest
 from lxml import etree
 
 from ecg_pipeline.ecg import INDEPENDENT_LEADS
-from ecg_pipeline.records.muse_xml import read_muse_xml
+from ecg_pipeline.ingest.formats.muse_xml import read_muse_xml
 from ecg_pipeline.synthetic.muse import MuseEcg, muse_xml
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ecg_pipeline.records.wfdb_records import read_wfdb
+from ecg_pipeline.ingest.formats.wfdb import read_wfdb
 from ecg_pipeline.synthetic.wfdb_files import twelve_leads, write_wfdb
 
 independent_mv = arrays(float, (8, 20), elements=st.floats(-5, 5))

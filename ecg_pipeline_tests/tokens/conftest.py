@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from ecg_pipeline.images.shards import ImageShards
-from ecg_pipeline.parts import PartsWriter
+from ecg_pipeline.storage.shards import PartsWriter
 
 SIDE = 224
 

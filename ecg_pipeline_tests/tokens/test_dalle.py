@@ -11,6 +11,7 @@ from torch import nn
 
 from ecg_pipeline.tokens.dalle import import_tokenizer
 from ecg_pipeline.tokens.dalle_networks import DalleDecoder, DalleEncoder, DalleShape
+from ecg_pipeline.tokens.encode import load_tokenizer
 from ecg_pipeline_tests.tokens.conftest import drawn_sheets
 
 TINY = DalleShape(hidden=8, blocks_a_group=2, vocabulary=32)
@@ -28,7 +29,7 @@ def test_an_imported_encoder_names_tokens(tmp_path):
     save_file(encoder.state_dict(), tmp_path / "encoder.safetensors")
     tokenizer = import_tokenizer(tmp_path / "encoder.safetensors", tmp_path / "out")
     assert tokenizer.vocabulary == 32
-    ids = tokenizer.load().ids(drawn_sheets(3, seed=0))
+    ids = load_tokenizer(tokenizer).ids(drawn_sheets(3, seed=0))
     assert ids.shape == (3, 196)
     assert ids.min() >= 0
     assert ids.max() < 32
@@ -78,7 +79,7 @@ def test_the_published_pickle_is_read_without_its_classes(published_pickle, tmp_
     path, state = published_pickle
     assert "dall_e" not in sys.modules
     tokenizer = import_tokenizer(path, tmp_path / "out")
-    read = tokenizer.load().network.state_dict()
+    read = load_tokenizer(tokenizer).network.state_dict()
     assert read.keys() == state.keys()
     assert all(torch.equal(read[name], tensor) for name, tensor in state.items())
 

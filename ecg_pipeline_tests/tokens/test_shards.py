@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ecg_pipeline.tokens.naming import BATCH
+from ecg_pipeline.tokens.encode import BATCH, load_tokenizer
 from ecg_pipeline.tokens.recipes import TokenizerRecipe
 from ecg_pipeline.tokens.shards import tokenise_site
 from ecg_pipeline.tokens.train import train_tokenizer
@@ -37,7 +37,7 @@ def test_parts_that_stand_are_kept(site, tokenizer, tmp_path):
 def test_ids_do_not_depend_on_what_is_named_beside_them(site, tokenizer):
     sheets = site.read(0)
     assert len(sheets) > BATCH
-    loaded = tokenizer.load()
+    loaded = load_tokenizer(tokenizer)
     together = loaded.ids(sheets)
     assert len(np.unique(together)) > 8
     agree = np.concatenate([loaded.ids(sheet[None]) for sheet in sheets]) == together
@@ -48,7 +48,7 @@ def test_patches_are_in_row_major_order(tokenizer):
     sheet = np.full((1, 224, 224), 255, np.uint8)
     sheet[0, 32:48, 160:176] = 0
     blank = np.full_like(sheet, 255)
-    loaded = tokenizer.load()
+    loaded = load_tokenizer(tokenizer)
     changed = np.flatnonzero(loaded.ids(sheet)[0] != loaded.ids(blank)[0])
     assert len(changed)
     rows, columns = changed // 14, changed % 14

@@ -6,7 +6,8 @@ from torch.nn.functional import avg_pool2d
 
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.images.views import token_view
-from ecg_pipeline.parts import PartsWriter
+from ecg_pipeline.storage.shards import PartsWriter
+from ecg_pipeline.tokens.encode import load_tokenizer
 from ecg_pipeline.tokens.recipes import ImportedTokenizer, TokenizerRecipe
 from ecg_pipeline.tokens.tokenizer import id_counts, usage
 from ecg_pipeline.tokens.train import train_tokenizer
@@ -54,7 +55,7 @@ def test_codes_do_not_collapse_onto_blank_paper(site, tmp_path):
     assert config["usage_drawn"]["commonest"] < 0.2
 
     sheets = site.read(0)
-    ids = tokenizer.load().ids(sheets)
+    ids = load_tokenizer(tokenizer).ids(sheets)
     ink = 1 - torch.from_numpy(token_view(sheets))[:, None]
     blank = (avg_pool2d(ink, 24, stride=8, padding=8).flatten(1) == 0).numpy()
     on_blank, elsewhere = (usage(id_counts(ids[where], recipe.vocabulary)) for where in (blank, ~blank))

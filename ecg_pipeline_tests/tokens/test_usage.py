@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecg_pipeline.tokens.discrete_vae import DiscreteVae
-from ecg_pipeline.tokens.naming import measure_usage
+from ecg_pipeline.tokens.encode import measure_usage
 from ecg_pipeline.tokens.recipes import TokenizerRecipe
 from ecg_pipeline.tokens.tokenizer import collapse, id_counts, save_tokenizer, usage
 from ecg_pipeline.tokens.train import train_tokenizer

@@ -7,9 +7,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from ecg_pipeline.ecg import no_progress
-from ecg_pipeline.files import sha256_file
 from ecg_pipeline.models.family import build_classifier, load_classifier
 from ecg_pipeline.models.recipes import BeitRecipe, TimmRecipe
+from ecg_pipeline.storage.files import sha256_file
 from ecg_pipeline.training import finetune as finetuning
 from ecg_pipeline.training import loop
 from ecg_pipeline.training.finetune import finetune

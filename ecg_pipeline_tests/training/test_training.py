@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 import torch
 
-from ecg_pipeline.files import sha256_file
 from ecg_pipeline.models.recipes import BeitRecipe
+from ecg_pipeline.storage.files import sha256_file
 from ecg_pipeline.training.batches import Batches
 from ecg_pipeline.training.loop import NotFinite, backward_and_step
 from ecg_pipeline.training.masking import uniform

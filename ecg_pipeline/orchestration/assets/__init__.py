@@ -8,13 +8,13 @@ from ecg_pipeline.orchestration.assets.cohorts import cohort_asset, test_set_ass
 from ecg_pipeline.orchestration.assets.evaluation import benchmark_asset, evaluation_asset, report_asset
 from ecg_pipeline.orchestration.assets.hospitals import hospital_assets
 from ecg_pipeline.orchestration.assets.images import NATURAL, image_assets, natural_version
+from ecg_pipeline.orchestration.assets.ingest import RAW, raw_version, ingest_assets
 from ecg_pipeline.orchestration.assets.published import (
     published_assets,
     published_key,
     published_names,
     published_version,
 )
-from ecg_pipeline.orchestration.assets.records import RAW, raw_version, record_assets
 from ecg_pipeline.orchestration.assets.saliency import saliency_asset
 from ecg_pipeline.orchestration.assets.signals import signal_assets
 from ecg_pipeline.orchestration.assets.tokens import token_assets
@@ -26,7 +26,7 @@ def study_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
     """Every asset of a study."""
     return [
         *hospital_assets(study),
-        *record_assets(study),
+        *ingest_assets(study),
         *signal_assets(study),
         *image_assets(study),
         *token_assets(study),

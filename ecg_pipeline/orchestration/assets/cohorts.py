@@ -12,14 +12,14 @@ from ecg_pipeline.cohorts.cohort import Cohort, SiteRecords, assemble_cohort, kn
 from ecg_pipeline.cohorts.pool import pretraining_pool
 from ecg_pipeline.cohorts.test_set import TestSet, assemble_test_set
 from ecg_pipeline.images.shards import ImageShards
+from ecg_pipeline.ingest.labels import ClinicalLabels
+from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.checks import blocking_checks, check_result
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA
 from ecg_pipeline.orchestration.partitions import own_site, tested_partitions, tested_sites
 from ecg_pipeline.orchestration.resources import Events, Workspace
-from ecg_pipeline.records.labels import ClinicalLabels
-from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
 
 

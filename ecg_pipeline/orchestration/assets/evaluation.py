@@ -10,11 +10,11 @@ from ecg_pipeline.cohorts import leaks
 from ecg_pipeline.cohorts.cohort import Cohort
 from ecg_pipeline.cohorts.test_set import TestSet
 from ecg_pipeline.evaluation import evaluate as evaluating
-from ecg_pipeline.evaluation import report as reporting
-from ecg_pipeline.evaluation.evaluate import Evaluation, evaluate
-from ecg_pipeline.evaluation.report import Background, Report, TaskResults, outcome, write_report
-from ecg_pipeline.evaluation.saliency import Saliency
-from ecg_pipeline.evaluation.wasserstein import ImageDistance
+from ecg_pipeline.evaluation.evaluate import evaluate
+from ecg_pipeline.evaluation.results import Evaluation
+from ecg_pipeline.explanation.results import Saliency
+from ecg_pipeline.images.distance import ImageDistance
+from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
 from ecg_pipeline.models.recipes import RANDOM
 from ecg_pipeline.orchestration import metadata
@@ -23,7 +23,9 @@ from ecg_pipeline.orchestration.checks import blocking_checks, check_result
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.partitions import FRACTION, SITE, dimensions, evaluation_partitions
 from ecg_pipeline.orchestration.resources import Events, Workspace
-from ecg_pipeline.records.store import WaveformStore
+from ecg_pipeline.reporting import page as reporting
+from ecg_pipeline.reporting.page import outcome, write_report
+from ecg_pipeline.reporting.results import Background, Report, TaskResults
 from ecg_pipeline.study import Study
 
 

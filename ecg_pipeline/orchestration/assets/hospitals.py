@@ -5,11 +5,11 @@ from pathlib import Path
 
 import dagster as dg
 
-from ecg_pipeline.files import digest_json, folder_digests, write_json
 from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA
 from ecg_pipeline.orchestration.resources import HOSPITALS, Events, Workspace
+from ecg_pipeline.storage.files import digest_json, folder_digests, write_json
 from ecg_pipeline.study import Study
 from ecg_pipeline.synthetic import hospital
 from ecg_pipeline.synthetic.hospital import HospitalSystem, write_hospital_system

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import dagster as dg
 
-from ecg_pipeline.evaluation import wasserstein
-from ecg_pipeline.evaluation.natural_images import folder_version
-from ecg_pipeline.evaluation.wasserstein import ImageDistance, measure_distances
+from ecg_pipeline.images import distance as wasserstein
 from ecg_pipeline.images import shards
+from ecg_pipeline.images.distance import ImageDistance, measure_distances
+from ecg_pipeline.images.natural import folder_version
 from ecg_pipeline.images.shards import ImageShards, render_site
 from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.identity import identified

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from ecg_pipeline.files import sha256_file
 from ecg_pipeline.models.recipes import TimmRecipe
+from ecg_pipeline.storage.files import sha256_file
 from ecg_pipeline.study import Study
 from ecg_pipeline.tokens.recipes import ImportedTokenizer
 

@@ -5,9 +5,10 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from ecg_pipeline.evaluation import saliency as explaining
-from ecg_pipeline.evaluation.evaluate import Evaluation
-from ecg_pipeline.evaluation.saliency import Saliency, explain
+from ecg_pipeline.evaluation.results import Evaluation
+from ecg_pipeline.explanation import saliency as explaining
+from ecg_pipeline.explanation.results import Saliency
+from ecg_pipeline.explanation.saliency import explain
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.checkpoints import FinetunedModel
 from ecg_pipeline.orchestration import metadata

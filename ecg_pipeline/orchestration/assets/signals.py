@@ -2,12 +2,12 @@
 
 import dagster as dg
 
+from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA
 from ecg_pipeline.orchestration.partitions import site_partitions
 from ecg_pipeline.orchestration.resources import Events, Workspace
-from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.signals import filters
 from ecg_pipeline.signals.filters import FilteredWaveforms, filter_site
 from ecg_pipeline.study import Study

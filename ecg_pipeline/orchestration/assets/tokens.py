@@ -6,6 +6,7 @@ import dagster as dg
 
 from ecg_pipeline.cohorts.pool import keep_pool, pretraining_pool, record_training_set
 from ecg_pipeline.images.shards import ImageShards
+from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.assets.published import published_key, weights_file
 from ecg_pipeline.orchestration.checks import blocking_checks, check_result
@@ -13,7 +14,6 @@ from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA, TRAINING
 from ecg_pipeline.orchestration.partitions import site_partitions
 from ecg_pipeline.orchestration.resources import Build, Events, Workspace
-from ecg_pipeline.records.store import WaveformStore
 from ecg_pipeline.study import Study
 from ecg_pipeline.tokens import recipes, shards
 from ecg_pipeline.tokens.recipes import ImportedTokenizer
@@ -47,7 +47,7 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
 
         def make(build: Build) -> None:
             from ecg_pipeline.tokens.dalle import import_tokenizer
-            from ecg_pipeline.tokens.naming import measure_usage
+            from ecg_pipeline.tokens.encode import measure_usage
             from ecg_pipeline.tokens.train import sample_sheets, train_tokenizer
 
             pool = pretraining_pool((store.records() for store in waveform_store.values()), study.split)

@@ -20,8 +20,8 @@ from ecg_pipeline.cohorts.pool import (
     record_training_set,
 )
 from ecg_pipeline.cohorts.splits import TRAIN, VALIDATION
-from ecg_pipeline.files import write_parquet
 from ecg_pipeline.images.shards import ImageShards
+from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
 from ecg_pipeline.models.recipes import RANDOM
 from ecg_pipeline.orchestration import metadata
@@ -32,7 +32,7 @@ from ecg_pipeline.orchestration.instance import TRAINING
 from ecg_pipeline.orchestration.partitions import fraction_partitions
 from ecg_pipeline.orchestration.resources import Build, Events, Workspace
 from ecg_pipeline.orchestration.trainer import TrainingJob, run_training_job
-from ecg_pipeline.records.store import WaveformStore
+from ecg_pipeline.storage.files import write_parquet
 from ecg_pipeline.study import Study
 from ecg_pipeline.tokens.shards import TokenShards
 from ecg_pipeline.tokens.tokenizer import ImageTokenizer

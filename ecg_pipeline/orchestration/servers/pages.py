@@ -20,12 +20,12 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from ecg_pipeline.evaluation.report import Report
-from ecg_pipeline.evaluation.saliency import Saliency
+from ecg_pipeline.explanation.results import Saliency
 from ecg_pipeline.images.preview import contact_sheet
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.links import HOST, address
 from ecg_pipeline.provenance.archive import Archive
+from ecg_pipeline.reporting.results import Report
 
 PREVIEWS = 4
 """Sheets on a contact sheet."""

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import dagster as dg
 
-from ecg_pipeline.files import locked, write_json
 from ecg_pipeline.links import HOST, Addresses, address, ports_from, write_addresses
 from ecg_pipeline.orchestration.instance import IN_PROGRESS, instance_home, open_instance, run_process
 from ecg_pipeline.orchestration.servers.processes import Keeper, Server
+from ecg_pipeline.storage.files import locked, write_json
 from ecg_pipeline.study import Study, study_home
 from ecg_pipeline.tracking import has_server, tracking_uri
 

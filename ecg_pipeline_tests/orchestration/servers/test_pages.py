@@ -17,11 +17,11 @@ import uvicorn
 from PIL import Image
 
 from ecg_pipeline import links
-from ecg_pipeline.files import write_parquet
 from ecg_pipeline.orchestration.servers.pages import build_app
-from ecg_pipeline.parts import PartsWriter
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.provenance.record import Record
+from ecg_pipeline.storage.files import write_parquet
+from ecg_pipeline.storage.shards import PartsWriter
 
 RUN = "0123456789abcdef0123456789abcdef"
 

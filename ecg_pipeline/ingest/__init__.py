@@ -1,0 +1,1 @@
+"""Files of a hospital or data set, read into a waveform store."""

@@ -1,0 +1,231 @@
+"""GE MUSE RestingECG XML.
+
+A file holds two `Waveform`s, a median beat and the rhythm strip; the rhythm strip is found by its type, because their
+order differs between versions. Leads are base64 of little-endian int16. Real exports have free text with unescaped `&`
+and `<`, and a DOCTYPE that names a DTD: it is never fetched. A file that declares entities is refused unread.
+
+Nine tenths of an export are base64, in which there is nothing for an XML parser to find: it is cut out before parsing.
+"""
+
+import binascii
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from math import isfinite
+from pathlib import Path
+
+import numpy as np
+import pybase64
+from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
+from numpy.typing import NDArray
+
+from ecg_pipeline.ecg import INDEPENDENT_LEADS, LEADS, Ecg
+from ecg_pipeline.ingest.pseudonyms import identified
+from ecg_pipeline.ingest.rejects import Rejected, RejectReason
+from ecg_pipeline.storage.files import sha256_bytes
+
+MICROVOLTS = {"MICROVOLTS": 1.0, "UV": 1.0, "MILLIVOLTS": 1000.0, "MV": 1000.0}
+YEARS = {"YEARS": 1.0, "MONTHS": 1 / 12, "WEEKS": 1 / 52.18, "DAYS": 1 / 365.25, "HOURS": 1 / 8766}
+CANONICAL = {lead.upper(): lead for lead in LEADS}
+INVALID_SAMPLE = -32768
+
+_OPEN, _CLOSE = b"<WaveFormData>", b"</WaveFormData>"
+_CUT = b"\x7f"
+"""Stands before the number of what was cut out: the delete character, which exports do not hold."""
+
+_CUT_REFERENCE = re.compile(rb"&#(?:0*127|x0*7f);", re.I)
+"""The mark, as XML may write it, too."""
+
+LARGEST_SKELETON = 4 * 2**20
+"""Bytes of XML around the waveforms, of which exports have tens of thousands: a tree takes thirty times as much."""
+
+_ENCODINGS = {b"", b"utf-8", b"us-ascii", b"ascii", b"iso-8859-1", b"latin1", b"windows-1252"}
+_ENCODING = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([^\"']*)[\"']")
+_DECLARED_ENTITY = re.compile(rb"<!\s*(?:ENTITY|ATTLIST|ELEMENT|NOTATION)", re.I)
+_BARE_AMPERSAND = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos|#\d{1,7}|#[xX][0-9a-fA-F]{1,6});)")
+_BARE_LESS_THAN = re.compile(rb"<(?![A-Za-z/!?])")
+_DECLARATION = re.compile(rb"^\s*<\?xml[^>]*\?>")
+
+
+def read_muse_xml(path: Path) -> Ecg:
+    """Read one RestingECG export; see `formats.reader.Reader`."""
+    content = path.read_bytes()
+    skeleton, cut = _cut(content)
+    root = _parse(skeleton)
+    rhythm = _rhythm(root)
+    sampling_hz = _rate(rhythm)
+    counts, scales = _leads(rhythm, cut)
+    missing = [lead for lead in INDEPENDENT_LEADS if lead not in counts]
+    if missing:
+        raise Rejected(RejectReason.MISSING_LEADS, ", ".join(missing))
+    leads = tuple(lead for lead in LEADS if lead in counts)
+    if len({len(counts[lead]) for lead in leads}) > 1:
+        raise Rejected(RejectReason.WRONG_SAMPLE_COUNT, "leads differ in length")
+    patient, test = _texts(root.find("PatientDemographics")), _texts(root.find("TestDemographics"))
+    return Ecg(
+        counts=np.stack([counts[lead] for lead in leads]),
+        leads=leads,
+        microvolts_per_count=tuple(scales[lead] for lead in leads),
+        sampling_hz=sampling_hz,
+        source_sha256=sha256_bytes(content),
+        patient_id=identified(patient.get("PatientID")),
+        acquired_at=_time(test.get("AcquisitionDate"), test.get("AcquisitionTime")),
+        age_years=_age(patient.get("PatientAge"), patient.get("AgeUnits")),
+        sex={"M": "M", "F": "F"}.get((patient.get("Gender") or "").strip().upper()[:1]),
+        site_name=(test.get("SiteName") or "").strip() or None,
+        device=(test.get("AcquisitionDevice") or "").strip() or None,
+    )
+
+
+def _cut(content: bytes) -> tuple[bytes, list[bytes]]:
+    """An export with the number of each of its waveforms in the place of its base64, and those in order.
+
+    What does not lie between two plain tags is left where it is, and all of it if the file does hold the mark.
+    """
+    if _CUT in content or _CUT_REFERENCE.search(content):
+        return content, []
+    kept, cut, at = [], [], 0
+    while (tag := content.find(_OPEN, at)) >= 0:
+        start = tag + len(_OPEN)
+        end = content.find(b"<", start)
+        if not content.startswith(_CLOSE, end):
+            kept.append(content[at:start])
+            at = start
+            continue
+        kept += [content[at:start], _CUT, b"%d" % len(cut)]
+        cut.append(content[start:end])
+        at = end
+    return b"".join([*kept, content[at:]]), cut
+
+
+def _parse(content: bytes) -> etree._Element:
+    """The root element. Content that no careful reading makes well-formed is refused, never half read."""
+    if not content.strip():
+        raise Rejected(RejectReason.EMPTY_FILE)
+    if len(content) > LARGEST_SKELETON:
+        raise Rejected(RejectReason.TOO_LARGE, f"{len(content) / 2**20:.0f} MB beside its waveforms")
+    declared = _ENCODING.match(content)
+    if b"\0" in content[:4096] or (declared and declared[1].lower() not in _ENCODINGS):
+        raise Rejected(RejectReason.UNREADABLE, "not in an encoding that MUSE writes")
+    if _DECLARED_ENTITY.search(content):
+        raise Rejected(RejectReason.FORBIDDEN_XML, "the file declares entities")
+    for reading in _readings(content):
+        # A parser serves one document: lxml's keep the names they have seen.
+        parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+        try:
+            root = etree.fromstring(reading, parser)
+        except etree.XMLSyntaxError:
+            continue
+        if root.tag != "RestingECG":
+            raise Rejected(RejectReason.NOT_AN_ECG, "the root element is not RestingECG")
+        return root
+    raise Rejected(RejectReason.UNREADABLE, "not well-formed XML")
+
+
+def _readings(content: bytes) -> Iterator[bytes]:
+    """The content as it is, with bare `&` and `<` escaped, and then as the Latin-1 that MUSE writes."""
+    yield content
+    escaped = _BARE_LESS_THAN.sub(b"&lt;", _BARE_AMPERSAND.sub(b"&amp;", content))
+    yield escaped
+    yield b'<?xml version="1.0" encoding="ISO-8859-1"?>' + _DECLARATION.sub(b"", escaped)
+
+
+def _texts(element: etree._Element | None) -> dict[str, str | None]:
+    """The text of each child, of the first where a name repeats."""
+    if element is None:
+        return {}
+    return {child.tag: child.text for child in element.iterchildren(etree.Element, reversed=True)}
+
+
+def _rhythm(root: etree._Element) -> etree._Element:
+    for waveform in root.iterfind("Waveform"):
+        if (waveform.findtext("WaveformType") or "").strip().upper() == "RHYTHM":
+            return waveform
+    raise Rejected(RejectReason.NO_RHYTHM_WAVEFORM)
+
+
+def _rate(waveform: etree._Element) -> int:
+    """Samples a second: SampleBase * 10 ** SampleExponent of this waveform."""
+    texts = _texts(waveform)
+    exponent = _number(texts, "SampleExponent", 0.0)
+    rate = _number(texts, "SampleBase") * 10**exponent if abs(exponent) <= 9 else 0.0
+    if rate != round(rate) or not 50 <= rate <= 20_000:
+        raise Rejected(RejectReason.BAD_CALIBRATION, "sampling rate")
+    return int(rate)
+
+
+def _leads(waveform: etree._Element, cut: Sequence[bytes]) -> tuple[dict[str, NDArray[np.int16]], dict[str, float]]:
+    """Counts (T,) and microvolts a count, by lead."""
+    counts: dict[str, NDArray[np.int16]] = {}
+    scales: dict[str, float] = {}
+    for lead_data in waveform.iterfind("LeadData"):
+        texts = _texts(lead_data)
+        lead = CANONICAL.get((texts.get("LeadID") or "").strip().upper())
+        if lead is None:
+            continue
+        unit = MICROVOLTS.get((texts.get("LeadAmplitudeUnits") or "MICROVOLTS").strip().upper())
+        scale = _number(texts, "LeadAmplitudeUnitsPerBit") * (unit or 0.0)
+        if not 0.01 <= scale <= 1000 or _number(texts, "LeadSampleSize", 2.0) != 2:
+            raise Rejected(RejectReason.BAD_CALIBRATION, f"lead {lead}: units")
+        counts[lead], scales[lead] = _samples(texts, lead, cut), scale
+    return counts, scales
+
+
+def _samples(texts: Mapping[str, str | None], lead: str, cut: Sequence[bytes]) -> NDArray[np.int16]:
+    try:
+        content = _decoded(texts.get("WaveFormData") or "", cut)
+    except (binascii.Error, ValueError):
+        raise Rejected(RejectReason.BAD_ENCODING, f"lead {lead}: not base64") from None
+    if len(content) != 2 * _number(texts, "LeadSampleCountTotal"):
+        raise Rejected(RejectReason.WRONG_SAMPLE_COUNT, f"lead {lead}: {len(content) // 2} samples")
+    stated = texts.get("LeadDataCRC32")
+    if stated and stated.strip() and int(_number(texts, "LeadDataCRC32")) & 0xFFFFFFFF != zlib.crc32(content):
+        raise Rejected(RejectReason.CHECKSUM_MISMATCH, f"lead {lead}")
+    samples = np.frombuffer(content, "<i2")
+    if samples.size and samples.min() == INVALID_SAMPLE:
+        raise Rejected(RejectReason.NOT_FINITE, f"lead {lead}")
+    baseline = int(_number(texts, "FirstSampleBaseline", 0.0))
+    if abs(baseline) > np.iinfo(np.int16).max:
+        raise Rejected(RejectReason.BAD_CALIBRATION, f"lead {lead}: baseline")
+    return (samples.astype(np.int32) - baseline).clip(-32767, 32767).astype(np.int16) if baseline else samples
+
+
+def _decoded(text: str, cut: Sequence[bytes]) -> bytes:
+    """The bytes that a lead's base64 stands for; a ValueError where it is none."""
+    encoded = text.encode()
+    if cut and encoded.startswith(_CUT):
+        number = int(encoded.removeprefix(_CUT))
+        if not 0 <= number < len(cut):
+            raise ValueError("not a number of what was cut out")
+        encoded = cut[number]
+    for space in (b"\n", b"\r", b" ", b"\t"):
+        encoded = encoded.replace(space, b"")
+    return pybase64.b64decode(encoded, validate=True)
+
+
+def _number(texts: Mapping[str, str | None], name: str, default: float | None = None) -> float:
+    text = (texts.get(name) or "").strip()
+    if not text and default is not None:
+        return default
+    try:
+        number = float(text)
+    except ValueError:
+        raise Rejected(RejectReason.BAD_CALIBRATION, f"{name} is not a number") from None
+    if not isfinite(number) or abs(number) > 1e12:
+        raise Rejected(RejectReason.BAD_CALIBRATION, f"{name} is out of range")
+    return number
+
+
+def _time(date: str | None, time: str | None) -> datetime | None:
+    try:
+        return datetime.strptime(f"{(date or '').strip()} {(time or '00:00:00').strip()}", "%m-%d-%Y %H:%M:%S")
+    except ValueError:
+        return None
+
+
+def _age(age: str | None, units: str | None) -> float | None:
+    try:
+        return float(age or "") * YEARS.get((units or "YEARS").strip().upper(), 1.0)
+    except ValueError:
+        return None

@@ -1,1 +1,0 @@
-"""Files to waveform store: readers of hospital formats, rejects with reasons, pseudonyms at the door."""

@@ -1,0 +1,1 @@
+"""What a published paper says: its tables, and where this pipeline departs from it."""

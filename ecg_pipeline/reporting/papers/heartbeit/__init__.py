@@ -1,0 +1,1 @@
+"""The HeartBEiT paper (Vaid et al., 2023)."""

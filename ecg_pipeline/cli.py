@@ -16,6 +16,7 @@ from rich.text import Text
 
 from ecg_pipeline.links import PORT
 from ecg_pipeline.provenance.archive import Archive
+from ecg_pipeline.provenance.record import LayoutError
 from ecg_pipeline.storage.files import write_json
 from ecg_pipeline.study import Study, StudyError, active_study, drop_folder, load_study, study_file, study_home
 
@@ -99,7 +100,8 @@ def report(
 @app.command()
 def rejects(site: Annotated[str, typer.Argument(help="A site of the study.")], study: StudyOption = None) -> None:
     """Print which files of a site are not used, by name, and why: on this terminal, where names may be seen."""
-    from ecg_pipeline.ingest.store import WaveformStore, named_rejects
+    from ecg_pipeline.ingest.site import named_rejects
+    from ecg_pipeline.ingest.store import WaveformStore
     from ecg_pipeline.orchestration.assets.ingest import site_key
 
     _choose(study)
@@ -166,8 +168,8 @@ def _choose(study: str | None) -> None:
     if study:
         os.environ["ECG_STUDY"] = str(Path(study).absolute()) if Path(study).is_file() else study
     try:
-        active_study()
-    except StudyError as error:
+        Archive(study_home(active_study()) / "assets").check_layout()
+    except (StudyError, LayoutError) as error:
         raise typer.Exit(_fail(str(error))) from None
 
 
@@ -217,7 +219,8 @@ def _run_stale(runner: "Runner", assets: Sequence[str] = ("*",), partitions: Seq
 
 
 def _print_results(study: Study) -> None:
-    """The result table with internal and external figures, and where everything stands."""
+    """Print the table of internal and external results, and where the report is."""
+    from ecg_pipeline.metrics.table import METRICS
     from ecg_pipeline.reporting.results import Report
     from ecg_pipeline.training.recipes import OPTIMISTIC
 
@@ -230,23 +233,25 @@ def _print_results(study: Study) -> None:
     results = made.results()
     if results["optimistic"].any():
         note += f"\n{OPTIMISTIC}"
-    table = Table("task", "model", "fraction", "internal AUROC (95 % CI)", "external AUROC", title=study.title + note)
+    metric = METRICS[0]
+    columns = "task", "model", "fraction", f"internal {metric.label} (95 % CI)", f"external {metric.label}"
+    table = Table(*columns, title=study.title + note)
     for (task, model, fraction), rows in results.group_by("task", "model", "fraction", maintain_order=True):
-        inside, outside = [], []
+        internal, external = [], []
         for row in rows.iter_rows(named=True):
-            (outside if row["role"] == "external" else inside).append(_figure(row))
-        table.add_row(str(task), str(model), f"{fraction:g}", "\n".join(inside), "\n".join(outside) or "-")
+            (external if row["role"] == "external" else internal).append(_value(row, metric.name))
+        table.add_row(str(task), str(model), f"{fraction:g}", "\n".join(internal), "\n".join(external) or "-")
     console.print(table)
     console.print(f"Report   {made.page}", soft_wrap=True)
     _print_commands(study)
 
 
-def _figure(row: dict[str, Any]) -> str:
-    """One site's figure in words: where, how good, how sure."""
-    if row["auroc"] is None:
+def _value(row: dict[str, Any], metric: str) -> str:
+    """A metric at one site with its interval, and the spread over seeds."""
+    if row[metric] is None:
         return f"{row['site']} -"
-    figure = f"{row['site']} {row['auroc']:.2f} ({row['auroc_low']:.2f}-{row['auroc_high']:.2f})"
-    return figure if row["auroc_sd"] is None else f"{figure} ± {row['auroc_sd']:.3f} over {row['seeds']} seeds"
+    value = f"{row['site']} {row[metric]:.2f} ({row[f'{metric}_low']:.2f}-{row[f'{metric}_high']:.2f})"
+    return value if row[f"{metric}_sd"] is None else f"{value} ± {row[f'{metric}_sd']:.3f} over {row['seeds']} seeds"
 
 
 def _print_commands(study: Study) -> None:

@@ -1,7 +1,7 @@
 """The vocabulary: leads, units, the shape legend, and one ECG as it was recorded.
 
 Shape legend, used in every docstring of the project:
-N records, L leads, T samples, P patches, D width, V vocabulary, H W pixels.
+N ECGs, L leads, T samples, P patches, D width, V vocabulary, H W pixels.
 Names carry their unit: `_mv` millivolts, `_hz` hertz, `_ms` milliseconds, `_px` pixels.
 """
 
@@ -50,7 +50,7 @@ class Ecg:
 
     counts: (L, T) int16, baseline removed. Millivolts = counts * microvolts_per_count[:, None] / 1000.
     source_sha256: digest of the file that was read; of a WFDB record, its header.
-    patient_id is the hospital's own identifier: it never leaves `records`, which replaces it by a keyed pseudonym.
+    patient_id is the hospital's own identifier: it never leaves `ingest`, which replaces it by a keyed pseudonym.
     """
 
     counts: NDArray[np.int16]

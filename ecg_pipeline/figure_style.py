@@ -1,9 +1,9 @@
-"""How figures look: colours and matplotlib settings that pages and pictures share."""
+"""Colours and matplotlib settings of all figures."""
 
 from typing import Any
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's colours: told apart by colour-blind readers too."""
+"""Okabe and Ito's colours, which colour-blind readers can distinguish."""
 
 STYLE: Any = {
     "font.family": ["DejaVu Sans", "sans-serif"],

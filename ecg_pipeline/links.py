@@ -1,7 +1,7 @@
-"""Where a study's outputs open in a browser: the addresses of the servers that `ecg-pipeline ui` starts.
+"""URLs of a study's outputs on the servers that `ecg-pipeline ui` starts.
 
-Links into the Dagster UI are http, because a browser opens no file from an http page. All lead to the page server,
-which knows the newest build, the pictures and the MLflow server; its address stands in the study's home.
+Links in the Dagster UI are http, because a browser opens no file from an http page. All point to the page server, whose
+port is stored in the study's home.
 """
 
 from dataclasses import asdict, dataclass
@@ -11,10 +11,10 @@ from urllib.parse import quote
 from ecg_pipeline.storage.files import read_json, write_json
 
 HOST = "127.0.0.1"
-"""What every server listens on: this machine alone."""
+"""Address that every server listens on: this machine only."""
 
 PORT = 3000
-"""Port of the Dagster UI where nobody chose another; the page server has the next one, MLflow the one after."""
+"""Default port of the Dagster UI; the page server has the next one, MLflow the one after."""
 
 
 @dataclass(frozen=True)
@@ -32,49 +32,49 @@ def ports_from(port: int) -> Addresses:
 
 
 def address(port: int) -> str:
-    """Root of a server's pages."""
+    """Root URL of the server on a port."""
     return f"http://{HOST}:{port}"
 
 
 def write_addresses(home: Path, addresses: Addresses) -> None:
-    """Keep the ports that a study's servers are started on, for the links of every run after."""
+    """Store the ports of a study's servers, for the links in later runs."""
     write_json(home / "addresses.json", asdict(addresses))
 
 
 def read_addresses(home: Path) -> Addresses:
-    """The ports that a study's servers were last started on."""
+    """The ports that a study's servers were last started on, or the default ones."""
     path = home / "addresses.json"
     return Addresses(**read_json(path)) if path.exists() else Addresses()
 
 
-def report_page(home: Path, folder: Path) -> str:
-    """Address of a report. folder: its build."""
-    return _build_page(home, folder, "reports")
+def report_page(folder: Path, *, home: Path) -> str:
+    """URL of a report. folder: its build."""
+    return _build_page("reports", folder=folder, home=home)
 
 
-def sheets_preview(home: Path, folder: Path) -> str:
-    """Address of a picture of a site's first sheets. folder: the build of its `image_shards`."""
-    _, partition, _ = _place(home, folder)
-    return _build_page(home, folder, "previews", quote(partition))
+def image_preview(folder: Path, *, home: Path) -> str:
+    """URL of a preview of a site's first images. folder: the build of its `image_shards`."""
+    _, partition, _ = _place(folder, home=home)
+    return _build_page("previews", quote(partition), folder=folder, home=home)
 
 
-def saliency_preview(home: Path, folder: Path, number: int) -> str:
-    """Address of one of the pictures of a saliency, counted from 1. folder: its build."""
-    return _build_page(home, folder, "previews", str(number))
+def saliency_preview(folder: Path, number: int, *, home: Path) -> str:
+    """URL of one picture of a saliency output, counted from 1. folder: its build."""
+    return _build_page("previews", str(number), folder=folder, home=home)
 
 
 def mlflow_run(home: Path, run_id: str) -> str:
-    """Address that leads on to a run in the MLflow UI."""
+    """URL of a run in the MLflow UI, by way of the page server."""
     return f"{address(read_addresses(home).pages)}/runs/{run_id}"
 
 
-def _build_page(home: Path, folder: Path, kind: str, *below: str) -> str:
-    asset, _, build = _place(home, folder)
+def _build_page(kind: str, *below: str, folder: Path, home: Path) -> str:
+    asset, _, build = _place(folder, home=home)
     path = "/".join((kind, quote(asset), *below))
     return f"{address(read_addresses(home).pages)}/{path}?build={build}"
 
 
-def _place(home: Path, folder: Path) -> tuple[str, str, str]:
-    """Asset, folder name of the partition, and build that a folder of the archive belongs to."""
+def _place(folder: Path, *, home: Path) -> tuple[str, str, str]:
+    """Asset, folder name of the partition, and build of a build's folder."""
     *asset, partition, build = folder.relative_to(home / "assets").parts
     return "/".join(asset), partition, build

@@ -7,7 +7,7 @@ Whether the sections agree with each other is for `study_checks`.
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from ecg_pipeline.cohorts.splits import SplitRecipe
 from ecg_pipeline.cohorts.tasks import TaskRecipe
@@ -16,9 +16,10 @@ from ecg_pipeline.evaluation.recipes import EvaluationRecipe
 from ecg_pipeline.explanation.recipes import SaliencyRecipe
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.images.recipes import DistanceRecipe
-from ecg_pipeline.ingest.drop_folder import Format
-from ecg_pipeline.ingest.store import IngestRecipe
+from ecg_pipeline.ingest.formats import FORMATS
+from ecg_pipeline.ingest.recipes import IngestRecipe
 from ecg_pipeline.models.recipes import BeitRecipe, TimmRecipe
+from ecg_pipeline.reporting.papers import PAPERS
 from ecg_pipeline.signals.filters import FilterRecipe
 from ecg_pipeline.storage.files import digest_json, is_file_name
 from ecg_pipeline.synthetic.hospital import HospitalSystem
@@ -34,6 +35,18 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def _known_paper(name: str) -> str:
+    if name not in PAPERS:
+        raise ValueError(f"there is no paper `{name}`; the papers are {', '.join(PAPERS)}")
+    return name
+
+
+def _known_format(name: str) -> str:
+    if name not in FORMATS:
+        raise ValueError(f"there is no format `{name}`; the formats are {', '.join(FORMATS)}")
+    return name
+
+
 class Site(Section):
     """One hospital or data set.
 
@@ -46,7 +59,7 @@ class Site(Section):
     """
 
     title: str
-    format: Format
+    format: Annotated[str, AfterValidator(_known_format)]
     path: Annotated[str, Field(min_length=1)]
     role: Literal["internal", "external", "transfer"] = "internal"
     pretraining: bool = False
@@ -89,10 +102,14 @@ Tokenizer = Annotated[
 
 
 class Study(Section):
-    """A whole study. Sections are named after the packages that they steer."""
+    """A whole study. Sections are named after the packages that they steer.
+
+    paper: the published paper that the study reproduces: its report prints the paper's results and the deviations.
+    """
 
     name: Name
     title: str
+    paper: Annotated[str, AfterValidator(_known_paper)] | None = None
     sites: dict[Name, Site]
     ingest: IngestRecipe = IngestRecipe()
     filters: FilterRecipe = FilterRecipe()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_pipeline.images.example import example_sheets
+from ecg_pipeline.images.example import example_images
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.links import mlflow_run
 from ecg_pipeline.models.checkpoints import Checkpoint
@@ -24,28 +24,28 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
 SERVED = ("weights.safetensors", "config.json")
-"""Files of a checkpoint that serving needs. Beside them stand tables of patients, which MLflow never sees."""
+"""Files of a checkpoint that are logged to MLflow. Tables of patients beside them are not."""
 
 
 def tracking_uri(home: Path) -> str:
-    """`MLFLOW_TRACKING_URI` where it is set, else a SQLite file below the study's home."""
+    """`MLFLOW_TRACKING_URI` if it is set, else a SQLite file in the study's home."""
     return os.environ.get("MLFLOW_TRACKING_URI") or _local_uri(home)
 
 
 def has_server(home: Path) -> bool:
-    """Whether a tracking server of the user's own is there, so that none is started for this study."""
+    """Whether the tracking URI is a server, so that none is started for this study."""
     return tracking_uri(home).startswith("http")
 
 
 def artifacts(home: Path) -> Path:
-    """Where artifacts stand unless a tracking server decides for itself."""
+    """Folder of the artifacts, if no tracking server stores them."""
     return home / "mlflow" / "artifacts"
 
 
 def prepare_store(home: Path, experiment: str) -> str:
-    """Make what a study's first run needs: the database and the experiment, whose id is returned.
+    """Create the MLflow database and the experiment if they do not exist; return the experiment's id.
 
-    One process at a time, because MLflow's tables are made by whoever comes first, and two who come first break them.
+    Under a lock, because MLflow's database is corrupted if two processes create its tables at the same time.
     """
     import mlflow
 
@@ -64,14 +64,14 @@ def _local_uri(home: Path) -> str:
 
 @dataclass(frozen=True)
 class MlflowRun:
-    """A training's view of its MLflow run; a `training.tracker.Tracker`."""
+    """An MLflow run as a `training.tracker.Tracker`."""
 
     run_id: str
     page: str
     """Address of the run in the MLflow UI."""
 
     def parameters(self, values: Mapping[str, Any]) -> None:
-        """Log parameters, nested ones by their dotted names."""
+        """Log parameters; nested ones under dotted names."""
         import mlflow
 
         mlflow.log_params(_flat(values))
@@ -85,10 +85,7 @@ class MlflowRun:
 
 @contextmanager
 def training_run(home: Path, experiment: str, tags: Mapping[str, str]) -> Iterator[MlflowRun]:
-    """One MLflow run around a training; a failure inside marks it failed and goes on upwards.
-
-    The run records system metrics. Artifacts stand below the home unless a tracking server decides otherwise.
-    """
+    """Start the MLflow run of a training, with system metrics. An exception in the block marks the run as failed."""
     import mlflow
 
     experiment_id = prepare_store(home, experiment)
@@ -101,19 +98,18 @@ def training_run(home: Path, experiment: str, tags: Mapping[str, str]) -> Iterat
         yield MlflowRun(run_id, own if has_server(home) else mlflow_run(home, run_id))
 
 
-def log_classifier(name: str, checkpoint: Checkpoint, sheet: SheetRecipe, filters: FilterRecipe) -> str:
-    """Log a fine-tuned model to the active run as a pyfunc that takes sheets (B, H, W) uint8 and gives scores (B,).
+def log_classifier(name: str, checkpoint: Checkpoint, *, sheet: SheetRecipe, filters: FilterRecipe) -> str:
+    """Log a fine-tuned model to the active run as a pyfunc, images (B, H, W) uint8 -> scores (B,); return its model id.
 
-    No pickle is involved: the artifact is the checkpoint's safetensors, and `_load_pyfunc` below reads it. No patient
-    is either: the example is an invented heart's sheet, and of the checkpoint's folder weights and config alone are
-    logged. Returns the MLflow model id.
+    No pickle: the artifact is the checkpoint's safetensors, which `_load_pyfunc` reads. No patient data: the input
+    example is synthetic, and only weights and config of the checkpoint are logged.
     """
     import mlflow
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    example = example_sheets(sheet, filters)
-    sheets = TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]), "sheets")
+    example = example_images(sheet, filters)
+    images = TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]), "sheets")
     scores = TensorSpec(np.dtype(np.float32), (-1,), "probability")
     with tempfile.TemporaryDirectory() as folder:
         served = Path(folder) / "checkpoint"
@@ -124,7 +120,7 @@ def log_classifier(name: str, checkpoint: Checkpoint, sheet: SheetRecipe, filter
             name=name,
             loader_module=__name__,
             data_path=str(served),
-            signature=ModelSignature(inputs=Schema([sheets]), outputs=Schema([scores])),
+            signature=ModelSignature(inputs=Schema([images]), outputs=Schema([scores])),
             input_example={"sheets": example},
             pip_requirements=["ecg-pipeline"],
         )
@@ -132,24 +128,24 @@ def log_classifier(name: str, checkpoint: Checkpoint, sheet: SheetRecipe, filter
 
 
 class _ServedClassifier:
-    """What MLflow serves: preprocessing and model in one, as trained."""
+    """The model that MLflow serves; normalisation is part of it."""
 
     def __init__(self, checkpoint: Checkpoint):
         from ecg_pipeline.models.family import load_classifier
 
         self.module = load_classifier(checkpoint).eval()
 
-    def predict(self, sheets: Any, params: Mapping[str, Any] | None = None) -> NDArray[np.float32]:
-        """Probability of the positive class for each sheet."""
+    def predict(self, images: Any, params: Mapping[str, Any] | None = None) -> NDArray[np.float32]:
+        """Probability of the positive class of each image."""
         import torch
 
-        array = np.asarray(sheets["sheets"] if isinstance(sheets, Mapping) else sheets)
+        array = np.asarray(images["sheets"] if isinstance(images, Mapping) else images)
         with torch.inference_mode():
             return self.module(torch.as_tensor(array)).softmax(dim=1)[:, 1].float().numpy()
 
 
 def _load_pyfunc(path: str) -> _ServedClassifier:
-    """MLflow's entry point for loading the model that `log_classifier` logged."""
+    """MLflow's entry point to load a model logged by `log_classifier`."""
     return _ServedClassifier(Checkpoint(Path(path)))
 
 

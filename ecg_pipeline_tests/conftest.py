@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from ecg_pipeline_tests.real import read_ptb_xl
+
 # Two halves of the tests run side by side: threads of one that spin would wait for those of the other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -28,3 +30,9 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip(f"no real ECGs at {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def ptb_xl(shared):
+    """Real ECGs (16, 12, 5000) in millivolts at 500 Hz."""
+    return read_ptb_xl(shared, 16)

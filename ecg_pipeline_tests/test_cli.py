@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from ecg_pipeline.cli import app
 from ecg_pipeline.ingest.drop_folder import list_files
 from ecg_pipeline.ingest.pseudonyms import load_key
-from ecg_pipeline.ingest.store import ingest_site
+from ecg_pipeline.ingest.site import ingest_site
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.study import drop_folder, load_study, study_home
 from ecg_pipeline.synthetic.hospital import write_hospital_system
@@ -68,8 +68,9 @@ def test_rejects_of_a_private_site_are_named_on_the_terminal_alone(tmp_path, mon
     write_hospital_system(study.synthetic, study_home(study) / "hospital_system")
     drop, archive = drop_folder(study, "mount_sinai"), Archive(study_home(study) / "assets")
     record = replace(RECORD, asset="waveform_store", partition="mount_sinai")
-    ingest_site(drop, list_files(drop), study.ingest, load_key(study_home(study)), archive.folder(record))
-    archive.keep(record)
+    key, out = load_key(study_home(study)), archive.folder(record)
+    ingest_site(drop, list_files(drop), recipe=study.ingest, key=key, out=out)
+    archive.save(record)
     shown = run("rejects", "mount_sinai")
     assert shown.exit_code == 0
     files = {path.name for path in drop.path.iterdir()}

@@ -21,7 +21,8 @@ from ecg_pipeline.images.render import render_many
 from ecg_pipeline.images.shards import render_site
 from ecg_pipeline.ingest.drop_folder import DropFolder, list_files
 from ecg_pipeline.ingest.pseudonyms import fixed_key
-from ecg_pipeline.ingest.store import IngestRecipe, ingest_site
+from ecg_pipeline.ingest.recipes import IngestRecipe
+from ecg_pipeline.ingest.site import ingest_site
 from ecg_pipeline.signals.filters import FilterRecipe, clean, filter_site
 from ecg_pipeline.signals.quality import measure
 
@@ -30,7 +31,8 @@ drop = DropFolder("site", exports, "muse_xml", mrn_system="test")
 flat = np.zeros((1, 8, 2500), np.float32)
 render_many(clean(flat, FilterRecipe()), SheetRecipe()), measure(flat, 500)  # all is loaded before the clock starts
 print("ready", flush=True)
-store = ingest_site(drop, list_files(drop), IngestRecipe(files_per_part=16), fixed_key("test"), out / "store")
+recipe = IngestRecipe(files_per_shard=16)
+store = ingest_site(drop, list_files(drop), recipe=recipe, key=fixed_key("test"), out=out / "store")
 filtered = filter_site(store, FilterRecipe(), out / "filtered")
 render_site(filtered, SheetRecipe(), out / "sheets")
 """

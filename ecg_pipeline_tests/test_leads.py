@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ecg_pipeline.ecg import INDEPENDENT_LEADS, LEADS
-from ecg_pipeline.leads import derive
+from ecg_pipeline.leads import derive, limb_lead
 
 EIGHT = arrays(np.float64, (8, 3), elements=st.floats(-5, 5, width=32))
 
@@ -40,3 +40,8 @@ def test_a_cart_of_twelve_leads_agrees(ptb_xl):
     from_eight = derive(ptb_xl[:, [LEADS.index(lead) for lead in INDEPENDENT_LEADS]])
     # PTB-XL rounds each lead to a microvolt of its own.
     assert np.abs(from_eight - ptb_xl).max() < 0.003
+
+
+def test_a_chest_lead_cannot_be_derived():
+    with pytest.raises(ValueError, match="lead V3 was not recorded"):
+        limb_lead("V3", np.zeros(3), np.zeros(3))

@@ -6,16 +6,25 @@ import pytest
 import timm
 import torch
 
-from ecg_pipeline.images.views import token_view
 from ecg_pipeline.models.timm_names import _registered, is_timm_model
 from ecg_pipeline.study import StudyError, built_in_studies, load_study, study_file
 from ecg_pipeline.study_checks import problems
 from ecg_pipeline.study_checks.hospital_system import PLANTED_CODES, PLANTED_TABLES
 from ecg_pipeline.synthetic.hospital import HospitalSystem, write_hospital_system
 from ecg_pipeline.tokens.discrete_vae import DiscreteVae
+from ecg_pipeline.tokens.pixels import token_view
 from ecg_pipeline.tokens.recipes import GRID
 
 IMPOSSIBLE = [
+    (
+        """\
+extends: demo
+paper: einthoven
+""",
+        [
+            "2: paper: there is no paper `einthoven`; the papers are heartbeit",
+        ],
+    ),
     (
         """\
 extends: demo
@@ -504,6 +513,18 @@ synthetic: null
 extends: demo
 sites:
   ptb_xl_like:
+    format: csv
+""",
+        [
+            "4: sites.ptb_xl_like.format: there is no format `csv`; the formats are muse_xml, ptb_xl, mimic_iv_ecg, "
+            "cinc",
+        ],
+    ),
+    (
+        """\
+extends: demo
+sites:
+  ptb_xl_like:
     format: cinc
 """,
         [
@@ -633,7 +654,7 @@ tasks:
     external: [mount_sinai]
 """,
         [
-            "4: tasks.hcm.external: mount_sinai cannot be both inside and external",
+            "4: tasks.hcm.external: mount_sinai cannot be both internal and external",
         ],
     ),
     (

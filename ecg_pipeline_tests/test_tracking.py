@@ -53,12 +53,14 @@ def test_what_is_logged_of_a_model_is_what_serving_needs_and_names_nobody(tmp_pa
 
     recipe = TimmRecipe(name="mobilenetv3_small_050")
     network = build_classifier(recipe, None, 0)
-    checkpoint = save_checkpoint(tmp_path / "seed_0", network.state_dict(), classifier_config(recipe, None))
-    scored = pl.DataFrame({"record": ["r1"], "patient": ["pseudonym-of-somebody"], "label": [1], "score": [0.5]})
+    checkpoint = save_checkpoint(
+        tmp_path / "seed_0", state=network.state_dict(), config=classifier_config(recipe, None)
+    )
+    scored = pl.DataFrame({"ecg_id": ["r1"], "patient": ["pseudonym-of-somebody"], "label": [1], "score": [0.5]})
     write_parquet(checkpoint.folder / "validation.parquet", scored)
 
     with training_run(tmp_path, "study", TAGS):
-        model = log_classifier("task-model", checkpoint, SheetRecipe(), FilterRecipe())
+        model = log_classifier("task-model", checkpoint, sheet=SheetRecipe(), filters=FilterRecipe())
 
     files = [path for path in (tmp_path / "mlflow" / "artifacts").rglob("*") if path.is_file()]
     assert {path.name for path in files if "checkpoint" in path.parts} == {"weights.safetensors", "config.json"}

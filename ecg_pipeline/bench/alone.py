@@ -1,4 +1,4 @@
-"""A fresh process for what measures memory: it holds nothing that earlier comparisons have left in this one."""
+"""Running a function in a fresh process, so that its memory is measured without that of earlier benchmarks."""
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -10,6 +10,6 @@ R = TypeVar("R")
 
 
 def alone(call: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
-    """What a call gives in a process of its own. The call, its arguments and what it gives are pickled."""
+    """Call a function in a new process and return its result. Function, arguments and result must be picklable."""
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         return process.submit(call, *arguments, **named).result()

@@ -1,4 +1,4 @@
-"""Two ways to do the same work, timed in turn (A B A B ...), so that a busy machine slows both alike."""
+"""Timing two implementations of the same work alternately (A B A B ...), so that a busy machine slows both alike."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,9 +10,10 @@ PAIRS = 5
 
 @dataclass(frozen=True)
 class Row:
-    """How many times as fast `name` is as `against`: the median over pairs of runs, with the least and the most.
+    """One result. ratio: how many times as fast ours is as `against`, median over pairs of runs; low, high: its range.
 
-    met: whether the median reaches `target`, or stays below it where that is a limit (`within`). unit: what is counted.
+    Of a limit (`within`): ratio is the measured value. met: whether the target is reached, or the limit kept. unit: of
+    the ratio, in words.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Row:
 
 def compare(
     name: str,
+    *,
     against: str,
     ours: Callable[[], object],
     theirs: Callable[[], object],
@@ -35,10 +37,10 @@ def compare(
     work: float = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Row:
-    """Run both once to warm up and then `PAIRS` times in turn; a pair's ratio is theirs over ours for equal work.
+    """Run both once to warm up, then `PAIRS` times alternately; a pair's ratio is the time of theirs over that of ours.
 
-    work: how many times as much one call of `ours` does as one of `theirs`; where it is not 1, theirs is extrapolated,
-    and `against` must say so. clock: seconds; `time.process_time` counts the processor time of all threads.
+    work: work of one call of `ours` relative to one of `theirs`; if it is not 1, theirs is extrapolated, and `against`
+    must say so. clock: seconds; `time.process_time` is the processor time of all threads.
     """
     ours()
     theirs()
@@ -50,8 +52,8 @@ def compare(
     return Row(name, against, ratio, min(ratios), max(ratios), target, ratio >= target, unit)
 
 
-def within(name: str, against: str, measured: Sequence[float], limit: float, unit: str) -> Row:
-    """A row that is met where the median of what was measured is no more than a limit; `ratio` is that median."""
+def within(name: str, *, against: str, measured: Sequence[float], limit: float, unit: str) -> Row:
+    """A result that is met if the median of the measured values is at most a limit."""
     middle = median(measured)
     return Row(name, against, middle, min(measured), max(measured), limit, middle <= limit, unit)
 

@@ -1,4 +1,4 @@
-"""From waveforms to sheets in shards and to batches, against the libraries that one would use otherwise."""
+"""Filtering, rendering, shards and batches, compared with the libraries that one would use otherwise."""
 
 import io
 import time
@@ -17,16 +17,16 @@ from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.images.render import render_many
 from ecg_pipeline.signals.filters import FilterRecipe, clean
 from ecg_pipeline.storage.parallel import disable_malloc_trim
-from ecg_pipeline.storage.shards import ArrayParts, PartsWriter
-from ecg_pipeline.synthetic.heart import draw_heart, draw_person, record
+from ecg_pipeline.storage.shards import ArrayShards, write_index, write_shard
+from ecg_pipeline.synthetic.heart import sample_heart, sample_person, simulate
 from ecg_pipeline.training.batches import Batches
 
-ECGS, PART = 256, 1024
+ECGS, SHARD = 256, 1024
 CLOCK = time.process_time
 
 
 def filter_leads() -> list[Row]:
-    """Band-pass and median of eight leads of 2,500 samples, against SciPy a record at a time."""
+    """Band-pass and median of eight leads of 2,500 samples, compared with SciPy, one ECG at a time."""
     recipe, x_mv = FilterRecipe(), _waveforms(ECGS)
     sections = butter(recipe.order, (recipe.low_hz, recipe.high_hz), "bandpass", fs=recipe.sampling_hz, output="sos")
 
@@ -36,11 +36,22 @@ def filter_leads() -> list[Row]:
             median_filter(passed, size=(1, recipe.median_samples), mode="reflect").astype(np.float32)
 
     against = "scipy.signal.sosfiltfilt and scipy.ndimage.median_filter"
-    return [compare("filter", against, lambda: clean(x_mv, recipe), theirs, 8, _unit("times as fast"), clock=CLOCK)]
+    unit = _unit("times as fast")
+    return [
+        compare(
+            "filter",
+            against=against,
+            ours=lambda: clean(x_mv, recipe),
+            theirs=theirs,
+            target=8,
+            unit=unit,
+            clock=CLOCK,
+        )
+    ]
 
 
 def render_matplotlib() -> list[Row]:
-    """A sheet of 224 x 224, against one figure of matplotlib whose lines get new data for each ECG."""
+    """Rendering at 224 x 224, compared with one matplotlib figure whose lines get new data for each ECG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -62,15 +73,24 @@ def render_matplotlib() -> list[Row]:
             canvas.draw()
             np.asarray(canvas.buffer_rgba())[..., 0].copy()
 
-    against = f"matplotlib, one figure reused ({few} sheets, extrapolated to {ECGS})"
+    against = f"matplotlib, one figure reused ({few} images, extrapolated to {ECGS})"
     unit = _unit("times as fast")
     return [
-        compare("render", against, lambda: render_many(x_mv, recipe), theirs, 80, unit, work=ECGS / few, clock=CLOCK)
+        compare(
+            "render",
+            against=against,
+            ours=lambda: render_many(x_mv, recipe),
+            theirs=theirs,
+            target=80,
+            unit=unit,
+            work=ECGS / few,
+            clock=CLOCK,
+        )
     ]
 
 
 def render_opencv() -> list[Row]:
-    """A sheet of 224 x 224, against OpenCV's anti-aliased polylines."""
+    """Rendering at 224 x 224, compared with OpenCV's anti-aliased polylines."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -80,60 +100,78 @@ def render_opencv() -> list[Row]:
 
     def theirs() -> None:
         for leads in x_mv:
-            sheet = np.full((recipe.height_px, recipe.width_px), 255, np.uint8)
+            image = np.full((recipe.height_px, recipe.width_px), 255, np.uint8)
             baselines = np.array([cell.baseline_px for cell in recipe.cells()])[:, None]
             heights = (baselines - leads * recipe.px_per_mv) * 2**bits
             points = np.stack([np.broadcast_to(across, heights.shape), heights], axis=-1).astype(np.int32)
-            cv2.polylines(sheet, list(points), False, 0, 1, cv2.LINE_AA, bits)
+            cv2.polylines(image, list(points), False, 0, 1, cv2.LINE_AA, bits)
 
     against = "OpenCV's anti-aliased polylines, all leads in one call"
     unit = _unit("times as fast")
-    return [compare("render-opencv", against, lambda: render_many(x_mv, recipe), theirs, 15, unit, clock=CLOCK)]
+    return [
+        compare(
+            "render-opencv",
+            against=against,
+            ours=lambda: render_many(x_mv, recipe),
+            theirs=theirs,
+            target=15,
+            unit=unit,
+            clock=CLOCK,
+        )
+    ]
 
 
 def shards() -> list[Row]:
-    """Sheets read back from a shard, against PNG files by Pillow; and what they take on disk."""
+    """Reading images from a shard, compared with PNG files and Pillow; and the size of the shard on disk."""
     disable_malloc_trim()
-    sheets = render_many(clean(_waveforms(PART), FilterRecipe()), SheetRecipe())
+    images = render_many(clean(_waveforms(SHARD), FilterRecipe()), SheetRecipe())
     with TemporaryDirectory() as folder:
-        parts = _stored(sheets, Path(folder, "shards"))
-        for number, sheet in enumerate(sheets):
-            Image.fromarray(sheet).save(Path(folder, f"{number}.png"))
+        shards = _stored(images, Path(folder, "shards"))
+        for number, image in enumerate(images):
+            Image.fromarray(image).save(Path(folder, f"{number}.png"))
 
         def theirs() -> NDArray[np.uint8]:
-            files = (Path(folder, f"{number}.png").read_bytes() for number in range(PART))
+            files = (Path(folder, f"{number}.png").read_bytes() for number in range(SHARD))
             return np.stack([np.asarray(Image.open(io.BytesIO(content))) for content in files])
 
         read = compare(
             "shards",
-            "PNG files read by Pillow",
-            lambda: parts.read(0),
-            theirs,
-            10,
-            _unit("times as fast", PART),
+            against="PNG files read by Pillow",
+            ours=lambda: shards.read(0),
+            theirs=theirs,
+            target=10,
+            unit=_unit("times as fast", SHARD),
             clock=CLOCK,
         )
         size = sum(path.stat().st_size for path in Path(folder, "shards").rglob("*") if path.is_file())
-    return [read, within("shards", "the bytes of the sheets", [size / sheets.nbytes], 0.5, "of the size, at most")]
+    share, unit = size / images.nbytes, "of the size, at most"
+    return [read, within("shards", against="the bytes of the images", measured=[share], limit=0.5, unit=unit)]
 
 
 def batches() -> list[Row]:
-    """Shuffled batches from shards over an epoch, against one copy of the decoded bytes."""
+    """One epoch of shuffled batches from shards, compared with one copy of the decoded arrays."""
     disable_malloc_trim()
-    sheets = render_many(clean(_waveforms(PART), FilterRecipe()), SheetRecipe())
+    images = render_many(clean(_waveforms(SHARD), FilterRecipe()), SheetRecipe())
     with TemporaryDirectory() as folder:
-        parts = _stored(sheets, Path(folder))
-        shuffled = Batches({"sheets": {"bench": parts}}, parts.index().select("record", site=pl.lit("bench")))
-        into = np.empty_like(sheets)
+        shards = _stored(images, Path(folder))
+        table = shards.index().select("ecg_id", site=pl.lit("bench"))
+        shuffled = Batches(arrays={"images": {"bench": shards}}, table=table)
+        into = np.empty_like(images)
 
         def ours() -> None:
-            for _ in shuffled.epoch(32, 0, 0):
+            for _ in shuffled.epoch(0, batch=32, seed=0):
                 pass
 
-        unit = _unit("of the floor's speed", PART)
+        unit = _unit("of the floor's speed", SHARD)
         return [
             compare(
-                "batches", "a copy of the decoded bytes", ours, lambda: np.copyto(into, sheets), 0.5, unit, 1, CLOCK
+                "batches",
+                against="a copy of the decoded bytes",
+                ours=ours,
+                theirs=lambda: np.copyto(into, images),
+                target=0.5,
+                unit=unit,
+                clock=CLOCK,
             )
         ]
 
@@ -142,17 +180,16 @@ def _unit(words: str, ecgs: int = ECGS) -> str:
     return f"{words}, {ecgs:,} ECGs, one process, processor time"
 
 
-def _stored(sheets: NDArray[np.uint8], folder: Path) -> ArrayParts:
-    writer = PartsWriter(folder)
-    writer.write(0, sheets)
-    rows = pl.int_range(len(sheets), dtype=pl.Int32, eager=True)
-    writer.finish(pl.DataFrame({"record": rows.cast(pl.String), "part": rows * 0, "row": rows}))
-    return ArrayParts(folder)
+def _stored(images: NDArray[np.uint8], folder: Path) -> ArrayShards:
+    write_shard(folder, 0, images)
+    rows = pl.int_range(len(images), dtype=pl.Int32, eager=True)
+    write_index(folder, pl.DataFrame({"ecg_id": rows.cast(pl.String), "shard": rows * 0, "row": rows}))
+    return ArrayShards(folder)
 
 
 def _waveforms(count: int) -> NDArray[np.float32]:
     """(count, 8, 2500) millivolts of synthetic hearts."""
     rng = np.random.default_rng(0)
-    hearts = [record(draw_heart(draw_person(rng), "none", 0.0, rng), 5, 500, rng)[0] for _ in range(32)]
+    hearts = [simulate(sample_heart(sample_person(rng), "none", 0.0, rng), 5, 500, rng)[0] for _ in range(32)]
     x_mv = np.resize(np.stack(hearts), (count, 8, 2500)).astype(np.float32)
     return x_mv + rng.normal(0, 0.01, x_mv.shape).astype(np.float32)

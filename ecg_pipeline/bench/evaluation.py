@@ -29,7 +29,7 @@ def bootstrap() -> list[Row]:
     draws_of_theirs = 10
 
     def ours() -> object:
-        return intervals(labels, scores, patients, DRAWS, seed=0)
+        return intervals(labels, scores, patients, draws=DRAWS, seed=0)
 
     def theirs() -> None:
         for _ in range(draws_of_theirs):
@@ -40,16 +40,19 @@ def bootstrap() -> list[Row]:
 
     speed = compare(
         "bootstrap",
-        f"a loop over scikit-learn's two scores ({draws_of_theirs} draws, extrapolated to {DRAWS})",
-        ours,
-        theirs,
+        against=f"a loop over scikit-learn's two scores ({draws_of_theirs} draws, extrapolated to {DRAWS})",
+        ours=ours,
+        theirs=theirs,
         target=40,
         unit=f"times as fast, {DRAWS} draws of {TEST_ECGS} ECGs, processor time",
         work=DRAWS / draws_of_theirs,
         clock=time.process_time,
     )
     used_mb = alone(intervals_mb, TEST_ECGS)
-    return [speed, within("bootstrap", "a limit for its arrays", [used_mb], MEMORY_MB, "MB at most")]
+    memory = within(
+        "bootstrap", against="a limit for its arrays", measured=[used_mb], limit=MEMORY_MB, unit="MB at most"
+    )
+    return [speed, memory]
 
 
 def scored_ecgs(
@@ -64,21 +67,21 @@ def scored_ecgs(
 def intervals_mb(ecgs: int) -> float:
     """The most megabytes of arrays that a bootstrap over a test set holds at once, without those of the test set."""
     labels, scores, patients = scored_ecgs(np.random.default_rng(0), ecgs)
-    intervals(labels, scores, patients, 2, seed=0)  # so that what it loads and compiles is not counted
+    intervals(labels, scores, patients, draws=2, seed=0)  # so that what it loads and compiles is not counted
     tracemalloc.start()
-    intervals(labels, scores, patients, DRAWS, seed=0)
+    intervals(labels, scores, patients, draws=DRAWS, seed=0)
     used_mb = tracemalloc.get_traced_memory()[1] / 1e6
     tracemalloc.stop()
     return used_mb
 
 
 def image_distance() -> list[Row]:
-    """A million pairs, each of an ECG sheet (white with one part in twelve inked) and a natural image."""
+    """A million pairs, each of an ECG sheet (white with one pixel in twelve inked) and a natural image."""
     rng = np.random.default_rng(0)
     shape = (1000, 224, 224)
     ink = rng.integers(0, 255, shape, np.uint8)
     sheets = np.where(rng.integers(0, 12, shape, np.uint8), np.uint8(255), ink)
-    natural = np.resize(natural_images(None, 1000, seed=0).tiles, shape)
+    natural = np.resize(natural_images(None, limit=1000, seed=0).tiles, shape)
     pairs_of_theirs = 5
 
     def theirs() -> None:
@@ -88,9 +91,9 @@ def image_distance() -> list[Row]:
     return [
         compare(
             "image-distance",
-            f"scipy.stats.wasserstein_distance of the pixels ({pairs_of_theirs} pairs, extrapolated to a million)",
-            lambda: pairwise(sheets, natural),
-            theirs,
+            against=f"scipy.stats.wasserstein_distance ({pairs_of_theirs} pairs, extrapolated to a million)",
+            ours=lambda: pairwise(sheets, natural),
+            theirs=theirs,
             target=10_000,
             unit="times as fast, a million pairs of 224x224 images, processor time",
             work=len(sheets) * len(natural) / pairs_of_theirs,

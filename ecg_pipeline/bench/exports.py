@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from ecg_pipeline.synthetic.drop_folders import EXPORTERS
-from ecg_pipeline.synthetic.heart import draw_heart, draw_person, measure, median_beat, record
+from ecg_pipeline.synthetic.heart import measure, median_beat, sample_heart, sample_person, simulate
 from ecg_pipeline.synthetic.muse import MuseEcg, Patient, muse_xml, to_counts
-from ecg_pipeline.synthetic.noise import draw_noise
+from ecg_pipeline.synthetic.noise import simulate_noise
 
 HEARTS = 20
 FILES_PER_FOLDER = 10_000
@@ -30,8 +30,8 @@ def write_exports(folder: Path, count: int) -> Path:
 
 
 def _model(rng: np.random.Generator) -> MuseEcg:
-    heart = draw_heart(draw_person(rng), "none", 0.0, rng)
-    x_mv, times, premature = record(heart, 10, 500, rng)
+    heart = sample_heart(sample_person(rng), "none", 0.0, rng)
+    x_mv, times, premature = simulate(heart, 10, 500, rng)
     return MuseEcg(
         exporter=EXPORTERS["mount_sinai"],
         patient=Patient("7000000", "Nobody", "Ann", "01-01-1950", "F"),
@@ -40,7 +40,7 @@ def _model(rng: np.random.Generator) -> MuseEcg:
         acquired_at=datetime(2020, 1, 1, 12),
         sampling_hz=500,
         median=to_counts(median_beat(heart, 500)),
-        rhythm=to_counts(x_mv + draw_noise(10, 500, 60, rng)),
+        rhythm=to_counts(x_mv + simulate_noise(10, 500, 60, rng)),
         r_times_ms=tuple(np.rint(times * 1000).astype(int).tolist()),
         premature=tuple(premature.tolist()),
         measurements=measure(heart),

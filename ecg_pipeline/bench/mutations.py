@@ -23,10 +23,13 @@ import numpy as np
 import polars as pl
 import wfdb
 
-from ecg_pipeline.ingest.drop_folder import DropFolder, Format
+from ecg_pipeline.ingest.drop_folder import DropFolder
+from ecg_pipeline.ingest.formats import FORMATS
 from ecg_pipeline.ingest.pseudonyms import fixed_key
+from ecg_pipeline.ingest.reading import ecg_row, read_ecg
+from ecg_pipeline.ingest.recipes import IngestRecipe
 from ecg_pipeline.ingest.rejects import Rejected
-from ecg_pipeline.ingest.store import RECORD_SCHEMA, IngestRecipe, read_ecg, record_row
+from ecg_pipeline.ingest.store import ECG_SCHEMA
 
 WATCHDOG_S = 60
 WATCHDOG_BYTES = 10**9
@@ -187,7 +190,7 @@ class Task:
     originals: the folder's ECG files, by name; a PTB-XL folder has its table. work: an empty folder.
     """
 
-    format: Format
+    format: str
     folder: str
     originals: Sequence[str]
     work: str
@@ -272,8 +275,8 @@ def _read(drop: DropFolder, name: str) -> str:
         ecg = read_ecg(drop.file(name), drop, IngestRecipe())
     except Rejected as rejected:
         return str(rejected.reason)
-    row = record_row(ecg, drop, KEY, name)
-    pl.DataFrame([{**row, "part": 0, "array": "", "row": 0}], schema=RECORD_SCHEMA)
+    row = ecg_row(name, ecg, drop=drop, key=KEY)
+    pl.DataFrame([{**row, "shard": 0, "array": "", "row": 0}], schema=ECG_SCHEMA)
     return "read"
 
 
@@ -281,8 +284,8 @@ def _surround(task: Task, folder: Path) -> None:
     """What lies around the damaged file: signals, tables, and things that must not be opened or followed."""
     folder.mkdir()
     (folder.parent / "secret.dat").write_bytes(b"secret" * 1000)
-    if task.format == "ptb_xl":
-        shutil.copy(Path(task.folder, "ptbxl_database.csv"), folder)
+    for table in FORMATS[task.format].tables:
+        shutil.copy(Path(task.folder, table.name), folder)
     for name in task.originals:
         beside = _at(folder, name).parent
         for suffix in (".dat", ".mat"):
@@ -301,7 +304,7 @@ def _damage(task: Task, folder: Path, seed: int) -> tuple[str, str]:
     chance = random.Random(seed)  # noqa: S311 - no secret
     name = chance.choice(task.originals)
     content, signals = Path(task.folder, name).read_bytes(), None
-    mutations = XML_MUTATIONS if task.format == "muse_xml" else HEADER_MUTATIONS
+    mutations = XML_MUTATIONS if name.endswith(".xml") else HEADER_MUTATIONS
     done = []
     for _ in range(chance.choice([1, 1, 1, 2, 4])):
         mutation = chance.choice(mutations)
@@ -310,7 +313,7 @@ def _damage(task: Task, folder: Path, seed: int) -> tuple[str, str]:
     (folder / name).write_bytes(content)
     for suffix in (".dat", ".mat"):
         original = Path(task.folder, name).with_suffix(suffix)
-        if task.format == "muse_xml" or not original.exists():
+        if not original.exists():
             continue
         signals = original.read_bytes()
         if chance.random() < 0.1:

@@ -1,4 +1,4 @@
-"""Our pretraining step against the straightforward one: transformers' BEiT, with DALL-E's encoder in every step."""
+"""Our pretraining step, compared with transformers' BEiT and DALL-E's encoder in every step."""
 
 from collections.abc import Iterator
 
@@ -7,14 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from ecg_pipeline.bench.compare import Row, compare
-from ecg_pipeline.images.views import token_view
-from ecg_pipeline.models.beit import MEAN, STD, MaskedImageModel, draw_drop_path_scale, masked_image_model
-from ecg_pipeline.models.family import normalised
+from ecg_pipeline.models.beit import MEAN, STD, MaskedImageModel, masked_image_model, sample_drop_path_scale
+from ecg_pipeline.models.normalisation import normalise
 from ecg_pipeline.models.recipes import BeitRecipe
 from ecg_pipeline.tokens.dalle_networks import DalleEncoder, DalleShape
-from ecg_pipeline.tokens.pixels import map_pixels
+from ecg_pipeline.tokens.pixels import map_pixels, token_view
 from ecg_pipeline.training.loop import clip_and_step
-from ecg_pipeline.training.masking import draw_masks
+from ecg_pipeline.training.masking import sample_masks
 from ecg_pipeline.training.pretrain import MicroBatch, backward
 from ecg_pipeline.training.recipes import MaskRecipe
 from ecg_pipeline.training.schedules import decay_groups
@@ -25,45 +24,47 @@ CLIP = 3.0
 
 
 def pretrain() -> list[Row]:
-    """Images a second of a whole step (forward, backward, clipping, AdamW) at base size, on the same weights and batch.
+    """Images per second of a whole step (forward, backward, clipping, AdamW) at base size.
 
-    Both drop paths at 0.1 and take the same masks. Theirs computes the tokens of its batch with DALL-E's encoder, as
-    the official loop does; ours finds them in its batch, because they were computed once.
+    Both have the same weights, batch, masks and stochastic depth (0.1). Theirs encodes the tokens of the batch with
+    DALL-E's encoder in every step, as the official loop does; ours reads them, because they were encoded once.
     """
     recipe = BeitRecipe()
     rng = np.random.default_rng(0)
-    sheets = torch.from_numpy(rng.integers(0, 256, (BATCH, 224, 224), np.uint8))
-    masks = draw_masks(0, 0, range(BATCH), recipe.grid, recipe.grid, MaskRecipe())
+    images = torch.from_numpy(rng.integers(0, 256, (BATCH, 224, 224), np.uint8))
+    masks = sample_masks(MaskRecipe(), range(BATCH), seed=0, step=0, rows=recipe.grid, columns=recipe.grid)
     mask = torch.from_numpy(masks)
     torch.manual_seed(0)
     encoder = DalleEncoder(DalleShape()).eval()
-    tokens = _name(encoder, sheets)
-    ours, theirs = masked_image_model(recipe, VOCABULARY, 0).train(), _transformers_model(recipe).train()
+    tokens = _encode(encoder, images)
+    ours = masked_image_model(recipe, vocabulary=VOCABULARY, seed=0).train()
+    theirs = _transformers_model(recipe).train()
     theirs.load_state_dict(dict(_renamed(ours)))
-    _check_equal(ours, theirs, sheets, mask)
+    _check_equal(ours, theirs, images=images, mask=mask)
     ours_optimiser = torch.optim.AdamW(decay_groups(ours, 0.05), lr=1e-5, fused=True)
     theirs_optimiser = torch.optim.AdamW(decay_groups(theirs, 0.05), lr=1e-5)
     generator = torch.Generator().manual_seed(0)
 
     def our_step() -> None:
-        micro_batch = MicroBatch(sheets, tokens, mask, draw_drop_path_scale(recipe, BATCH, generator))
+        scale = sample_drop_path_scale(recipe, BATCH, generator)
+        micro_batch = MicroBatch(images=images, tokens=tokens, mask=mask, drop_path_scale=scale)
         ours_optimiser.zero_grad(set_to_none=True)
-        loss, *_ = backward(ours, micro_batch, 1 / int(mask.sum()), background=0).tolist()
-        clip_and_step(ours, loss, ours_optimiser, CLIP, step=0)
+        loss, *_ = backward(ours, micro_batch, weight=1 / int(mask.sum()), background=0).tolist()
+        clip_and_step(ours, ours_optimiser, loss=loss, clip=CLIP, step=0)
 
     def their_step() -> None:
-        target = _name(encoder, sheets)[mask]
+        target = _encode(encoder, images)[mask]
         theirs_optimiser.zero_grad(set_to_none=True)
-        theirs(pixel_values=_images(sheets), bool_masked_pos=mask, labels=target).loss.backward()
+        theirs(pixel_values=_normalise(images), bool_masked_pos=mask, labels=target).loss.backward()
         torch.nn.utils.clip_grad_norm_(theirs.parameters(), CLIP)
         theirs_optimiser.step()
 
     return [
         compare(
             "pretrain",
-            "transformers' BeitForMaskedImageModeling with DALL-E's encoder in every step",
-            our_step,
-            their_step,
+            against="transformers' BeitForMaskedImageModeling with DALL-E's encoder in every step",
+            ours=our_step,
+            theirs=their_step,
             target=2.0,
             unit=f"times the images a second, base size, batch {BATCH}, {torch.get_num_threads()} threads",
         )
@@ -92,7 +93,7 @@ def _transformers_model(recipe: BeitRecipe) -> nn.Module:
 
 
 def _renamed(model: MaskedImageModel) -> Iterator[tuple[str, Tensor]]:
-    """Our weights under transformers' names, its queries, keys and values apart."""
+    """Our weights under transformers' names, with separate queries, keys and values."""
     names = {
         "cls_token": "beit.embeddings.cls_token",
         "mask_token": "beit.embeddings.mask_token",
@@ -109,32 +110,33 @@ def _renamed(model: MaskedImageModel) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in model.official_state().items():
         if name.endswith("attn.qkv.weight"):
             layer = name.removesuffix("attn.qkv.weight").replace("blocks", "beit.layers")
-            for part, rows in zip("qkv", tensor.chunk(3), strict=True):
-                yield f"{layer}attention.{part}_proj.weight", rows
+            for projection, rows in zip("qkv", tensor.chunk(3), strict=True):
+                yield f"{layer}attention.{projection}_proj.weight", rows
             continue
         for ours, theirs in names.items():
             name = name.replace(ours, theirs)
         yield f"layernorm.{name.removeprefix('norm.')}" if name.startswith("norm.") else name, tensor
 
 
-def _check_equal(ours: MaskedImageModel, theirs: nn.Module, sheets: Tensor, mask: Tensor) -> None:
-    """Check that both models compute the same, so that the comparison is fair. ValueError if not."""
+def _check_equal(ours: MaskedImageModel, theirs: nn.Module, *, images: Tensor, mask: Tensor) -> None:
+    """Raise a ValueError unless both models give the same logits."""
     with torch.no_grad():
-        logits = ours.eval()(_images(sheets), mask)
-        others = theirs.eval()(pixel_values=_images(sheets), bool_masked_pos=mask).logits[mask]
+        pixels = _normalise(images)
+        logits = ours.eval()(pixels, mask)
+        others = theirs.eval()(pixel_values=pixels, bool_masked_pos=mask).logits[mask]
     if not torch.allclose(logits, others, atol=1e-4):
         raise ValueError(f"the two models differ by {(logits - others).abs().max():.2g}")
     ours.train()
     theirs.train()
 
 
-def _images(sheets: Tensor) -> Tensor:
-    return normalised(sheets, *(torch.tensor(value)[:, None, None] for value in (MEAN, STD)))
+def _normalise(images: Tensor) -> Tensor:
+    return normalise(images, mean=MEAN, std=STD)
 
 
-def _name(encoder: DalleEncoder, sheets: Tensor) -> Tensor:
-    """(B, P): DALL-E's token of every patch."""
-    grey = torch.from_numpy(token_view(sheets.numpy()))[:, None]
+def _encode(encoder: DalleEncoder, images: Tensor) -> Tensor:
+    """DALL-E's token of every patch: (B, H, W) uint8 -> (B, P)."""
+    grey = torch.from_numpy(token_view(images.numpy()))[:, None]
     with torch.inference_mode():
         logits = encoder(map_pixels(grey.expand(-1, 3, -1, -1)))
     return logits.argmax(dim=1).flatten(1).clone()

@@ -13,13 +13,14 @@ from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 from ecg_pipeline.bench.compare import Row, compare, within
 from ecg_pipeline.bench.exports import write_exports
 from ecg_pipeline.bench.mutations import Task, survey
-from ecg_pipeline.ingest.drop_folder import DropFolder, Format, list_files
+from ecg_pipeline.ingest.drop_folder import DropFolder, list_files
 from ecg_pipeline.ingest.pseudonyms import PseudonymKey
-from ecg_pipeline.ingest.store import IngestRecipe, ingest_site
+from ecg_pipeline.ingest.recipes import IngestRecipe
+from ecg_pipeline.ingest.site import ingest_site
 from ecg_pipeline.synthetic.wfdb_files import write_wfdb
 
 EXPORTS = 1024
-DAMAGED_FORMATS: tuple[Format, ...] = ("muse_xml", "cinc", "ptb_xl")
+DAMAGED_FORMATS = ("muse_xml", "cinc", "ptb_xl")
 DAMAGED = 3000
 """Files of each format."""
 ORIGINALS = 6
@@ -64,8 +65,8 @@ def damaged() -> list[Row]:
     files = f"at most, the worst of {sum(task.files for task in tasks):,} damaged files, a format each"
     seconds, memory = [each.worst_s for each in found], [each.worst_mb for each in found]
     return [
-        within("damaged-time", "a limit", [max(seconds)], 2, f"seconds {files}"),
-        within("damaged-memory", "a limit", [max(memory)], 200, f"MB {files}"),
+        within("damaged-time", against="a limit", measured=[max(seconds)], limit=2, unit=f"seconds {files}"),
+        within("damaged-memory", against="a limit", measured=[max(memory)], limit=200, unit=f"MB {files}"),
     ]
 
 
@@ -97,11 +98,12 @@ def _against(name: str, words: str, other: Callable[[list[Path], Path], None], t
         outs = iter(Path(folder, f"store_{number}") for number in range(100))
 
         def ours() -> None:
-            ingest_site(drop, list_files(drop), IngestRecipe(), PseudonymKey(b"bench" * 8), next(outs))
+            key = PseudonymKey(b"bench" * 8)
+            ingest_site(drop, list_files(drop), recipe=IngestRecipe(), key=key, out=next(outs))
 
         def theirs() -> None:
             out = next(outs)
             out.mkdir()
             other(files, out)
 
-        return compare(name, words, ours, theirs, target, unit, clock=time.process_time)
+        return compare(name, against=words, ours=ours, theirs=theirs, target=target, unit=unit, clock=time.process_time)

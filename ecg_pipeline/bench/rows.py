@@ -1,4 +1,4 @@
-"""What is measured: each name makes its own data, and gives one row or more."""
+"""The table of benchmarks: each name is a function that makes its data and returns its results."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -7,7 +7,7 @@ from ecg_pipeline.bench.compare import Row
 
 
 def _of(module: str, function: str) -> Callable[[], list[Row]]:
-    # Imported when it is run, so that no measurement carries the memory of another's libraries.
+    # Imported when it is run, so that memory is measured without the libraries of other benchmarks.
     return lambda: getattr(import_module(f"ecg_pipeline.bench.{module}"), function)()
 
 
@@ -23,10 +23,10 @@ ROWS: Mapping[str, Callable[[], list[Row]]] = {
     "end-to-end": _of("scale", "end_to_end"),
     "linearity": _of("scale", "linearity"),
     "memory": _of("scale", "memory"),
-    "records-query": _of("scale", "records_query"),
+    "ecgs-query": _of("scale", "ecgs_query"),
     "import": _of("scale", "import_definitions"),
     "pretrain": _of("pretraining", "pretrain"),
     "bootstrap": _of("evaluation", "bootstrap"),
     "image-distance": _of("evaluation", "image_distance"),
 }
-"""In the order of the pipeline. Speed is a ratio to what one would do otherwise, both timed in turn in one run."""
+"""Benchmarks by name, in the order of the pipeline. Speed is relative to the libraries that one would use otherwise."""

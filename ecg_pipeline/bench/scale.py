@@ -1,4 +1,4 @@
-"""The pipeline from exports to sheets at two sizes, and what stays the same however many ECGs there are."""
+"""Time and memory of the pipeline from exports to images, for a small and a large number of ECGs."""
 
 import subprocess
 import sys
@@ -20,12 +20,13 @@ from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.images.shards import render_site
 from ecg_pipeline.ingest.drop_folder import DropFolder, list_files
 from ecg_pipeline.ingest.pseudonyms import PseudonymKey
-from ecg_pipeline.ingest.store import IngestRecipe, ingest_site
+from ecg_pipeline.ingest.recipes import IngestRecipe
+from ecg_pipeline.ingest.site import ingest_site
 from ecg_pipeline.signals.filters import FilterRecipe, filter_site
 
 SMALL, LARGE, ALL = 5_000, 50_000, 8_500_000
 WORKERS = 2
-SAMPLED_EVERY_S = 0.05
+SAMPLE_INTERVAL_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,15 @@ def end_to_end() -> list[Row]:
     """Hours for all the ECGs of the paper."""
     hours = measure_pipeline(LARGE).seconds / LARGE * ALL / 3600
     against = f"nothing: absolute, projected from {LARGE:,} exports"
-    return [within("end-to-end", against, [hours], 4, f"hours for {ALL:,} ECGs at most, {WORKERS} processes")]
+    unit = f"hours for {ALL:,} ECGs at most, {WORKERS} processes"
+    return [within("end-to-end", against=against, measured=[hours], limit=4, unit=unit)]
 
 
 def linearity() -> list[Row]:
-    """Time per ECG among many, relative to that among few."""
+    """Time per ECG of the large run relative to that of the small run."""
     growth = (measure_pipeline(LARGE).seconds / LARGE) / (measure_pipeline(SMALL).seconds / SMALL)
-    return [within("linearity", f"itself at {SMALL:,} ECGs", [growth], 1.1, f"times the time an ECG at {LARGE:,}")]
+    against, unit = f"itself at {SMALL:,} ECGs", f"times the time an ECG at {LARGE:,}"
+    return [within("linearity", against=against, measured=[growth], limit=1.1, unit=unit)]
 
 
 def memory() -> list[Row]:
@@ -54,52 +57,53 @@ def memory() -> list[Row]:
     return [
         within(
             "memory",
-            f"a limit, {ecgs:,} ECGs",
-            [measure_pipeline(ecgs).peak_mb],
-            1500,
-            f"MB at most, {WORKERS} processes",
+            against=f"a limit, {ecgs:,} ECGs",
+            measured=[measure_pipeline(ecgs).peak_mb],
+            limit=1500,
+            unit=f"MB at most, {WORKERS} processes",
         )
         for ecgs in (SMALL, LARGE)
     ]
 
 
-def records_query() -> list[Row]:
-    """All ECGs of one patient out of a table of records as large as the paper's, which polars scans."""
+def ecgs_query() -> list[Row]:
+    """Query all ECGs of one patient from a table as large as the paper's, scanned by polars."""
     rng = np.random.default_rng(0)
     patients = np.array([rng.bytes(16).hex() for _ in range(ALL // 4)])
     table = pl.DataFrame(
         {
-            "record": pl.int_range(ALL, eager=True).cast(pl.String),
+            "ecg_id": pl.int_range(ALL, eager=True).cast(pl.String),
             "site": "mount_sinai",
             "patient": patients[rng.integers(0, len(patients), ALL)],
-            "part": pl.int_range(ALL, dtype=pl.Int32, eager=True) // 1024,
+            "shard": pl.int_range(ALL, dtype=pl.Int32, eager=True) // 1024,
         }
     )
     seconds = []
     with TemporaryDirectory() as folder:
-        path = Path(folder, "records.parquet")
+        path = Path(folder, "ecgs.parquet")
         table.write_parquet(path, compression="zstd")
         del table
         for patient in patients[:: len(patients) // 5]:
             began = time.perf_counter()
             pl.scan_parquet(path).filter(pl.col("patient") == patient).collect()
             seconds.append(time.perf_counter() - began)
-    return [within("records-query", "a limit", seconds, 1, f"seconds at most, one patient among {ALL:,} ECGs")]
+    unit = f"seconds at most, one patient among {ALL:,} ECGs"
+    return [within("ecgs-query", against="a limit", measured=seconds, limit=1, unit=unit)]
 
 
 def import_definitions() -> list[Row]:
-    """Loading the asset graph of the demonstration in a fresh process."""
+    """Load the demo's asset graph in a fresh process."""
     seconds = []
     for _ in range(5):
         began = time.perf_counter()
         subprocess.run([sys.executable, "-c", "import ecg_pipeline.definitions"], check=True)
         seconds.append(time.perf_counter() - began)
-    return [within("import", "a limit", seconds, 4, "seconds at most")]
+    return [within("import", against="a limit", measured=seconds, limit=4, unit="seconds at most")]
 
 
 @cache
 def measure_pipeline(ecgs: int) -> Cost:
-    """Measure the pipeline once over that many exports of 140 KB, in a fresh process."""
+    """Cost of the pipeline over a number of exports of 140 KB each, measured once in a fresh process."""
     with TemporaryDirectory() as folder:
         write_exports(Path(folder, "exports"), ecgs)
         return alone(_run, Path(folder))
@@ -112,10 +116,15 @@ def _run(folder: Path) -> Cost:
     began = time.perf_counter()
     with peak:
         store = ingest_site(
-            drop, list_files(drop), IngestRecipe(), PseudonymKey(b"bench" * 8), folder / "store", WORKERS
+            drop,
+            list_files(drop),
+            recipe=IngestRecipe(),
+            key=PseudonymKey(b"bench" * 8),
+            out=folder / "store",
+            workers=WORKERS,
         )
-        filtered = filter_site(store, FilterRecipe(), folder / "filtered", WORKERS)
-        render_site(filtered, SheetRecipe(), folder / "sheets", WORKERS)
+        filtered = filter_site(store, FilterRecipe(), folder / "filtered", workers=WORKERS)
+        render_site(filtered, SheetRecipe(), folder / "images", workers=WORKERS)
     return Cost(time.perf_counter() - began, peak.mb)
 
 
@@ -136,7 +145,7 @@ class _Peak:
 
     def _watch(self) -> None:
         me = psutil.Process()
-        while not self.done.wait(SAMPLED_EVERY_S):
+        while not self.done.wait(SAMPLE_INTERVAL_S):
             held = 0
             for process in [me, *me.children(recursive=True)]:
                 try:

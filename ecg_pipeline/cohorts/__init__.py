@@ -1,1 +1,1 @@
-"""Who is in a task, with which label, on which side of the split, in which fraction."""
+"""The ECGs of a task: their labels, their split by patient, and the nested fractions of the training patients."""

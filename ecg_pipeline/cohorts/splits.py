@@ -1,8 +1,8 @@
-"""Who trains, who validates, who tests: a function of the patient, so that leakage has no place to happen.
+"""Train, validation and test split by patient, and the order of patients behind nested fractions.
 
-A patient's part is a pure function of the split's seed and the pseudonym. It is the same for every task and for
-pretraining, and it stays the same when other patients are added. (The paper shuffles each task's table of patients with
-scikit-learn's GroupShuffleSplit; docs/decisions says why this differs.)
+A patient's split is a hash of the seed and the pseudonym. It is the same for every task and for pretraining, and does
+not change when patients are added. (The paper shuffles each task's patients with scikit-learn's GroupShuffleSplit;
+docs/decisions/004-split-by-hash.md says why this differs.)
 """
 
 import hashlib
@@ -16,14 +16,14 @@ from ecg_pipeline.ecg import RecipeError
 
 TRAIN, VALIDATION, TEST, EXTERNAL = "train", "validation", "test", "external"
 VALIDATION_FOLD, TEST_FOLD = 9, 10
-"""PTB-XL's recommendation; both folds were checked by a human."""
+"""As PTB-XL's authors recommend: the labels of both folds were checked by a human."""
 
 
 @dataclass(frozen=True)
 class SplitRecipe:
-    """Shares of all patients that test and that validate; the others train.
+    """Shares of all patients in the test and the validation split; the others are training patients.
 
-    kind: `patient_hash`, or `ptb_xl_folds` for records with a fold of PTB-XL's own.
+    kind: `patient_hash`, or `ptb_xl_folds`, which uses PTB-XL's own fold for ECGs that have one.
     """
 
     kind: Literal["patient_hash", "ptb_xl_folds"] = "patient_hash"
@@ -38,23 +38,24 @@ class SplitRecipe:
             raise RecipeError(sentence, key, "validation", "test")
 
 
-def unit_hash(seed: int, purpose: str, patient: str) -> float:
-    """A number in [0, 1) that is fixed for a patient, and unrelated for another seed or purpose."""
+def unit_hash(patient: str, *, seed: int, purpose: str) -> float:
+    """A hash in [0, 1) of a patient; hashes of other seeds or purposes are independent of it."""
     digest = hashlib.sha256(f"{seed}:{purpose}:{patient}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def part_of(patient: str, split: SplitRecipe) -> str:
-    """The part of one patient: train, validation or test."""
-    place = unit_hash(split.seed, "part", patient)
-    if place < split.test:
+def split_of(patient: str, recipe: SplitRecipe) -> str:
+    """The split of one patient: train, validation or test."""
+    # The purpose is part of what is hashed: another word would give every patient another split.
+    place = unit_hash(patient, seed=recipe.seed, purpose="part")
+    if place < recipe.test:
         return TEST
-    return VALIDATION if place < split.test + split.validation else TRAIN
+    return VALIDATION if place < recipe.test + recipe.validation else TRAIN
 
 
-def parts(records: pl.DataFrame, split: SplitRecipe) -> pl.Series:
-    """The part of each record (columns patient, fold). Without a patient it is null: it belongs to no part."""
-    by_hash = {patient: part_of(patient, split) for patient in records["patient"].drop_nulls().unique()}
+def assign_splits(ecgs: pl.DataFrame, recipe: SplitRecipe) -> pl.Series:
+    """The split of each ECG; null without a patient id. ecgs: columns patient, fold."""
+    by_hash = {patient: split_of(patient, recipe) for patient in ecgs["patient"].drop_nulls().unique()}
     hashed = pl.col("patient").replace_strict(by_hash, default=None, return_dtype=pl.String)
     by_fold = (
         pl.when(pl.col("fold") == TEST_FOLD)
@@ -63,16 +64,17 @@ def parts(records: pl.DataFrame, split: SplitRecipe) -> pl.Series:
         .then(pl.lit(VALIDATION))
         .otherwise(pl.lit(TRAIN))
     )
-    use_folds = pl.col("fold").is_not_null() & pl.lit(split.kind == "ptb_xl_folds") & pl.col("patient").is_not_null()
-    return records.select(pl.when(use_folds).then(by_fold).otherwise(hashed).alias("part"))["part"]
+    use_folds = pl.col("fold").is_not_null() & pl.lit(recipe.kind == "ptb_xl_folds") & pl.col("patient").is_not_null()
+    return ecgs.select(pl.when(use_folds).then(by_fold).otherwise(hashed).alias("split"))["split"]
 
 
-def ranks(patients: pl.Series, split: SplitRecipe) -> dict[str, float]:
-    """Place of each training patient in (0, 1]; a fraction f is the patients up to f, so fractions are nested."""
-    ordered = sorted(patients.unique().to_list(), key=lambda patient: unit_hash(split.seed, "fraction", patient))
+def fraction_order(patients: pl.Series, recipe: SplitRecipe) -> dict[str, float]:
+    """Place of each patient in (0, 1], by hash. A fraction f is the patients up to f, so fractions are nested."""
+    places = {patient: unit_hash(patient, seed=recipe.seed, purpose="fraction") for patient in patients.unique()}
+    ordered = sorted(places, key=places.__getitem__)
     return {patient: (place + 1) / len(ordered) for place, patient in enumerate(ordered)}
 
 
 def up_to(fraction: float, patients: int) -> float:
-    """The greatest rank inside a fraction: ceil(f n) of n patients."""
+    """The last place in the fraction order that belongs to a fraction f: ceil(f n) of n patients, divided by n."""
     return ceil(round(fraction * patients, 9)) / patients if patients else 0.0

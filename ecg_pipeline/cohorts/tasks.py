@@ -1,4 +1,4 @@
-"""What a task is: which ECGs it takes, and the rule that labels them."""
+"""Tasks: their sites, and the rule that labels an ECG."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,10 +14,10 @@ MOST_DAYS = 36_525
 
 @dataclass(frozen=True)
 class MeasurementRule:
-    """Positive where a measurement is at most a value; of several, the one nearest to the ECG in time counts.
+    """Positive if a measurement is at most `at_most`; of several, the nearest to the ECG in time is used.
 
-    An ECG with none within `window_days` before or after has no label. (Paper: LVEF of 40 % or less, from echo reports;
-    the window is ours, the paper gives none.)
+    An ECG without a measurement within `window_days` before or after has no label. (Paper: LVEF of 40 % or less, from
+    echo reports; the window is ours, the paper gives none.)
     """
 
     kind: Literal["measurement"] = "measurement"
@@ -33,8 +33,8 @@ class MeasurementRule:
 
 @dataclass(frozen=True)
 class DiagnosisRule:
-    """Positive where the patient's latest word on a diagnosis is that it was made (value 1), negative where it was
-    excluded (value 0); a patient of whom nothing is said has no label."""
+    """By the patient's latest entry of a diagnosis: positive if it was made (value 1), negative if it was excluded
+    (value 0). A patient without an entry has no label."""
 
     kind: Literal["diagnosis"] = "diagnosis"
     code: str = "I42.1"
@@ -45,10 +45,10 @@ class DiagnosisRule:
 
 @dataclass(frozen=True)
 class StatementRule:
-    """Positive where the ECG itself carries one of the statements, negative where it carries others only.
+    """Positive if the ECG has one of the statements `positive`, negative if it has only others.
 
-    An ECG without any statement has no label, nor has one with a statement of `exclude`. A likelihood of 0 means
-    "unknown" in PTB-XL and counts as given; any other must reach `minimum_likelihood`.
+    An ECG without any statement, or with one of `exclude`, has no label. In PTB-XL a likelihood of 0 means "unknown"
+    and is accepted; any other must be at least `minimum_likelihood`.
     """
 
     kind: Literal["statement"] = "statement"
@@ -72,9 +72,9 @@ class StatementRule:
 
 @dataclass(frozen=True)
 class TaskRecipe:
-    """A task: the sites that train and test it, the hospitals that only validate it, and how ECGs get their label.
+    """A task: its internal sites, its external hospitals, and the rule that labels ECGs.
 
-    fractions: of the training patients; none means those of the study.
+    fractions: of the training patients; empty means those of the study.
     """
 
     title: str
@@ -87,7 +87,7 @@ class TaskRecipe:
         if not self.sites:
             raise RecipeError("a task has at least one site that trains", "sites")
         if both := [site for site in self.sites if site in self.external]:
-            raise RecipeError(f"{', '.join(both)} cannot be both inside and external", "external", "sites")
+            raise RecipeError(f"{', '.join(both)} cannot be both internal and external", "external", "sites")
         for key in ("sites", "external"):
             if len(set(getattr(self, key))) < len(getattr(self, key)):
                 raise RecipeError("a site is named twice", key)
@@ -101,51 +101,51 @@ def _check_code(code: str) -> None:
 
 
 def label(
-    records: pl.DataFrame, labels: pl.DataFrame, rule: MeasurementRule | DiagnosisRule | StatementRule
+    ecgs: pl.DataFrame, *, labels: pl.DataFrame, rule: MeasurementRule | DiagnosisRule | StatementRule
 ) -> pl.DataFrame:
-    """The records that the rule labels, with the column `label` (0 or 1); the others are left out."""
+    """The ECGs that the rule labels, with the column `label` (0 or 1, i8). ECGs without a label are dropped."""
     match rule:
         case MeasurementRule():
-            return _by_measurement(records, labels, rule)
+            return _by_measurement(ecgs, labels, rule)
         case DiagnosisRule():
-            return _by_diagnosis(records, labels, rule)
+            return _by_diagnosis(ecgs, labels, rule)
         case StatementRule():
-            return _by_statement(records, labels, rule)
+            return _by_statement(ecgs, labels, rule)
 
 
-def _by_measurement(records: pl.DataFrame, labels: pl.DataFrame, rule: MeasurementRule) -> pl.DataFrame:
+def _by_measurement(ecgs: pl.DataFrame, labels: pl.DataFrame, rule: MeasurementRule) -> pl.DataFrame:
     measured = labels.filter((pl.col("system") == "measurement") & (pl.col("code") == rule.code))
     nearest = (
-        records.select("record", "patient", "acquired_at")
+        ecgs.select("ecg_id", "patient", "acquired_at")
         .join(measured.select("patient", "observed_at", "value"), on="patient")
         .with_columns(away=(pl.col("acquired_at") - pl.col("observed_at")).abs())
         .filter(pl.col("away") <= timedelta(days=rule.window_days))
         .sort("away", "observed_at", "value")
-        .unique("record", keep="first")
-        .select("record", label=(pl.col("value") <= rule.at_most).cast(pl.Int8))
+        .unique("ecg_id", keep="first")
+        .select("ecg_id", label=(pl.col("value") <= rule.at_most).cast(pl.Int8))
     )
-    return records.join(nearest, on="record", maintain_order="left")
+    return ecgs.join(nearest, on="ecg_id", maintain_order="left")
 
 
-def _by_diagnosis(records: pl.DataFrame, labels: pl.DataFrame, rule: DiagnosisRule) -> pl.DataFrame:
+def _by_diagnosis(ecgs: pl.DataFrame, labels: pl.DataFrame, rule: DiagnosisRule) -> pl.DataFrame:
     latest = (
         labels.filter((pl.col("system") == "diagnosis") & (pl.col("code") == rule.code))
         .sort("observed_at", "value")
         .unique("patient", keep="last")
         .select("patient", label=(pl.col("value") > 0).cast(pl.Int8))
     )
-    return records.join(latest, on="patient", maintain_order="left")
+    return ecgs.join(latest, on="patient", maintain_order="left")
 
 
-def _by_statement(records: pl.DataFrame, labels: pl.DataFrame, rule: StatementRule) -> pl.DataFrame:
+def _by_statement(ecgs: pl.DataFrame, labels: pl.DataFrame, rule: StatementRule) -> pl.DataFrame:
     likely = (pl.col("value") == 0) | (pl.col("value") >= rule.minimum_likelihood)
     stated = (
-        labels.filter((pl.col("system") == rule.system) & pl.col("record").is_not_null())
-        .group_by("record")
+        labels.filter((pl.col("system") == rule.system) & pl.col("ecg_id").is_not_null())
+        .group_by("ecg_id")
         .agg(
             label=(pl.col("code").is_in(list(rule.positive)) & likely).any().cast(pl.Int8),
             excluded=pl.col("code").is_in(list(rule.exclude)).any(),
         )
         .filter(~pl.col("excluded"))
     )
-    return records.join(stated.drop("excluded"), on="record", maintain_order="left")
+    return ecgs.join(stated.drop("excluded"), on="ecg_id", maintain_order="left")

@@ -11,7 +11,7 @@ from ecg_pipeline.evaluation.recipes import EvaluationRecipe
 from ecg_pipeline.evaluation.results import TABLES, Evaluation, EvaluationMetrics
 from ecg_pipeline.models.checkpoints import FinetunedModel
 from ecg_pipeline.storage.files import write_json, write_parquet
-from ecg_pipeline.storage.shards import ArrayParts
+from ecg_pipeline.storage.shards import ArrayShards
 
 REVISION = 3
 """Bumped by hand when this module's results, or those of `summary`, change."""
@@ -21,8 +21,9 @@ NO_VALIDATION = "there are no operating points: no validation patients were kept
 
 def evaluate(
     model: FinetunedModel,
-    images: ArrayParts,
+    images: ArrayShards,
     examples: pl.DataFrame,
+    *,
     recipe: EvaluationRecipe,
     out: Path,
     device: str = "cpu",
@@ -30,21 +31,21 @@ def evaluate(
 ) -> Evaluation:
     """Score `examples` with each seed's network, and write predictions and metrics to `out`.
 
-    examples: columns record, site (one), patient, label, age_years, sex, device.
+    examples: columns ecg_id, site (one), patient, label, age_years, sex, device.
     """
     from ecg_pipeline.evaluation.summary import DESCRIBED, ECG, compute_metrics, validation_thresholds
     from ecg_pipeline.models.family import load_classifier
     from ecg_pipeline.training.batches import Batches
-    from ecg_pipeline.training.finetune import score
+    from ecg_pipeline.training.score import score
 
     table, checkpoints = examples.select(*ECG, *DESCRIBED), model.checkpoints()
-    batches = Batches({"sheets": {str(table["site"].first()): images}}, table)
+    batches = Batches(arrays={"images": {str(table["site"].first()): images}}, table=table)
     scored = []
     for done, (seed, checkpoint) in enumerate(checkpoints.items(), start=1):
         scores = score(load_classifier(checkpoint).to(device), batches, device)
         scored.append(scores.select(*table.columns, pl.lit(seed, pl.Int64).alias("seed"), pl.col("score").cast(float)))
         progress(done * len(table), len(checkpoints) * len(table))
-    predictions = pl.concat(scored).sort("seed", "record")
+    predictions = pl.concat(scored).sort("seed", "ecg_id")
     kept = {seed: path for seed, one in checkpoints.items() if (path := one.folder / "validation.parquet").exists()}
     thresholds, reason = (
         validation_thresholds({seed: pl.read_parquet(path) for seed, path in kept.items()})
@@ -53,11 +54,11 @@ def evaluate(
     )
     points = {"by_seed": {str(seed): values for seed, values in thresholds.items()}, "reason": reason}
     about = {"operating_points": points, "model": _provenance(model)}
-    return write_evaluation(predictions, compute_metrics(predictions, thresholds, recipe), about, out)
+    return write_evaluation(predictions, compute_metrics(predictions, thresholds, recipe), about=about, out=out)
 
 
 def write_evaluation(
-    predictions: pl.DataFrame, computed: EvaluationMetrics, about: Mapping[str, Any], out: Path
+    predictions: pl.DataFrame, computed: EvaluationMetrics, *, about: Mapping[str, Any], out: Path
 ) -> Evaluation:
     """Write the files of an evaluation. about: `operating_points` and `model` of `Evaluation.metrics`."""
     write_parquet(out / "predictions.parquet", predictions)

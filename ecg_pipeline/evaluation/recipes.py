@@ -1,4 +1,4 @@
-"""How evaluation is done, as a study says it."""
+"""The section `evaluation` of a study file."""
 
 from dataclasses import dataclass
 

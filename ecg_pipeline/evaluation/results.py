@@ -34,7 +34,7 @@ class Evaluation:
     folder: Path
 
     def predictions(self) -> pl.DataFrame:
-        """One row an ECG and seed: record, site, patient, label (0 or 1), age_years, sex, device, seed, score
+        """One row an ECG and seed: ecg_id, site, patient, label (0 or 1), age_years, sex, device, seed, score
         (probability of 1)."""
         return pl.read_parquet(self.folder / "predictions.parquet")
 

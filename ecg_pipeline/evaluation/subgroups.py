@@ -1,6 +1,6 @@
 """How good a model is on women and men, young and old, at each site and on each device.
 
-A model that is good on average may fail a group; TRIPOD+AI (items 12e and 23a) asks for the figures of each.
+A model that is good on average may fail a group; TRIPOD+AI (items 12e and 23a) asks for the metrics of each.
 """
 
 from typing import Any
@@ -10,11 +10,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ecg_pipeline.metrics.bootstrap import intervals
+from ecg_pipeline.metrics.table import AUROC
 
 AGE_EDGES_YEARS = (40, 60, 80)
 AGE_BANDS = ("under 40", "40 to 59", "60 to 79", "80 and over")
 UNKNOWN = "unknown"
-FEWEST = 10
+FEWEST_PATIENTS = 10
 """Patients with a positive ECG, and with a negative one, below which an AUROC says too little to be printed."""
 
 SCHEMA = {
@@ -30,22 +31,22 @@ SCHEMA = {
 }
 
 
-def subgroups(predictions: pl.DataFrame, scores: NDArray, records: pl.DataFrame, draws: int, seed: int) -> pl.DataFrame:
+def subgroups(predictions: pl.DataFrame, scores: NDArray, ecgs: pl.DataFrame, *, draws: int, seed: int) -> pl.DataFrame:
     """One row a group of sex, age, site and device, in that order; columns as in `SCHEMA`.
 
-    predictions: columns record, patient, label. scores: (N,) or (S, N) of its rows. records: columns record, site,
-    age_years, sex and device. What a record does not say makes the group `unknown`. An AUROC with its interval is null
-    where a group is too small, and `reason` says so. A record that `records` lacks is a ValueError.
+    predictions: columns ecg_id, patient, label. scores: (N,) or (S, N) of its rows. ecgs: columns ecg_id, site,
+    age_years, sex and device. What an ECG does not say makes the group `unknown`. An AUROC with its interval is null
+    where a group is too small, and `reason` says so. One that `ecgs` lacks is a ValueError.
     """
-    described = predictions.select("record", "patient", "label").join(
-        records.select("record", "site", "age_years", "sex", "device"),
-        on="record",
+    described = predictions.select("ecg_id", "patient", "label").join(
+        ecgs.select("ecg_id", "site", "age_years", "sex", "device"),
+        on="ecg_id",
         how="left",
         maintain_order="left",
         validate="m:1",
     )
     if missing := described["site"].null_count():
-        raise ValueError(f"{missing} predictions are of ECGs that the records do not hold")
+        raise ValueError(f"{missing} predictions are of ECGs that the table does not hold")
     reached = pl.sum_horizontal(*(pl.col("age_years") >= edge for edge in AGE_EDGES_YEARS), ignore_nulls=False)
     table = described.select(
         "patient",
@@ -58,9 +59,9 @@ def subgroups(predictions: pl.DataFrame, scores: NDArray, records: pl.DataFrame,
     rows = []
     for attribute in ("sex", "age", "site", "device"):
         for group in sorted(table[attribute].unique(), key=_place):
-            inside = (table[attribute] == group).to_numpy()
-            figures = _figures(table.filter(inside), np.asarray(scores)[..., inside], draws, seed)
-            rows.append({"attribute": attribute, "group": group} | figures)
+            in_group = (table[attribute] == group).to_numpy()
+            row = _row(table.filter(in_group), np.asarray(scores)[..., in_group], draws=draws, seed=seed)
+            rows.append({"attribute": attribute, "group": group} | row)
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
@@ -69,11 +70,12 @@ def _place(group: str) -> tuple[int, str]:
     return (AGE_BANDS.index(group), "") if group in AGE_BANDS else (len(AGE_BANDS) + (group == UNKNOWN), group)
 
 
-def _figures(table: pl.DataFrame, scores: NDArray, draws: int, seed: int) -> dict[str, Any]:
+def _row(table: pl.DataFrame, scores: NDArray, *, draws: int, seed: int) -> dict[str, Any]:
     """Counts of one group, and its AUROC with interval, or the reason why there is none."""
     counts = {"ecgs": len(table), "patients": table["patient"].n_unique(), "positives": int(table["label"].sum())}
     ill, well = (table.filter(pl.col("label") == label)["patient"].n_unique() for label in (1, 0))
-    if min(ill, well) < FEWEST:
+    if min(ill, well) < FEWEST_PATIENTS:
         return counts | {"reason": f"too few: {ill} patients with a positive and {well} with a negative ECG"}
-    auroc, _ = intervals(table["label"].to_numpy(), scores, table["patient"].to_numpy(), draws, seed)
+    asked = table["label"].to_numpy(), scores, table["patient"].to_numpy()
+    auroc = intervals(*asked, draws=draws, seed=seed, metrics=[AUROC])[AUROC.name]
     return counts | {"auroc": auroc.value, "low": auroc.low, "high": auroc.high}

@@ -1,6 +1,6 @@
 """Metrics of predictions: discrimination, calibration, decisions and subgroups, at one site or several.
 
-A model is one network a seed. A figure is the mean over seeds; curves and counts are those of each seed, because the
+A model is one network a seed. A metric is the mean over seeds; curves and counts are those of each seed, because the
 mean of several networks' scores would be another, better model.
 """
 
@@ -17,10 +17,11 @@ from ecg_pipeline.evaluation.results import EvaluationMetrics
 from ecg_pipeline.evaluation.subgroups import subgroups
 from ecg_pipeline.metrics.bootstrap import Interval, intervals
 from ecg_pipeline.metrics.calibration import calibration_curve, recalibrate
+from ecg_pipeline.metrics.counts import patient_level, sort_scores
 from ecg_pipeline.metrics.decision import confusion, decision_curve, operating_points
-from ecg_pipeline.metrics.discrimination import auroc, average_precision, brier, patient_level, trapezoid_auprc
+from ecg_pipeline.metrics.table import METRICS, WITH_INTERVAL, ScoreMetric
 
-ECG = ("record", "site", "patient", "label")
+ECG = ("ecg_id", "site", "patient", "label")
 """Columns that say which ECG was scored, and what is true of it."""
 
 DESCRIBED = ("age_years", "sex", "device")
@@ -68,7 +69,7 @@ def compute_metrics(predictions: pl.DataFrame, thresholds: Thresholds, recipe: E
     Curves are empty where the ECGs have one label alone.
     """
     ecgs, scores = by_ecg(predictions)
-    described = predictions.select("record", "site", *DESCRIBED).unique("record")
+    described = predictions.select("ecg_id", "site", *DESCRIBED).unique("ecg_id")
     labels, seeds = ecgs["label"].to_numpy(), _seeds(predictions)
     by_seed = list(zip(seeds, scores, strict=True)) if 0 < labels.sum() < len(labels) else []
     points = [
@@ -81,7 +82,7 @@ def compute_metrics(predictions: pl.DataFrame, thresholds: Thresholds, recipe: E
         _stacked({seed: calibration_curve(labels, row) for seed, row in by_seed}, CALIBRATION_SCHEMA),
         _stacked({seed: decision_curve(labels, row) for seed, row in by_seed}, DECISION_SCHEMA),
         pl.DataFrame(points, schema=OPERATING_SCHEMA),
-        subgroups(ecgs, scores, described, recipe.bootstrap_draws, recipe.seed),
+        subgroups(ecgs, scores, described, draws=recipe.bootstrap_draws, seed=recipe.seed),
     )
 
 
@@ -92,11 +93,11 @@ def by_ecg(predictions: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.float64]
 
 
 def summarise(predictions: pl.DataFrame, recipe: EvaluationRecipe) -> dict[str, Any]:
-    """Counts and metrics of predictions, by ECG and, under `patient_level`, by patient.
+    """Counts and `METRICS` of predictions, by ECG and, under `patient_level`, by patient.
 
-    AUROC and average precision are the mean over seeds with the interval of this mean, beside the value of each seed
+    A metric with an interval is the mean over seeds with the interval of this mean, beside the value of each seed
     and their standard deviation (null for one seed). `calibration`: by seed, slope, intercept and in_the_large, or the
-    reason why there is none. One label alone has no metrics, and says so under `reason`.
+    reason why there is none. One label alone has no metrics. Missing metrics are null, and `reason` says why.
     """
     ecgs, scores = by_ecg(predictions)
     labels, patients, seeds = ecgs["label"].to_numpy(), ecgs["patient"].to_numpy(), _seeds(predictions)
@@ -105,15 +106,16 @@ def summarise(predictions: pl.DataFrame, recipe: EvaluationRecipe) -> dict[str, 
         "patients": ecgs["patient"].n_unique(),
         "positives": int(labels.sum()),
         "draws": recipe.bootstrap_draws,
+        **{metric.name: None for metric in METRICS},
     }
-    nothing = {"auroc": None, "average_precision": None, "trapezoid_auprc": None, "brier": None}
     if not 0 < summary["positives"] < summary["ecgs"]:
-        return summary | nothing | {"patient_level": None, "calibration": {}, "reason": ONE_LABEL}
+        return summary | {"patient_level": None, "calibration": {}, "reason": ONE_LABEL}
+    values = {metric.name: metric.value(labels, scores) for metric in METRICS if not metric.interval}
     return (
         summary
-        | (nothing | or_reason(lambda: _discrimination(labels, scores, patients, seeds, recipe)))
-        | {"trapezoid_auprc": trapezoid_auprc(labels, scores), "brier": brier(labels, scores)}
-        | {"patient_level": or_reason(lambda: _by_patient(labels, scores, patients, seeds, recipe))}
+        | or_reason(lambda: _with_intervals(labels, scores, patients, seeds=seeds, recipe=recipe))
+        | values
+        | {"patient_level": or_reason(lambda: _by_patient(labels, scores, patients, seeds=seeds, recipe=recipe))}
         | {
             "calibration": {
                 str(seed): or_reason(lambda row=row: asdict(recalibrate(labels, row)))
@@ -135,32 +137,32 @@ def validation_thresholds(validation: Mapping[int, pl.DataFrame]) -> tuple[dict[
 
 
 def or_reason(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Result of `make`; if it raises a ValueError because these ECGs have no such figure, its `reason`."""
+    """Result of `make`; if it raises a ValueError because these ECGs do not have it, its `reason`."""
     try:
         return make()
     except ValueError as error:
         return {"reason": str(error)}
 
 
-def _discrimination(
-    labels: NDArray, scores: NDArray, patients: NDArray, seeds: list[int], recipe: EvaluationRecipe
+def _with_intervals(
+    labels: NDArray, scores: NDArray, patients: NDArray, *, seeds: list[int], recipe: EvaluationRecipe
 ) -> dict[str, Any]:
-    drawn = intervals(labels, scores, patients, recipe.bootstrap_draws, recipe.seed)
+    found = intervals(labels, scores, patients, draws=recipe.bootstrap_draws, seed=recipe.seed)
+    counts = {seed: [one.counts()] for seed, one in zip(seeds, sort_scores(labels, scores), strict=True)}
     return {
-        name: _over_seeds(interval, {seed: metric(labels, row) for seed, row in zip(seeds, scores, strict=True)})
-        for name, interval, metric in zip(
-            ("auroc", "average_precision"), drawn, (auroc, average_precision), strict=True
-        )
+        metric.name: _over_seeds(found[metric.name], {seed: metric.mean(one) for seed, one in counts.items()})
+        for metric in WITH_INTERVAL
     }
 
 
 def _by_patient(
-    labels: NDArray, scores: NDArray, patients: NDArray, seeds: list[int], recipe: EvaluationRecipe
+    labels: NDArray, scores: NDArray, patients: NDArray, *, seeds: list[int], recipe: EvaluationRecipe
 ) -> dict[str, Any]:
-    """Figures that count each patient once, by the mean of the patient's scores."""
+    """Metrics that count each patient once, by the mean of the patient's scores."""
     ill, means, people = patient_level(labels, scores, patients)
     counts = {"patients": len(people), "positives": int(ill.sum())}
-    return counts | _discrimination(ill, means, people, seeds, recipe) | {"brier": brier(ill, means)}
+    of_scores = {metric.name: metric.value(ill, means) for metric in METRICS if isinstance(metric, ScoreMetric)}
+    return counts | _with_intervals(ill, means, people, seeds=seeds, recipe=recipe) | of_scores
 
 
 def _over_seeds(mean: Interval, by_seed: dict[int, float]) -> dict[str, Any]:

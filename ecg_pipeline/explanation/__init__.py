@@ -1,1 +1,1 @@
-"""Why a model answered as it did: attribution, rollout, saliency."""
+"""Explaining a classifier: attribution maps, attention rollout, and their shares by lead and by wave."""

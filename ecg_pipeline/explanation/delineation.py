@@ -1,14 +1,14 @@
-"""Where the QRS complexes, ST segments and T waves of an ECG are, by NeuroKit2's wavelet delineator.
+"""Delineation of QRS complexes, ST segments and T waves by NeuroKit2's wavelet delineator (Martinez et al. 2004).
 
-The method is Martinez et al. 2004, lead by lead; as on a cart, a wave begins and ends for all leads at one time. That
-is the median over the leads, so that a lead without a clear T wave has no say alone, but for the onset of the QRS
-complex the upper quartile: in some leads the delineator takes the P wave in. R waves are found in the root mean square
-of the leads, which has a peak at every beat whatever the axis.
+Leads are delineated one by one; as on a cart, a wave then has one onset and one offset for all leads: the median over
+the leads, so that a lead without a clear T wave does not decide alone; for the QRS onset the upper quartile, because in
+some leads the delineator includes the P wave. R waves are detected in the root mean square of the leads, which has a
+peak at every beat whatever the axis.
 
-How good it is: on twelve synthetic hearts, a third with infarction and a third with low ejection fraction, the QRS
-onset errs by -7 ms in the median, its offset by 3 and the end of T by -12 (half of them within 15, 10 and 2 ms of
-that). The quartile was chosen on these hearts, so elsewhere expect worse. A pixel column of a sheet is 22 ms. Premature
-and very wide beats are often missed: their time counts as rest.
+Median errors on twelve synthetic hearts, a third with infarction and a third with low ejection fraction: QRS onset
+-7 ms, QRS offset 3 ms, end of T -12 ms (half of them within 15, 10 and 2 ms of that). The quartile was chosen on these
+hearts, so expect larger errors elsewhere. A pixel column is 22 ms. Premature and very wide beats are often missed, and
+then count as rest.
 """
 
 import warnings
@@ -20,7 +20,7 @@ from ecg_pipeline.images.layout import SheetRecipe
 
 WINDOWS = ("qrs", "st", "t")
 FEWEST_BEATS = 4
-"""NeuroKit2 measures the rate by an interpolation that needs as many."""
+"""Least number of beats: NeuroKit2 interpolates the heart rate, which needs four."""
 
 QRS_ONSET = "ECG_R_Onsets"
 
@@ -29,18 +29,19 @@ _BORDERS = {
     "st": ("ECG_R_Offsets", "ECG_T_Onsets"),
     "t": ("ECG_T_Onsets", "ECG_T_Offsets"),
 }
-"""Where each window begins and ends, in NeuroKit2's words: a QRS complex is the R wave's, from onset to offset."""
+"""Onset and offset of each window, by NeuroKit2's names: it calls the QRS complex the R wave."""
 
 
 def wave_windows(x_mv: NDArray, sampling_hz: int) -> dict[str, NDArray[np.bool_]] | None:
-    """(8, T) millivolts -> for each of `WINDOWS` (T,) whether a sample lies in it.
+    """Delineate one ECG: (8, T) millivolts -> for each of `WINDOWS` a mask (T,) of the samples in it.
 
-    A beat with a border that no lead shows lacks that window. None where too few beats are found, or none delineated.
+    A beat whose onset or offset is found in no lead has no such window. None if fewer than `FEWEST_BEATS` beats are
+    found, or no beat is delineated.
     """
     import neurokit2
 
     with warnings.catch_warnings():
-        # Of means over no beats, which are NaN and looked at below, and of pandas that NeuroKit2 uses in an old way.
+        # Means over no beats, which are NaN and handled below, and NeuroKit2's use of deprecated pandas functions.
         for kind in (RuntimeWarning, DeprecationWarning):
             warnings.simplefilter("ignore", kind)
         _, found = neurokit2.ecg_peaks(np.sqrt((x_mv.astype(np.float64) ** 2).mean(0)), sampling_rate=sampling_hz)
@@ -59,14 +60,14 @@ def wave_windows(x_mv: NDArray, sampling_hz: int) -> dict[str, NDArray[np.bool_]
         for first, last in zip(borders[begin], borders[end], strict=True):
             if first < last:
                 windows[name][round(first) : round(last)] = True
-    # A sample counts once, where the T wave of a fast heart runs into the next complex.
+    # At high rates the T wave overlaps the next complex: each sample is in one window only.
     windows["t"] &= ~windows["qrs"]
     windows["st"] &= ~(windows["qrs"] | windows["t"])
     return windows if windows["qrs"].any() else None
 
 
 def column_cover(window: NDArray[np.bool_], recipe: SheetRecipe) -> NDArray[np.float64]:
-    """(T,) samples of a window -> (W,) what part of each pixel column they are. Samples fill a cell's width evenly."""
+    """Share of each pixel column that a window covers: (T,) bool -> (W,). The T samples span the width of a cell."""
     width_px = recipe.cell_px[1]
     summed = np.concatenate([[0], np.cumsum(window)])
     edges = np.linspace(0, len(window), width_px + 1)
@@ -75,7 +76,7 @@ def column_cover(window: NDArray[np.bool_], recipe: SheetRecipe) -> NDArray[np.f
 
 
 def _delineate(lead: NDArray, beats: NDArray, sampling_hz: int) -> dict[str, NDArray[np.float64]] | None:
-    """Borders (beats,) of one lead, NaN where there is none; None for a lead in which nothing stands out."""
+    """Onsets and offsets (beats,) of one lead, NaN where not found; None if NeuroKit2 cannot delineate the lead."""
     import neurokit2
 
     names = {border for borders in _BORDERS.values() for border in borders}

@@ -1,4 +1,4 @@
-"""Maps laid over ECG sheets, and the models side by side for one ECG as in the paper's Figure 5."""
+"""Figures of attribution maps over ECG images, with the models side by side as in the paper's Figure 5."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -9,20 +9,19 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from ecg_pipeline.figure_style import STYLE
 from ecg_pipeline.images.layout import SheetRecipe
 
 BLUR_PX = 2.0
-"""What the eye takes in at once; only pictures are blurred, never what is counted."""
+"""Gaussian blur of the maps in pictures, about what the eye resolves; measured shares are not blurred."""
 
 DARKEST = 0.75
-"""How far into the colour map the largest values go: the trace stays darker, in print too."""
+"""End of the colour map that is used, so that the trace stays darker than the map, also in print."""
 
 INK, BRIGHTEST = 40, 99.5
-"""Grey of a full stroke; percentile of a map that is drawn as its maximum."""
+"""Grey level of full ink; percentile of a map that is plotted at full strength."""
 
 BAR_PX = (2, 6)
 WINDOW_COLOURS = {"qrs": (0, 0, 0), "st": (213, 94, 0), "t": (0, 114, 178)}
@@ -34,7 +33,10 @@ PANEL_IN, GAP_IN, TITLE_IN, DPI = 2.4, 0.65, 0.25, 130
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """What one model says of one ECG. fullgrad and rollout: (H, W), the latter of transformers alone."""
+    """One model's explanation of one ECG. fullgrad, rollout: maps (H, W); rollout is None without attention.
+
+    lead_shares: share of the FullGrad map's magnitude by lead.
+    """
 
     model: str
     score: float
@@ -43,46 +45,39 @@ class Explained:
     lead_shares: Mapping[str, float | None]
 
 
-def overlay(sheet: NDArray[np.uint8], strength: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """A sheet (H, W) with a strength (H, W) from 0 to 1 as colour -> (H, W, 3).
+def overlay(image: NDArray[np.uint8], *, strength: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """An ECG image (H, W) coloured by a strength (H, W) in [0, 1]: (H, W, 3) uint8.
 
-    White over yellow to brown, whose lightness falls throughout: it reads the same in grey print and to colour-blind
-    eyes.
+    From white over yellow to brown with falling lightness, so that it is readable in grey and for colour-blind people.
     """
     colour = mpl.colormaps["YlOrBr"](DARKEST * strength)[..., :3]
-    # The colour map's own zero is a pale yellow.
+    # The colour map starts at pale yellow; strength 0 must be white.
     colour = 1 - np.minimum(4 * strength, 1)[..., None] * (1 - colour)
-    trace = INK + (255 - INK) * (sheet / 255)
+    trace = INK + (255 - INK) * (image / 255)
     return np.round(colour * trace[..., None]).astype(np.uint8)
 
 
-def overlay_png(sheet: NDArray[np.uint8], strength: NDArray[np.floating], scale: int = 2) -> bytes:
-    """`overlay` as PNG, each pixel a square of `scale` pixels."""
-    image, buffer = Image.fromarray(overlay(sheet, strength)), io.BytesIO()
-    image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
 def attribution_strength(attribution: NDArray[np.floating]) -> NDArray[np.floating]:
-    """An attribution (H, W) as strength: its magnitude, against what all but the brightest pixels stay below."""
+    """Strength of an attribution map (H, W): its blurred magnitude over the `BRIGHTEST` percentile, clipped to 1."""
     magnitude = gaussian_filter(np.abs(attribution), BLUR_PX)
     return np.clip(magnitude / (np.percentile(magnitude, BRIGHTEST) or 1), 0, 1)
 
 
 def rollout_strength(rolled: NDArray[np.floating]) -> NDArray[np.floating]:
-    """A rollout (H, W) as strength: what is above the even share, 1 at twice that. Even attention shows nothing."""
+    """Strength of an attention rollout (H, W): 0 up to the mean, 1 from twice the mean on."""
     return np.clip(gaussian_filter(rolled / rolled.mean(), BLUR_PX) - 1, 0, 1)
 
 
 def page_figure(
-    sheet: NDArray[np.uint8],
+    image: NDArray[np.uint8],
     explained: Sequence[Explained],
+    *,
     covers: Mapping[str, NDArray[np.float64]],
     recipe: SheetRecipe,
 ) -> bytes:
-    """The models beside each other for one ECG, as PNG: FullGrad above, attention rollout below where there is any.
+    """The models side by side for one ECG, as PNG: FullGrad above, attention rollout below if any model has it.
 
-    covers: (W,) what part of a column lies in each window, drawn as bars along the top.
+    covers: by window, its share of each pixel column (W,), plotted as bars along the top.
     """
     rows = 2 if any(one.rollout is not None for one in explained) else 1
     pitch_in, height_in = PANEL_IN + GAP_IN, PANEL_IN * recipe.height_px / recipe.width_px
@@ -95,7 +90,7 @@ def page_figure(
             for row, strength in enumerate(strengths):
                 left, bottom = 0.3 + place * pitch_in, total_in - (row + 1) * (height_in + TITLE_IN)
                 axes = figure.add_axes((left / width_in, bottom / total_in, PANEL_IN / width_in, height_in / total_in))
-                _panel(axes, overlay(sheet, strength), covers, recipe)
+                _panel(axes, overlay(image, strength=strength), covers, recipe)
                 axes.set_title(_title(one, row), loc="left", fontsize=8)
                 if row == 0:
                     _mark(axes, one.lead_shares, recipe)
@@ -132,7 +127,7 @@ def _panel(axes, picture: NDArray[np.uint8], covers: Mapping[str, NDArray[np.flo
 
 
 def _mark(axes, shares: Mapping[str, float | None], recipe: SheetRecipe) -> None:
-    """Frame the leads with the largest shares and name them."""
+    """Frame and label the `MARKED` leads with the largest shares."""
     known = {lead: value for lead, value in shares.items() if value is not None}
     best = sorted(known, key=lambda lead: -known[lead])[:MARKED]
     height = recipe.cell_px[0]

@@ -1,4 +1,4 @@
-"""How many ECGs are explained, as a study says it."""
+"""The saliency section of a study file."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from ecg_pipeline.ecg import RecipeError
 
 @dataclass(frozen=True)
 class SaliencyRecipe:
-    """How many positive test ECGs of each task are explained (paper: Figure 5 shows one)."""
+    """Number of positive test ECGs of each task that are explained (the paper's Figure 5 shows one)."""
 
     ecgs: int = 8
 

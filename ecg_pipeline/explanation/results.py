@@ -1,8 +1,6 @@
-"""What a saliency output is on disk: pictures, and shares of each map by region."""
+"""The files of a saliency output: pictures, and shares of each map by region."""
 
-import base64
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import polars as pl
@@ -11,11 +9,9 @@ WINDOW, LEAD = "window", "lead"
 REST = "rest"
 """What of a sheet no window covers: P waves, baseline, and beats that were not delineated."""
 
-HEADINGS = {"qrs": "QRS complexes", "st": "ST segments", "t": "T waves", REST: "All else"}
-
 SHARES = {
     "ecg": pl.Int64,
-    "record": pl.String,
+    "ecg_id": pl.String,
     "model": pl.String,
     "initialisation": pl.String,
     "score": pl.Float64,
@@ -28,18 +24,6 @@ SHARES = {
     "elsewhere": pl.Float64,
     "error": pl.Float64,
 }
-
-CAPTION = (
-    "Darker is a larger part of what makes this ECG score other than a blank sheet (FullGrad, magnitude). "
-    "The bars along the top are QRS complexes (black), ST segments (orange) and T waves (blue); named are the two "
-    "leads with the largest share. Second row: attention rollout of transformers, where it is above the even share; "
-    "above the picture its largest value as a multiple of that."
-)
-
-WINDOWS_FROM = (
-    "the windows are NeuroKit2's. A map that knows nothing of the ECG has the shares of the area, one that knows only "
-    "where ink is, those of the ink."
-)
 
 
 @dataclass(frozen=True)
@@ -71,25 +55,3 @@ class Saliency:
             pl.len().alias("ecgs"),
             (pl.col("error") / pl.col("margin").abs()).max().alias("error"),
         )
-
-    def page_html(self) -> str:
-        """A fragment for a page: the table of shares, and every picture inline."""
-        rows = "".join(
-            f"<tr><td>{escape(row['model'])}</td><td>{escape(row['initialisation'])}</td><td>{HEADINGS[row['window']]}</td>"
-            f"<td>{row['share']:.1%}</td><td>{row['area_share']:.1%}</td><td>{row['ink_share']:.1%}</td></tr>"
-            for row in self.summary().fill_nan(None).drop_nulls().iter_rows(named=True)
-        )
-        head = "<th>".join(("", "Model", "Weights", "Window", "Share of the map", "of the area", "of the ink"))
-        pictures = "".join(
-            f'<figure><img alt="ECG {number}" src="data:image/png;base64,{_base64(path)}">'
-            f"<figcaption>ECG {number}. {CAPTION if number == 1 else ''}</figcaption></figure>"
-            for number, path in enumerate(self.figures(), start=1)
-        )
-        if not pictures:
-            return "<p>No test ECG of this task is positive, so none is explained.</p>"
-        caption = f"<caption>Where FullGrad's maps lie, mean over {len(self.figures())} ECGs; {WINDOWS_FROM}</caption>"
-        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{pictures}"
-
-
-def _base64(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()

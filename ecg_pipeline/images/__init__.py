@@ -1,1 +1,1 @@
-"""Waveform to sheet: the eight leads drawn at a fixed scale on one square image, and the views a model takes of it."""
+"""ECGs as images: the eight leads plotted at a fixed scale, and the paper's distance between images."""

@@ -1,7 +1,7 @@
-"""The paper's distance between images: Wasserstein-1 between their pixel values, in grey levels.
+"""The paper's distance between images: Wasserstein-1 between their distributions of grey levels.
 
-For two images of 256 grey levels it is the area between their cumulative histograms, exactly, so a million pairs are
-one city-block distance matrix. (The paper: 2.14 among ECGs, 45.48 among natural images, 128.44 between them.)
+It equals the area between the two cumulative histograms, so the distances of a million pairs are one city-block
+distance matrix. (The paper: 2.14 among ECGs, 45.48 among natural images, 128.44 between them.)
 """
 
 from collections.abc import Mapping
@@ -28,20 +28,23 @@ class ImageDistance:
     folder: Path
 
     def distances(self) -> dict[str, Any]:
-        """Mean over pairs of ECG and ECG, natural and natural, ECG and natural; and the numbers of images.
+        """Means over pairs (`ecg_ecg`, `natural_natural`, `ecg_natural`), in grey levels, and numbers of images.
 
-        natural_source: what was cut into how many tiles. natural_skipped: reason by name of file.
+        natural_source: where the natural images come from. natural_skipped: reason by file name.
         """
         return read_json(self.folder / "distances.json")
 
 
 def cumulative_histograms(images: NDArray[np.uint8]) -> NDArray[np.integer]:
-    """(N, H, W) uint8 -> (N, 256): number of pixels at or below each grey level."""
+    """Number of pixels at or below each grey level: (N, H, W) uint8 -> (N, 256)."""
     return np.stack([np.bincount(image.reshape(-1), minlength=256) for image in images]).cumsum(axis=1)
 
 
 def pairwise(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.floating]:
-    """(N, H, W) and (M, H, W) uint8 -> (N, M) Wasserstein-1 distances in grey levels. Sums of whole numbers: exact."""
+    """Wasserstein-1 distances in grey levels: (N, H, W) and (M, H, W) uint8 -> (N, M).
+
+    Sums of integers, divided once by the number of pixels. Images of different sizes are a ValueError.
+    """
     if a.shape[1:] != b.shape[1:]:
         raise ValueError(f"images of {a.shape[1:]} and of {b.shape[1:]} pixels have no distance here")
     from scipy.spatial.distance import cdist
@@ -50,19 +53,19 @@ def pairwise(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.floating]
 
 
 def mean_distance_within(images: NDArray[np.uint8]) -> float:
-    """Mean over pairs of two different images (an image has distance 0 to itself, which says nothing). N >= 2."""
+    """Mean distance over pairs of two different images: (N, H, W) uint8, N >= 2."""
     return float(pairwise(images, images).sum() / (len(images) * (len(images) - 1)))
 
 
 def measure_distances(
-    sites: Mapping[str, ImageShards], recipe: DistanceRecipe, out: Path, natural: Path | None = None
+    images: Mapping[str, ImageShards], recipe: DistanceRecipe, *, out: Path, natural: Path | None = None
 ) -> ImageDistance:
-    """Draw ECG sheets over all sites, and measure the three mean distances into `out`.
+    """Measure the three mean distances on a sample of ECG images, and write them to `out`.
 
-    natural: folder of natural images; None takes those that dependencies ship.
+    images: by site. natural: folder of natural images; None is those that dependencies ship.
     """
-    photographs = natural_images(natural, recipe.images, recipe.seed)
-    ecgs = _draw(sites, recipe)
+    photographs = natural_images(natural, limit=recipe.images, seed=recipe.seed)
+    ecgs = _sample(images, recipe)
     write_json(
         out / "distances.json",
         {
@@ -78,9 +81,10 @@ def measure_distances(
     return ImageDistance(out)
 
 
-def _draw(sites: Mapping[str, ImageShards], recipe: DistanceRecipe) -> NDArray[np.uint8]:
-    known = [(site, record) for site, shards in sorted(sites.items()) for record in shards.index()["record"]]
+def _sample(images: Mapping[str, ImageShards], recipe: DistanceRecipe) -> NDArray[np.uint8]:
+    """At most `recipe.images` ECG images over all sites, sampled without replacement: (n, H, W)."""
+    known = [(site, ecg_id) for site, shards in sorted(images.items()) for ecg_id in shards.index()["ecg_id"]]
     order = np.random.default_rng(recipe.seed).permutation(len(known))[: recipe.images]
     chosen = [known[place] for place in order]
-    by_site = {site: [record for where, record in chosen if where == site] for site in sites}
-    return np.concatenate([sites[site].read_records(records) for site, records in by_site.items() if records])
+    by_site = {site: [ecg_id for where, ecg_id in chosen if where == site] for site in images}
+    return np.concatenate([images[site].read_ecgs(ecg_ids) for site, ecg_ids in by_site.items() if ecg_ids])

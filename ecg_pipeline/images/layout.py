@@ -1,12 +1,12 @@
-"""Where each lead stands on the sheet and how many pixels a millivolt has.
+"""The layout of an ECG on its image: the place of each lead, and the scale in pixels per millivolt.
 
-The paper says only that eight leads are plotted in one image and that images are 224 x 224 (Preprocessing, Masked
-Image Modeling). So the sheet is square, which makes every later resize keep its proportions, and its scale is fixed:
-a millivolt and a second have the same size on every sheet, or else voltages and intervals could not be compared. A
-trace that is taller than its cell runs into the neighbouring cell, as it does on paper; the sheet's edge alone clips.
+The paper says only that eight leads are plotted in one image and that images are 224 x 224 (Preprocessing, Masked Image
+Modeling). The scale is fixed: a millivolt and a second have the same size on every sheet, so that voltages and
+intervals can be compared. A trace that is taller than its cell runs into the neighbouring cell, as on paper; only the
+edge of the sheet clips.
 
-The default, eight rows in one column, was chosen on validation patients (docs/decisions/005-sheet-layout.md): a pixel
-column is 22 ms, so that QRS width and ST shape come out better than on two columns, at 12 px/mV.
+The default, eight rows in one column, was chosen on validation patients (docs/decisions/005-sheet-layout.md). A pixel
+column is 22 ms and a millivolt 12 px; QRS width and ST shape are rendered better than with two columns.
 """
 
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from ecg_pipeline.ecg import INDEPENDENT_LEADS, RecipeError
 
 @dataclass(frozen=True)
 class Cell:
-    """The place of one lead: pixel columns left_px to left_px + width_px, zero millivolts at height baseline_px.
+    """The place of one lead: pixel columns left_px to left_px + width_px, 0 mV at height baseline_px.
 
-    Heights are measured from the sheet's upper edge, downwards; pixel row r covers heights r to r + 1.
+    Heights are measured downwards from the upper edge; pixel row r covers heights r to r + 1.
     """
 
     lead: str
@@ -29,10 +29,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class SheetRecipe:
-    """Geometry of a sheet: rows x columns cells of equal size, the eight leads filled in column by column.
+    """Geometry of a sheet: rows x columns of equal cells, filled with the eight leads column by column.
 
-    margin_px: free height above the first and below the last row of cells, for waves that leave them.
-    span_mv: millivolts that one cell's height stands for.
+    margin_px: free height above the first and below the last row of cells, for waves that exceed their cell.
+    span_mv: millivolts over the height of a cell.
     stroke_px: thickness of the trace.
     """
 
@@ -75,7 +75,7 @@ class SheetRecipe:
         return self.cell_px[0] / self.span_mv
 
     def cells(self) -> tuple[Cell, ...]:
-        """One cell a lead, in the order of `ecg.INDEPENDENT_LEADS`; the baseline is the middle of the cell."""
+        """The cell of each lead, in the order of `ecg.INDEPENDENT_LEADS`, with the baseline in its middle."""
         height_px, width_px = self.cell_px
         return tuple(
             Cell(

@@ -1,7 +1,7 @@
-"""Natural images to hold ECGs against: grey tiles of the photographs in a folder, or of three that dependencies ship.
+"""Natural images to compare ECGs with: grey tiles of the photographs in a folder, or of three that dependencies ship.
 
-The folder's files are anybody's. Each is read by a named decoder, none of which runs a program, its size is looked at
-before it is decoded, and one that cannot be used is skipped and named.
+The folder's files are not trusted. Each is opened by the decoder of its suffix only, its size is checked before it is
+decoded, and a file that cannot be used is skipped and reported.
 """
 
 import warnings
@@ -20,12 +20,15 @@ FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bm
 SIDE_PX = 224
 STRIDE_PX = 100
 MOST_PIXELS = 50_000_000
-"""Of one file: what a camera makes; a small file that unpacks to more is taken for a bomb."""
+"""Greatest size of a file, as of a camera. More pixels in a small file may be a decompression bomb."""
 
 
 @dataclass(frozen=True, eq=False)
 class NaturalImages:
-    """tiles: (n, 224, 224) uint8. photographs: how many files they are cut from. skipped: reason by file name."""
+    """Tiles of photographs: (n, 224, 224) uint8, the number of files they are from, and the files skipped by reason.
+
+    source: where the files are from, in words.
+    """
 
     tiles: NDArray[np.uint8]
     photographs: int
@@ -33,18 +36,18 @@ class NaturalImages:
     source: str
 
 
-def natural_images(folder: Path | None, limit: int, seed: int) -> NaturalImages:
-    """At most `limit` tiles, drawn from as many files as possible: of each file equally many, in places that are drawn.
+def natural_images(folder: Path | None, *, limit: int, seed: int) -> NaturalImages:
+    """At most `limit` tiles at random positions, spread evenly over as many files as possible.
 
-    folder: None takes the three photographs that scikit-learn and matplotlib ship, which are no sample of anything.
-    Fewer than two tiles are a ValueError.
+    folder: None is three photographs that scikit-learn and matplotlib ship, which represent nothing. Fewer than two
+    tiles are a ValueError.
     """
     paths = _shipped() if folder is None else _files(folder)
     rng = np.random.default_rng(seed)
     tiles, used, skipped = [], 0, {}
-    for turn, place in enumerate(rng.permutation(len(paths))):
-        # What skipped and small files leave over is shared out among those that come after.
-        wanted = ceil((limit - len(tiles)) / (len(paths) - turn))
+    for done, place in enumerate(rng.permutation(len(paths))):
+        # The tiles still missing are divided among the files that remain.
+        wanted = ceil((limit - len(tiles)) / (len(paths) - done))
         if wanted <= 0:
             break
         path = paths[place]
@@ -53,23 +56,23 @@ def natural_images(folder: Path | None, limit: int, seed: int) -> NaturalImages:
         except UnusableImage as error:
             skipped[path.name if folder is None else path.relative_to(folder).as_posix()] = str(error)
             continue
-        drawn = rng.permutation(len(corners))[:wanted]
-        tiles += [grey[top : top + SIDE_PX, left : left + SIDE_PX] for top, left in (corners[i] for i in drawn)]
+        sampled = rng.permutation(len(corners))[:wanted]
+        tiles += [grey[top : top + SIDE_PX, left : left + SIDE_PX] for top, left in (corners[i] for i in sampled)]
         used += 1
     if len(tiles) < 2:
         raise ValueError(
-            f"{folder}: {len(tiles)} usable tiles of {SIDE_PX} px in {len(paths)} image files; two are few"
+            f"{folder}: {len(tiles)} usable tiles of {SIDE_PX} px in {len(paths)} image files; at least two are needed"
         )
     source = "the photographs that scikit-learn and matplotlib ship" if folder is None else f"the folder {folder.name}"
     return NaturalImages(np.stack(tiles), used, dict(sorted(skipped.items())), source)
 
 
 class UnusableImage(ValueError):  # noqa: N818
-    """A file that no tile can be cut from: the text says why."""
+    """An image file that no tile can be cut from; the message is the reason."""
 
 
 def read_grey(path: Path, folder: Path | None = None) -> NDArray[np.uint8]:
-    """An image file as grey levels (H, W). One that is broken, too large, too small or out of `folder` raises."""
+    """Read an image file as grey levels (H, W). Damaged, too large, too small or outside `folder`: UnusableImage."""
     if folder is not None and not path.resolve().is_relative_to(folder.resolve()):
         raise UnusableImage("a link that leaves the folder")
     try:
@@ -89,13 +92,13 @@ def read_grey(path: Path, folder: Path | None = None) -> NDArray[np.uint8]:
 
 
 def folder_version(folder: Path) -> str:
-    """The version of a folder's images: a digest over name, size and time of change of each."""
+    """Version of a folder's images: a digest of the name, size and modification time of each."""
     states = [(path.relative_to(folder).as_posix(), path.lstat()) for path in _files(folder)]
     return digest_json([[name, state.st_size, state.st_mtime_ns] for name, state in states])[:16]
 
 
 def _corners(grey: NDArray[np.uint8]) -> Sequence[tuple[int, int]]:
-    """Upper left corners of the tiles that an image holds."""
+    """Upper left corners of the tiles of an image."""
     rows, columns = (range(0, side - SIDE_PX + 1, STRIDE_PX) for side in grey.shape)
     return [(top, left) for top in rows for left in columns]
 
@@ -103,7 +106,7 @@ def _corners(grey: NDArray[np.uint8]) -> Sequence[tuple[int, int]]:
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: there is no such folder of natural images")
-    # Linked folders are not entered.
+    # `rglob` does not follow links to folders.
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in FORMATS and not path.is_dir())
 
 

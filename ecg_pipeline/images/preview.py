@@ -1,4 +1,4 @@
-"""Sheets as PNG, for people to look at."""
+"""ECG images as PNG files, for people."""
 
 import io
 
@@ -7,27 +7,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 GAP_PX = 4
-"""Grey gap between the sheets of a contact sheet."""
+"""Grey gap between the images of a contact sheet."""
 
 
-def preview_png(sheet: NDArray[np.uint8], scale: int = 2) -> bytes:
-    """One sheet (H, W) as PNG, each pixel a square of `scale` pixels, as the model sees it."""
-    image = Image.fromarray(sheet)
-    return _png(image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST))
-
-
-def contact_sheet(sheets: NDArray[np.uint8], columns: int) -> bytes:
-    """Sheets (N, H, W) side by side, `columns` in a row, as PNG. No sheet at all is a ValueError."""
-    if len(sheets) == 0 or columns < 1:
-        raise ValueError(f"a contact sheet needs a sheet and a column, not {len(sheets)} and {columns}")
-    _, height, width = sheets.shape
-    columns = min(columns, len(sheets))
-    rows = -(-len(sheets) // columns)
-    image = Image.new("L", (columns * (width + GAP_PX) - GAP_PX, rows * (height + GAP_PX) - GAP_PX), 128)
-    for place, sheet in enumerate(sheets):
+def contact_sheet(images: NDArray[np.uint8], columns: int) -> bytes:
+    """Images (N, H, W) uint8 in rows of `columns`, as one PNG. No image, or no column, is a ValueError."""
+    if len(images) == 0 or columns < 1:
+        raise ValueError(f"a contact sheet needs an image and a column, not {len(images)} and {columns}")
+    _, height, width = images.shape
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    page = Image.new("L", (columns * (width + GAP_PX) - GAP_PX, rows * (height + GAP_PX) - GAP_PX), 128)
+    for place, image in enumerate(images):
         row, column = divmod(place, columns)
-        image.paste(Image.fromarray(sheet), (column * (width + GAP_PX), row * (height + GAP_PX)))
-    return _png(image)
+        page.paste(Image.fromarray(image), (column * (width + GAP_PX), row * (height + GAP_PX)))
+    return _png(page)
 
 
 def _png(image: Image.Image) -> bytes:

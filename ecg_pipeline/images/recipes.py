@@ -1,4 +1,4 @@
-"""How the image distance is measured, as a study says it."""
+"""The image distance section of a study file."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,10 @@ from ecg_pipeline.storage.files import is_file_name
 
 @dataclass(frozen=True)
 class DistanceRecipe:
-    """Images of each kind that are compared pair by pair (paper: Wasserstein Distance, 1,000).
+    """The paper's image distance (Wasserstein Distance), over all pairs of images.
 
-    natural: name of a folder of natural images below `ECG_DATA`; None takes three photographs that dependencies ship.
+    images: number of ECG and of natural images (paper: 1,000). natural: name of a folder of natural images below
+    `ECG_DATA`; None is three photographs that dependencies ship.
     """
 
     images: int = 1000

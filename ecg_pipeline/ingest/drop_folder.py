@@ -1,7 +1,7 @@
 """The folder that a hospital drops its files into, or that holds a data set: what is in it, safely listed.
 
 A listing is a table with one row a file: `name` relative to the folder, `size` and `mtime_ns`, in the order of the
-names. It is taken once, and version, waveforms and labels are all of that one listing.
+names. A run lists a folder once; version, waveforms and labels all come from that one listing.
 """
 
 import hashlib
@@ -17,12 +17,13 @@ from typing import Any, Literal
 
 import polars as pl
 
-Format = Literal["muse_xml", "ptb_xl", "mimic_iv_ecg", "cinc"]
+from ecg_pipeline.ingest.formats import FORMATS
+
 Patients = Literal["private", "public", "synthetic"]
 
 LISTING_SCHEMA = {"name": pl.String, "size": pl.Int64, "mtime_ns": pl.Int64}
 YOUNG_NS = 3600 * 10**9
-"""A file that changed longer ago than this is not looked at twice; clocks of two hosts differ by less."""
+"""A file that changed longer ago than this is not checked a second time; clocks of two hosts differ by less."""
 
 _ROWS = 2**16
 _LATEST_NS = 2**62
@@ -36,8 +37,9 @@ class UnsettledError(Exception):
 
 @dataclass(frozen=True)
 class DropFolder:
-    """Where a site's files lie and how they are to be read.
+    """Where a site's files are and how they are to be read.
 
+    format: a name in `FORMATS`.
     site_names: the MUSE `SiteName`s that belong to this site; none given accepts any.
     mrn_system: which numbering of patients the identifiers belong to.
     label_tables: CSV files in the folder that hold labels, not ECGs.
@@ -46,7 +48,7 @@ class DropFolder:
 
     site: str
     path: Path
-    format: Format
+    format: str
     site_names: tuple[str, ...] = ()
     mrn_system: str = ""
     label_tables: tuple[str, ...] = ()
@@ -69,14 +71,12 @@ class DropFolder:
         }
 
     def ecg_files(self, listing: pl.DataFrame) -> pl.DataFrame:
-        """The rows of a listing that should each be an ECG.
-
-        In a WFDB data set that is every header; a MUSE folder should hold nothing but exports and label tables.
-        """
-        if self.format == "muse_xml":
-            tables = [PurePosixPath(name).as_posix() for name in self.label_tables]
-            return listing.filter(~pl.col("name").is_in(tables))
-        return listing.filter(pl.col("name").str.ends_with(".hea"))
+        """The rows of a listing that should each be an ECG: label tables and the format's own tables are none."""
+        ecg_format = FORMATS[self.format]
+        tables = {PurePosixPath(name).as_posix() for name in self.label_tables}
+        tables |= {table.name for table in ecg_format.tables}
+        is_ecg = (name not in tables and ecg_format.is_ecg_file(name) for name in listing["name"])
+        return listing.filter(pl.Series(is_ecg, dtype=pl.Boolean))
 
     def file(self, name: str) -> Path:
         """The file that a listing names."""
@@ -102,19 +102,19 @@ class DropFolder:
 def list_files(drop: DropFolder) -> pl.DataFrame:
     """List every file below a folder that is not hidden; columns as in `LISTING_SCHEMA`, in the order of the names.
 
-    Links are listed, never followed. Bytes of a name that are not UTF-8 stand as `\\xNN`, and backslashes are doubled.
+    Links are listed, never followed. Bytes of a name that are not UTF-8 become `\\xNN`, and backslashes are doubled.
     Memory is that of the table. A missing folder is a FileNotFoundError.
     """
-    return _look(drop).drop("ctime_ns")
+    return _listing(drop).drop("ctime_ns")
 
 
 def settled_files(drop: DropFolder, wait_s: float, sleep: Callable[[float], object] = time.sleep) -> pl.DataFrame:
-    """A listing without the files that somebody is still writing: those that differ when looked at again after a wait.
+    """A listing without the files that are still being written: those that have changed after a wait of `wait_s`.
 
-    Only files that changed in the last hour are looked at again, and where there is none, or `wait_s` is 0, nobody
-    waits. In a WFDB data set a record waits for all of its files.
+    Only files that changed in the last hour are checked again; where there is none, or `wait_s` is 0, there is no wait.
+    An ECG of several files is left out as long as any of them is being written.
     """
-    first = _look(drop)
+    first = _listing(drop)
     young = first.filter(_is_young(time.time_ns())) if wait_s > 0 else first.clear()
     if young.is_empty():
         return first.drop("ctime_ns")
@@ -124,9 +124,9 @@ def settled_files(drop: DropFolder, wait_s: float, sleep: Callable[[float], obje
         for name, size, mtime_ns in young.select("name", "size", "mtime_ns").iter_rows()
         if file_state(drop.file(name)) != (size, mtime_ns)
     ]
-    of = pl.col("name") if drop.format == "muse_xml" else wfdb_record()
-    waiting = pl.DataFrame({"name": unsettled}, schema={"name": pl.String}).select(of).to_series()
-    return first.drop("ctime_ns").filter(~of.is_in(waiting.implode()))
+    ecg = pl.col("name") if FORMATS[drop.format].signal_files is None else without_suffix()
+    waiting = pl.DataFrame({"name": unsettled}, schema={"name": pl.String}).select(ecg).to_series()
+    return first.drop("ctime_ns").filter(~ecg.is_in(waiting.implode()))
 
 
 def listing_version(drop: DropFolder, listing: pl.DataFrame) -> str:
@@ -138,9 +138,9 @@ def listing_version(drop: DropFolder, listing: pl.DataFrame) -> str:
 
 
 def implausible(drop: DropFolder, listing: pl.DataFrame | None, last_count: int) -> str | None:
-    """Why a look at a folder is not to be believed without somebody's word, in a sentence; None where it is.
+    """Why a listing needs somebody's confirmation before it is used, in a sentence; None where it does not.
 
-    listing: None where there is no folder. last_count: ECG files that the last look saw, 0 where there was none. An
+    listing: None where there is no folder. last_count: ECG files in the last listing, 0 where there was none. An
     unmounted disk is an absent or an empty folder, and a half-copied one has lost most of its files.
     """
     if listing is None:
@@ -149,9 +149,9 @@ def implausible(drop: DropFolder, listing: pl.DataFrame | None, last_count: int)
     if count and 2 * count >= last_count:
         return None
     holds = f"holds {count:,} ECG files" if count else "holds no ECG files"
-    before = f", where the last look saw {last_count:,}" if last_count else ""
+    last = f", where the last look saw {last_count:,}" if last_count else ""
     return (
-        f"site {drop.site}: {drop.path} {holds}{before}. Is its disk mounted and complete? If this is how it should "
+        f"site {drop.site}: {drop.path} {holds}{last}. Is its disk mounted and complete? If this is how it should "
         "be, say so once: run `waveform_store` of this site with the run config `accept_fewer_files: true`, or "
         f"`ecg-pipeline materialize waveform_store --partition {drop.site} --accept-fewer-files`."
     )
@@ -165,23 +165,17 @@ def file_state(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def wfdb_record() -> pl.Expr:
-    """What the names of one WFDB record's files have in common: all before the suffix."""
+def without_suffix() -> pl.Expr:
+    """Names without their suffix, which the files of one ECG share."""
     return pl.col("name").str.replace(r"\.[^./]*$", "")
 
 
-def leaves_folder(path: Path, folder: Path) -> bool:
-    """Whether a path, with all links followed, points out of the folder."""
-    # Not `Path.resolve`, for which a link to itself is an error.
-    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
-
-
-def _look(drop: DropFolder) -> pl.DataFrame:
-    """A listing with `ctime_ns`, which a copied file's old date does not hide."""
+def _listing(drop: DropFolder) -> pl.DataFrame:
+    """A listing with `ctime_ns`, which is recent for a copied file even if its `mtime_ns` is old."""
     if not drop.path.is_dir():
         raise FileNotFoundError(f"site {drop.site}: there is no folder {drop.path}")
     schema = {**LISTING_SCHEMA, "ctime_ns": pl.Int64}
-    rows = ((_listed(name), *_state(state)) for name, state in _files(drop.path))
+    rows = ((_escaped(name), *_state(state)) for name, state in _files(drop.path))
     tables = [pl.DataFrame(schema=schema)]
     while some := list(islice(rows, _ROWS)):
         tables.append(pl.DataFrame(some, schema=schema, orient="row"))
@@ -198,14 +192,14 @@ def _state(state: os.stat_result) -> tuple[int, int, int]:
     return state.st_size, *times  # pyright: ignore[reportReturnType]
 
 
-def _listed(name: str) -> str:
+def _escaped(name: str) -> str:
     """A name as every table can hold it; `DropFolder.file` undoes it."""
     return os.fsencode(name.replace("\\", "\\\\")).decode(errors="backslashreplace")
 
 
 def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Every file and link below a folder that is not hidden, in the order of their names; linked folders are not
-    entered, and what goes in the meantime is left out.
+    entered, and files that are deleted meanwhile are left out.
 
     No more names are in memory than those of one folder and of the folders above it.
     """

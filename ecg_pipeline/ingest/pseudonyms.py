@@ -1,4 +1,4 @@
-"""Patients leave the door as keyed pseudonyms; names, record numbers and birth dates do not leave it at all."""
+"""Keyed pseudonyms, which are stored in place of patients' identifiers; names and birth dates are not stored at all."""
 
 import hmac
 import os
@@ -23,8 +23,8 @@ class PseudonymKey:
         return self.digest(f"patient\0{mrn_system}\0{patient_id.strip()}")[:32]
 
     def digest(self, text: str) -> str:
-        """64 hex digits that nobody without the key can compute."""
-        # Names of files need not be UTF-8: their odd bytes count as they are.
+        """64 hex digits (HMAC-SHA-256) that nobody without the key can compute."""
+        # Names of files need not be UTF-8: other bytes are digested as they are.
         return hmac.digest(self.secret, text.encode(errors="surrogateescape"), "sha256").hex()
 
 
@@ -42,11 +42,11 @@ def load_key(home: Path) -> PseudonymKey:
 
 
 def fixed_key(word: str) -> PseudonymKey:
-    """A key that everybody knows, for public and invented patients: the same pseudonyms, so the same split."""
+    """A key that is no secret, for public and synthetic patients: the same pseudonyms everywhere, so the same split."""
     return PseudonymKey(f"ecg_pipeline {word} patients".encode())
 
 
-def identified(patient_id: str | None) -> str | None:
+def known_id(patient_id: str | None) -> str | None:
     """The identifier, or None where it is missing or masked."""
     stripped = (patient_id or "").strip()
     return None if MASKED_ID.match(stripped) else stripped

@@ -1,4 +1,4 @@
-"""Why a file is not used: a closed list. A bad file is never fatal and never silent."""
+"""Why a file is not used: a closed list of reasons. A bad file is never fatal and never silent."""
 
 from enum import StrEnum
 
@@ -32,20 +32,20 @@ class RejectReason(StrEnum):
 class Rejected(Exception):  # noqa: N818
     """A file cannot be used. The detail is short and holds nothing about the patient.
 
-    passing: whether the same file may be read the next time, because it was gone or its disk was.
+    transient: whether the same file may be read the next time, because it was gone or its disk was.
     """
 
-    def __init__(self, reason: RejectReason, detail: str = "", passing: bool = False):
+    def __init__(self, reason: RejectReason, detail: str = "", *, transient: bool = False):
         super().__init__(f"{reason}: {detail}" if detail else str(reason))
         self.reason = reason
         self.detail = detail
-        self.passing = passing
+        self.transient = transient
 
 
 def reader_error(error: Exception) -> Rejected:
-    """What a reader raised that it should not have, as a reject. The exception's name is kept, its message may hold
-    what the file says of the patient and is not. Passing, because readers are mended.
+    """The reject for an exception that a reader should not have raised. The exception's name is kept, but not its
+    message, which may hold what the file says of the patient. It is transient, because readers get fixed.
     """
     kind = type(error)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
-    return Rejected(RejectReason.UNREADABLE, f"{READER_ERROR}{name}", passing=True)
+    return Rejected(RejectReason.UNREADABLE, f"{READER_ERROR}{name}", transient=True)

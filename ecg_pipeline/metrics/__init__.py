@@ -1,1 +1,1 @@
-"""Labels and scores in, figures out."""
+"""Metrics, intervals and comparisons from labels and scores."""

@@ -1,24 +1,26 @@
-"""Two models on the same patients: the difference of their figures, how sure it is, and whether it could be chance.
+"""Two models on the same patients: the difference of their metrics, its interval, and whether it could be chance.
 
 The paper compares models by whether intervals overlap, which is neither a test nor powerful: the patients are the same,
 so most of what moves one model in a bootstrap draw moves the other too.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 
-from ecg_pipeline.metrics.bootstrap import patient_draws, percentile_interval
-from ecg_pipeline.metrics.discrimination import Ranking, auroc_and_average_precision, patient_places, rank
+from ecg_pipeline.metrics.bootstrap import draw_values, patient_draws, percentile_interval
+from ecg_pipeline.metrics.counts import patient_places, sort_scores
+from ecg_pipeline.metrics.table import WITH_INTERVAL, Metric
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One model's figure minus the other's, with its 95 % interval and the two-sided p value of no difference.
+    """One model's metric minus the other's, with its 95 % interval and the two-sided p value of no difference.
 
-    empty_draws: bootstrap draws that lacked one of the classes; they have no value.
+    empty_draws: bootstrap draws without an ECG of one of the labels; they have no value.
     """
 
     value: float
@@ -29,20 +31,35 @@ class Difference:
 
 
 def paired_difference(
-    labels: NDArray, one: NDArray, other: NDArray, patients: NDArray, draws: int, seed: int
-) -> tuple[Difference, Difference]:
-    """AUROC and average precision of `one` minus `other`, both models seeing the same draw of patients.
+    labels: NDArray,
+    one: NDArray,
+    other: NDArray,
+    patients: NDArray,
+    *,
+    draws: int,
+    seed: int,
+    metrics: Sequence[Metric] = WITH_INTERVAL,
+) -> dict[str, Difference]:
+    """Metrics of `one` minus `other` by name, both models seeing the same draw of patients; by default all metrics that
+    have an interval.
 
-    one, other: scores (N,) or (S, N); a model's figure is the mean over its seeds, whose numbers may differ.
+    one, other: scores (N,) or (S, N); a model's value is the mean over its seeds, whose numbers may differ.
     Of B draws with both labels let k be those with a difference of at most 0, or of at least 0, whichever are fewer:
     p = min(1, 2 (k + 1) / (B + 1)): where percentile intervals begin to hold 0, and never below 2 / (B + 1), because
     finitely many draws prove no smaller one (Davison and Hinkley 1997).
     """
     places = patient_places(patients)
-    rankings, count = (rank(labels, one, places), rank(labels, other, places)), int(places.max()) + 1
-    auroc, precision = _areas_apart(*rankings, np.ones(count, np.int64))
-    drawn = np.array([_areas_apart(*rankings, times) for times in patient_draws(count, draws, seed)])
-    return _difference(auroc, drawn[:, 0]), _difference(precision, drawn[:, 1])
+    ours, theirs, people = sort_scores(labels, one, places), sort_scores(labels, other, places), int(places.max()) + 1
+
+    def apart(weights: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.subtract(draw_values(metrics, ours, weights), draw_values(metrics, theirs, weights))
+
+    values = apart(np.ones(people, np.int64)).tolist()
+    sampled = np.array([apart(weights) for weights in patient_draws(people, draws, seed)])
+    return {
+        metric.name: _difference(value, column)
+        for metric, value, column in zip(metrics, values, sampled.T, strict=True)
+    }
 
 
 def delong(labels: NDArray, one: NDArray, other: NDArray, patients: NDArray) -> Difference:
@@ -50,7 +67,7 @@ def delong(labels: NDArray, one: NDArray, other: NDArray, patients: NDArray) -> 
 
     Needs no draws, and so checks the bootstrap. Where each patient has one ECG it is DeLong's test (DeLong et al. 1988;
     midranks as in Sun and Xu 2014). An ECG's component is the share of the other class that it is ranked against
-    rightly; components are summed by patient before their variance is taken (Obuchowski 1997), so that a patient's
+    correctly; components are summed by patient before their variance is taken (Obuchowski 1997), so that a patient's
     alike ECGs do not count as independent. one, other: scores (N,) or (S, N). Fewer than two patients with a positive
     or with a negative ECG are a ValueError.
     """
@@ -72,24 +89,17 @@ def delong(labels: NDArray, one: NDArray, other: NDArray, patients: NDArray) -> 
     return Difference(difference, difference - half_width, difference + half_width, float(p))
 
 
-def _areas_apart(one: Ranking, other: Ranking, times: NDArray) -> tuple[float, float]:
-    """AUROC and average precision of one ranking minus the other's."""
-    auroc, precision = auroc_and_average_precision(one, times)
-    other_auroc, other_precision = auroc_and_average_precision(other, times)
-    return auroc - other_auroc, precision - other_precision
-
-
-def _difference(value: float, drawn: NDArray) -> Difference:
-    """The interval and p value of drawn differences, NaN where a draw lacked one of the classes."""
-    interval = percentile_interval(value, drawn)
-    kept = drawn[np.isfinite(drawn)]
-    rarer = min((kept <= 0).sum(), (kept >= 0).sum())
-    p = min(1.0, 2 * (rarer + 1) / (len(kept) + 1))
+def _difference(value: float, sampled: NDArray) -> Difference:
+    """The interval and p value of sampled differences, NaN where a draw lacks one of the labels."""
+    interval = percentile_interval(value, sampled)
+    finite = sampled[np.isfinite(sampled)]
+    rarer = min((finite <= 0).sum(), (finite >= 0).sum())
+    p = min(1.0, 2 * (rarer + 1) / (len(finite) + 1))
     return Difference(value, interval.low, interval.high, float(p), interval.empty_draws)
 
 
 def _components(positive: NDArray[np.bool_], scores: NDArray) -> NDArray[np.floating]:
-    """(N,) mean over seeds of each ECG's share of the other class that it is ranked against rightly, ties half."""
+    """(N,) mean over seeds of each ECG's share of the other class that it is ranked against correctly, ties half."""
     scores = np.atleast_2d(scores)
     midranks = rankdata(scores, axis=1)
     components = np.empty(scores.shape)

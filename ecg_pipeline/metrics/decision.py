@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ecg_pipeline.metrics.discrimination import counts_above
+from ecg_pipeline.metrics.counts import counts
 
-TARGET = 0.9
+KEPT_RATE = 0.9
 """Sensitivity, or specificity, that an operating point keeps on validation patients."""
 
 THRESHOLDS = np.arange(1, 100) / 100
@@ -40,12 +40,13 @@ def operating_points(labels: NDArray, scores: NDArray) -> dict[str, float]:
     threshold with a sensitivity of at least 0.90, `specificity_90` the lowest with a specificity of at least 0.90: just
     above the highest score if even that calls too many healthy ECGs positive.
     """
-    thresholds, true, false = counts_above(labels, scores)
+    found = counts(labels, scores)
+    thresholds, true, false = found.score, found.true, found.false
     ill, well = true[-1], false[-1]
-    specific = np.flatnonzero((well - false) / well >= TARGET)
+    specific = np.flatnonzero((well - false) / well >= KEPT_RATE)
     return {
         "youden": float(thresholds[np.argmax(true * well - false * ill)]),
-        "sensitivity_90": float(thresholds[np.argmax(true / ill >= TARGET)]),
+        "sensitivity_90": float(thresholds[np.argmax(true / ill >= KEPT_RATE)]),
         "specificity_90": float(thresholds[specific[-1]] if len(specific) else np.nextafter(thresholds[0], np.inf)),
     }
 

@@ -1,1 +1,1 @@
-"""Networks behind one interface: sheets in, logits out."""
+"""Model families behind one interface: images as they are stored in, logits out."""

@@ -26,6 +26,7 @@ LAYER_NORM_EPS = 1e-6
 INITIAL_STD = 0.02
 HEAD_SCALE = 0.001
 MEAN = STD = (0.5, 0.5, 0.5)
+"""Normalisation of BEiT's images, to [-1, 1]."""
 
 
 class MaskedImageModel(nn.Module):
@@ -37,18 +38,17 @@ class MaskedImageModel(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(1, 1, recipe.width))
 
     def features(self, images: Tensor, mask: Tensor) -> Tensor:
-        """images (B, 3, H, W), mask (B, P) bool -> (B, P + 1, D): class slot first, after the final norm."""
+        """images (B, 3, H, W) normalised, mask (B, P) bool -> (B, P + 1, D) after the final norm, class token first."""
         x, bias = self._embed(images, mask)
         for block in self._blocks:
-            x = transform(block, attend(block, x, bias))
+            x = transform(block, attend(block, x, bias=bias))
         return self.beit.norm(x)
 
     def forward(self, images: Tensor, mask: Tensor, drop_path_scale: Tensor | None = None) -> Tensor:
         """images (B, 3, H, W) normalised, mask (B, P) bool -> logits (masked patches, V), in row-major order.
 
-        Equal to the head on the masked of `features`; of the last block only what the head reads is computed.
-        drop_path_scale: (blocks, 2, B), factor of each branch of a block for each image (`draw_drop_path_scale`); None
-        keeps every branch.
+        Equal to the head applied to the masked patches of `features`, but the last block is computed there only.
+        drop_path_scale: (blocks, 2, B), see `sample_drop_path_scale`; None is no stochastic depth.
         """
         x, bias = self._embed(images, mask)
         *others, last = zip(
@@ -57,10 +57,11 @@ class MaskedImageModel(nn.Module):
             strict=True,
         )
         for block, (attention, mlp) in others:
-            x = transform(block, attend(block, x, bias, attention), mlp)
+            x = transform(block, attend(block, x, bias=bias, drop_path_scale=attention), drop_path_scale=mlp)
         block, (attention, mlp) = last
+        x = masked_attention(block, x, bias=bias, mask=mask, drop_path_scale=attention)  # (masked patches, D)
         of_patch = None if mlp is None else mlp.repeat_interleave(mask.sum(dim=1).to(mlp.device))
-        x = transform(block, masked_attention(block, x, bias, mask, attention), of_patch)  # (masked patches, D)
+        x = transform(block, x, drop_path_scale=of_patch)
         return self.beit.head(self.beit.norm(x))
 
     @property
@@ -81,13 +82,12 @@ class MaskedImageModel(nn.Module):
         return {"mask_token": self.mask_token.data, **state}
 
     def load_official_state(self, state: Mapping[str, Tensor]) -> None:
-        """Load weights under their official names; keys that are missing, unexpected or of another shape raise.
-
-        The index of relative positions may be among them; it must then be this model's.
+        """Load weights under their official names. Keys that are missing, unexpected or of another shape, and a
+        relative position index that is not this model's, are a ValueError.
         """
         name = f"rel_pos_bias.{INDEX}"
         index = self.beit.get_buffer(name)
-        check_fit({**self.official_state(), name: index}, state, fresh=[name])
+        check_fit({**self.official_state(), name: index}, state=state, fresh=[name])
         if name in state and not torch.equal(state[name].to(index), index):
             raise ValueError(f"the checkpoint does not fit the model: {name} numbers positions in another order")
         given = {key: tensor for key, tensor in state.items() if key != name}
@@ -97,8 +97,8 @@ class MaskedImageModel(nn.Module):
 
 
 class _ClassifierNetwork(Beit):
-    """timm's network. On processors its attention is computed step by step: the fused kernel knows no gradient of the
-    position bias there, and PyTorch's detour around it is slower."""
+    """timm's BEiT, without fused attention on CPUs: the fused kernel has no gradient of the position bias there, and
+    PyTorch's fallback is slower."""
 
     def forward(self, x: Tensor) -> Tensor:
         """images (B, 3, H, W) normalised -> logits (B, classes)."""
@@ -107,11 +107,11 @@ class _ClassifierNetwork(Beit):
         return super().forward(x)
 
 
-def draw_drop_path_scale(recipe: BeitRecipe, images: int, generator: torch.Generator) -> Tensor | None:
-    """(blocks, 2, images): 0 where stochastic depth drops a branch for an image, else 1 / P(kept); None at rate 0.
+def sample_drop_path_scale(recipe: BeitRecipe, images: int, generator: torch.Generator) -> Tensor | None:
+    """Stochastic depth of a batch: (blocks, 2, images), 0 where a branch is dropped, else 1 / P(kept); None at rate 0.
 
-    The rate rises linearly from 0 at the first block to `recipe.drop_path` at the last. Sampled outside of the network,
-    so that an image's factors do not depend on how a batch is divided.
+    The rate rises linearly from 0 at the first block to `recipe.drop_path` at the last. Sampled outside the network, so
+    that an image's factors do not depend on how a batch is divided into micro-batches and processes.
     """
     if not recipe.drop_path:
         return None
@@ -122,8 +122,8 @@ def draw_drop_path_scale(recipe: BeitRecipe, images: int, generator: torch.Gener
 def import_pretraining(weights: Path, recipe: BeitRecipe, out: Path) -> Checkpoint:
     """Import a pretraining checkpoint of BEiT's or HeartBEiT's own scripts, to fine-tune from.
 
-    The file's images may have another size than the recipe's: its config says which, and fine-tuning resizes the table.
-    Any other key that is missing, unexpected or of another shape than the recipe's is a ValueError that lists it.
+    The file's image size may differ from the recipe's: the new config holds the file's, and fine-tuning resizes the
+    relative position table. Any other mismatch with the recipe is a ValueError that lists the keys.
     """
     state = read_weights(weights)
     if "lm_head.weight" not in state:
@@ -134,23 +134,23 @@ def import_pretraining(weights: Path, recipe: BeitRecipe, out: Path) -> Checkpoi
     model = MaskedImageModel(recipe, vocabulary)
     model.load_official_state(state)
     config = {"model": asdict(recipe), "vocabulary": vocabulary, "imported": weights.name}
-    return save_checkpoint(out, model.official_state(), config)
+    return save_checkpoint(out, state=model.official_state(), config=config)
 
 
 def export_pretraining(checkpoint: Checkpoint, path: Path) -> Path:
-    """Write a pretrained checkpoint as the file that BEiT's and HeartBEiT's own fine-tuning scripts load."""
+    """Write a pretrained checkpoint as a file that BEiT's and HeartBEiT's own fine-tuning scripts load."""
     state = checkpoint.state()
     grid = grid_of(state[SHARED_TABLE])
     state[f"rel_pos_bias.{INDEX}"] = gen_relative_position_index((grid, grid))
     return write_atomically(path, lambda temporary: torch.save({"model": state}, temporary))
 
 
-def masked_image_model(recipe: BeitRecipe, vocabulary: int, seed: int) -> MaskedImageModel:
-    """A model to pretrain, initialised as the authors do: weights truncated at one standard deviation, and the second
-    matrices of block l divided by sqrt(2 l)."""
+def masked_image_model(recipe: BeitRecipe, *, vocabulary: int, seed: int) -> MaskedImageModel:
+    """A model to pretrain, initialised as by the authors: normal weights truncated at one standard deviation, and the
+    second matrices of block l divided by sqrt(2 l)."""
     model = MaskedImageModel(recipe, vocabulary)
     generator = torch.Generator().manual_seed(seed)
-    _draw_weights(model, generator, bound=INITIAL_STD)
+    _initialise_weights(model, generator, bound=INITIAL_STD)
     with torch.no_grad():
         for parameter in (model.mask_token, model.beit.cls_token):
             nn.init.trunc_normal_(parameter, std=INITIAL_STD, a=-INITIAL_STD, b=INITIAL_STD, generator=generator)
@@ -158,15 +158,15 @@ def masked_image_model(recipe: BeitRecipe, vocabulary: int, seed: int) -> Masked
     return model
 
 
-def beit_classifier(recipe: BeitRecipe, start: Mapping[str, Tensor] | None, classes: int, seed: int) -> Beit:
-    """A BEiT whose patch tokens are averaged, normed and classified; from a pretraining state or initialised anew.
+def beit_classifier(recipe: BeitRecipe, start: Mapping[str, Tensor] | None, *, classes: int, seed: int) -> Beit:
+    """A BEiT classifier on the mean of the patch tokens, from an official pretraining state or randomly initialised.
 
-    Of a pretraining state the trained final norm, the token head and the mask token are not used (official rule).
+    As in the official script, the pretraining state's final norm, token head and mask token are not used.
     """
     model = _beit(_ClassifierNetwork, recipe, classes=classes, global_pool="avg", use_rel_pos_bias=True)
     generator = torch.Generator().manual_seed(seed)
-    _draw_weights(model, generator, bound=2.0)
-    _draw_patch_kernels(model, generator)
+    _initialise_weights(model, generator, bound=2.0)
+    _initialise_patch_embedding(model, generator)
     _rescale_by_depth(model, recipe.depth)
     with torch.no_grad():
         nn.init.trunc_normal_(model.cls_token, std=INITIAL_STD, generator=generator)
@@ -177,14 +177,14 @@ def beit_classifier(recipe: BeitRecipe, start: Mapping[str, Tensor] | None, clas
 
 
 def from_pretraining(recipe: BeitRecipe, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The part of an official pretraining state that a classifier starts from, its tables expanded and resized."""
-    kept = {
+    """The weights of an official pretraining state that a classifier loads, one resized table per block."""
+    backbone = {
         name: tensor
         for name, tensor in expand_shared_table(state, recipe.depth).items()
         if not name.startswith(("lm_head.", "norm.", "head.")) and name != "mask_token"
     }
     return {
-        name: resize_table(tensor, recipe.grid) if name.endswith(TABLE) else tensor for name, tensor in kept.items()
+        name: resize_table(tensor, recipe.grid) if name.endswith(TABLE) else tensor for name, tensor in backbone.items()
     }
 
 
@@ -210,8 +210,8 @@ def _beit(kind: type[Beit], recipe: BeitRecipe, classes: int, **options: object)
     )
 
 
-def _draw_weights(model: nn.Module, generator: torch.Generator, bound: float) -> None:
-    """Draw every matrix and kernel from a normal truncated at +-bound; biases and bias tables start at zero."""
+def _initialise_weights(model: nn.Module, generator: torch.Generator, bound: float) -> None:
+    """Initialise matrices and kernels by a normal truncated at +-bound; biases and bias tables by zeros."""
     for name, parameter in model.named_parameters():
         if parameter.ndim > 1 and not name.endswith((TABLE, "cls_token", "mask_token")):
             nn.init.trunc_normal_(parameter, std=INITIAL_STD, a=-bound, b=bound, generator=generator)
@@ -219,8 +219,8 @@ def _draw_weights(model: nn.Module, generator: torch.Generator, bound: float) ->
             nn.init.zeros_(parameter)
 
 
-def _draw_patch_kernels(model: nn.Module, generator: torch.Generator) -> None:
-    """PyTorch's own draw for a convolution, which the authors' classifier keeps for its patch embedding."""
+def _initialise_patch_embedding(model: nn.Module, generator: torch.Generator) -> None:
+    """Initialise the patch embedding by PyTorch's default for convolutions, as in the authors' classifier."""
     weight, bias = model.get_parameter("patch_embed.proj.weight"), model.get_parameter("patch_embed.proj.bias")
     bound = 1 / sqrt(weight[0].numel())
     for parameter in (weight, bias):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights and what they are weights of. Files: `weights.safetensors`, `config.json`."""
+    """The weights of a network and the config that describes it. Files: `weights.safetensors`, `config.json`."""
 
     folder: Path
 
@@ -23,18 +23,18 @@ class Checkpoint:
         return load_file(self.folder / "weights.safetensors")
 
     def config(self) -> dict[str, Any]:
-        """Family, recipe, and what training says of itself."""
+        """The model's recipe, and facts about its training."""
         return read_json(self.folder / "config.json")
 
 
 @dataclass(frozen=True)
 class FinetunedModel:
-    """A classifier that was fine-tuned once a seed. Files: `config.json`, and a checkpoint in each `seed_<n>`."""
+    """A classifier fine-tuned once per seed. Files: `config.json`, and a checkpoint in each `seed_<n>`."""
 
     folder: Path
 
     def config(self) -> dict[str, Any]:
-        """What all seeds have in common, and the epoch that was chosen for each."""
+        """What all seeds have in common, and the chosen epoch of each."""
         return read_json(self.folder / "config.json")
 
     def checkpoints(self) -> dict[int, Checkpoint]:
@@ -43,5 +43,5 @@ class FinetunedModel:
 
 
 def seed_folder(folder: Path, seed: int) -> Path:
-    """Where the checkpoint of one seed stands in a fine-tuned model's folder."""
+    """Folder of one seed's checkpoint in that of a fine-tuned model."""
     return folder / f"seed_{seed}"

@@ -1,4 +1,4 @@
-"""The networks that HeartBEiT is compared with: any of timm's, with two outputs."""
+"""The networks that HeartBEiT is compared with: any of timm's."""
 
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ from ecg_pipeline.models.recipes import TimmRecipe
 from ecg_pipeline.models.weights import load_exactly, read_weights
 
 
-def comparator(recipe: TimmRecipe, weights: Path | None, classes: int, seed: int) -> nn.Module:
-    """A timm network, from a local weights file or randomly initialised by `seed`.
+def comparator(recipe: TimmRecipe, weights: Path | None, *, classes: int, seed: int) -> nn.Module:
+    """A timm network with `classes` outputs, from a local weights file or randomly initialised by `seed`.
 
-    The file's last layer is dropped where it names other classes; anything else that does not fit is an error, as is
-    a name that timm's registry does not hold.
+    The file's last layer is dropped if its number of classes differs. Any other mismatch, or a name that is not in
+    timm's registry, is a ValueError.
     """
     if not timm.is_model(recipe.name):
         raise ValueError(f"timm has no model `{recipe.name}`; `timm.list_models()` says which there are")
@@ -30,9 +30,9 @@ def comparator(recipe: TimmRecipe, weights: Path | None, classes: int, seed: int
 
 
 def _without_other_classes(model: nn.Module, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """What of a weights file the model takes, and the names of its last layer, which may stay as drawn.
+    """The tensors of a weights file that the model loads, and the names of its last layer, which may be missing.
 
-    Buffers that the model computes by itself, and some files hold, are left out.
+    Left out: buffers that the model computes itself, and a last layer of another shape.
     """
     own = model.state_dict()
     computed = {name for name, _ in model.named_buffers()} - own.keys()

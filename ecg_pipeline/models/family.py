@@ -1,6 +1,6 @@
-"""The one interface of the model families: a classifier takes sheets as they are stored and gives logits.
+"""The interface of the model families: a classifier takes images as they are stored and gives logits.
 
-Normalisation is part of the module, so what a model was trained on and what it is served cannot differ.
+Normalisation is part of the module, so it is the same in training and serving.
 """
 
 from dataclasses import asdict
@@ -9,66 +9,65 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ecg_pipeline.models import beit
-from ecg_pipeline.models.beit import beit_classifier
+from ecg_pipeline.models.beit import MEAN, STD, beit_classifier
 from ecg_pipeline.models.checkpoints import Checkpoint
 from ecg_pipeline.models.comparators import comparator
+from ecg_pipeline.models.normalisation import normalise
 from ecg_pipeline.models.recipes import RANDOM, BeitRecipe, ModelRecipe, TimmRecipe
 from ecg_pipeline.models.weights import load_exactly
 
 CLASSES = 2
 FAMILIES = {"beit": BeitRecipe, "timm": TimmRecipe}
+"""Recipe by the name of its family."""
 
 
 class Classifier(nn.Module):
-    """Sheets (B, H, W) uint8, 255 = paper -> logits (B, 2)."""
+    """Images (B, H, W) uint8, 255 = paper -> logits (B, 2).
+
+    mean, std: (3,) normalisation of the channels; they move with the module but are not part of its state.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]):
+    def __init__(self, network: nn.Module, *, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
         self.network = network
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+        self.register_buffer("mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("std", torch.tensor(std), persistent=False)
 
-    def forward(self, sheets: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Logits of the negative and the positive class."""
-        return self.network(normalised(sheets, self.mean, self.std))
-
-
-def normalised(sheets: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(B, H, W) uint8 -> (B, 3, H, W) float: grey to three channels, to [0, 1], then (x - mean) / std."""
-    grey = sheets[:, None].to(torch.float32) / 255
-    return (grey - mean).div_(std)
+        return self.network(normalise(images, mean=self.mean, std=self.std))
 
 
 def build_classifier(recipe: ModelRecipe, start: Checkpoint | Path | None, seed: int) -> Classifier:
-    """A classifier to fine-tune: from a pretrained checkpoint, from a published weights file, or from nothing.
+    """A classifier to fine-tune.
 
-    seed: draws whatever the starting point does not hold.
+    start: a pretrained checkpoint (BEiT), a published weights file (timm), or None for random initialisation. seed: of
+    the weights that `start` does not hold. A start of the wrong kind is a TypeError.
     """
     match recipe:
         case BeitRecipe():
             if isinstance(start, Path):
                 raise TypeError("a BEiT starts from a Checkpoint: make one of the file with `beit.import_pretraining`")
             state = start.state() if start else None
-            return Classifier(beit_classifier(recipe, state, CLASSES, seed), beit.MEAN, beit.STD)
+            return Classifier(beit_classifier(recipe, state, classes=CLASSES, seed=seed), mean=MEAN, std=STD)
         case TimmRecipe():
             if isinstance(start, Checkpoint):
                 raise TypeError("a comparator starts from a weights file")
-            network = comparator(recipe, start, CLASSES, seed)
-            # On one thread of a processor a small convolutional network trains half as long again in the usual layout.
-            return Classifier(network.to(memory_format=torch.channels_last), recipe.mean, recipe.std)
+            network = comparator(recipe, start, classes=CLASSES, seed=seed)
+            # On one CPU thread a small convolutional network takes 1.5 times as long in PyTorch's default layout.
+            return Classifier(network.to(memory_format=torch.channels_last), mean=recipe.mean, std=recipe.std)
 
 
 def classifier_config(recipe: ModelRecipe, start: Checkpoint | Path | None) -> dict[str, object]:
-    """What a checkpoint of this classifier must say, for `load_classifier` and for every table."""
+    """The config of a classifier's checkpoint: its recipe, which `load_classifier` reads, and where it started from."""
     return {"model": asdict(recipe), "initialisation": initialisation(start)}
 
 
 def load_classifier(checkpoint: Checkpoint) -> Classifier:
-    """The classifier of a checkpoint, ready to score; its logits equal those of the module that was saved."""
+    """Load the classifier of a checkpoint, in eval mode. An unknown family is a ValueError."""
     values = dict(checkpoint.config()["model"])
     kind = FAMILIES.get(values["family"])
     if kind is None:

@@ -1,4 +1,4 @@
-"""What a network is, as a study says it."""
+"""The model sections of a study file."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,9 +9,8 @@ from ecg_pipeline.storage.files import is_file_name
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-
 RANDOM = "random initialisation"
-"""Said of a model that starts from nothing."""
+"""Where a model without pretrained weights starts from, in words for a table."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,10 @@ class BeitRecipe:
 
 @dataclass(frozen=True)
 class TimmRecipe:
-    """A comparator: any timm name, and the normalisation that its checkpoint was trained with.
+    """A comparator: any of timm's models, with the normalisation that its weights were trained with.
 
-    weights: name of a local weights file; None is random initialisation, and every table says so.
-    image_px: side of the sheets, for networks that are built for one size of image.
+    weights: name of a local weights file; None is random initialisation, and tables say so.
+    image_px: side of the images, used by models that are built for one image size.
     """
 
     family: Literal["timm"] = "timm"

@@ -1,4 +1,4 @@
-"""Which networks timm has, told without importing it: that takes seconds, which a look at a study should not."""
+"""The names of timm's models without importing timm, which takes seconds: checking a study stays fast."""
 
 import re
 from functools import cache
@@ -9,17 +9,17 @@ _REGISTERED = re.compile(r"^@register_model\ndef (\w+)\(", re.MULTILINE)
 
 
 def is_timm_model(name: str) -> bool:
-    """Whether timm's registry holds a name; a tag of pretrained weights behind a dot does not matter."""
+    """Whether timm has a model of this name. A tag of pretrained weights after a dot is ignored."""
     if name.partition(".")[0] in _registered():
         return True
-    import timm  # Names that are registered in another way are known to timm alone.
+    import timm  # only for names that its source registers without the decorator
 
     return timm.is_model(name)
 
 
 @cache
 def _registered() -> frozenset[str]:
-    """The names that timm's source registers."""
+    """The names under `@register_model` in timm's source."""
     spec = find_spec("timm")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("timm is not installed")

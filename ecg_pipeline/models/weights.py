@@ -1,4 +1,4 @@
-"""Weights into files and out of them: foreign files are read as tensors alone, and nothing is half loaded."""
+"""Weights on disk: writing checkpoints, reading foreign weights files safely, loading a state strictly."""
 
 from argparse import Namespace
 from collections.abc import Collection, Mapping
@@ -14,8 +14,8 @@ from ecg_pipeline.models.checkpoints import Checkpoint
 from ecg_pipeline.storage.files import write_atomically, write_json
 
 
-def save_checkpoint(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> Checkpoint:
-    """Write a checkpoint, the config last: a folder with a config is whole."""
+def save_checkpoint(folder: Path, *, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> Checkpoint:
+    """Write a checkpoint. The config is written last, so a folder with a config is complete."""
     tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in state.items()}
     write_atomically(folder / "weights.safetensors", lambda path: save_file(tensors, path))
     write_json(folder / "config.json", dict(config))
@@ -23,10 +23,10 @@ def save_checkpoint(folder: Path, state: Mapping[str, Tensor], config: Mapping[s
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors of a local file: safetensors, or a torch file of tensors, from which no code is run.
+    """The tensors of a local safetensors or torch file, read with `weights_only`, so that no code in it runs.
 
-    Training wrappers are taken off: a `model` or `state_dict` level, and the `module.` that data parallel prefixes.
-    A file that would run code, is damaged, or holds anything else than tensors by name is a ValueError.
+    Training wrappers are removed: a `model` or `state_dict` level, and the prefix `module.` of `DataParallel`. A file
+    that is damaged, would run code, or holds anything but tensors by name is a ValueError.
     """
     content: Any = load_file(path) if path.suffix == ".safetensors" else _read_torch_file(path)
     for level in ("model", "state_dict"):
@@ -41,16 +41,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], fresh: Collection[str] = ()) -> None:
-    """Load a state into a module whole; only `fresh` names may be missing. Anything else that does not fit is a
-    ValueError, see `check_fit`.
-    """
-    check_fit(module.state_dict(), state, fresh)
+    """Load a state into a module if it passes `check_fit`; else ValueError, and the module is unchanged."""
+    check_fit(module.state_dict(), state=state, fresh=fresh)
     module.load_state_dict(dict(state), strict=False)
 
 
-def check_fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], fresh: Collection[str] = ()) -> None:
-    """Compare a state with a module's own. A missing key that is not expected to be fresh, an unexpected key or a wrong
-    shape is a ValueError that lists them all: nothing is half loaded.
+def check_fit(own: Mapping[str, Tensor], *, state: Mapping[str, Tensor], fresh: Collection[str] = ()) -> None:
+    """Compare a state with a module's own state. Missing keys, unexpected keys and wrong shapes are a ValueError that
+    lists them all. fresh: keys that may be missing, because they are newly initialised.
     """
     problems = [f"missing {name}" for name in own if name not in state and name not in fresh]
     problems += [f"unexpected {name}" for name in state if name not in own]
@@ -64,12 +62,12 @@ def check_fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], fresh: Col
 
 
 def _read_torch_file(path: Path) -> object:
-    """The content of a torch file. BEiT's scripts keep their command line, a plain Namespace, beside the weights."""
+    """The content of a torch file. BEiT's scripts store their command line, an `argparse.Namespace`, in it, too."""
     with path.open("rb") as file, torch.serialization.safe_globals([Namespace]):
         try:
             return torch.load(file, map_location="cpu", weights_only=True)
         except UnpicklingError:
-            # torch's own text, left out here, advises to let the file run code.
+            # torch's own message, left out here, advises to let the file run code.
             raise ValueError(f"{path.name} holds more than tensors, so it is not read") from None
         except (EOFError, OSError, RuntimeError) as error:
             raise ValueError(f"{path.name} is damaged or not a file of torch's: {error}") from None

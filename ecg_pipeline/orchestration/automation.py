@@ -1,7 +1,7 @@
-"""Automation conditions: when the daemon makes a site's data anew, once the sensor `new_ecgs` is switched on.
+"""Automation conditions: when the daemon materialises a site's data again, once the sensor `new_ecgs` is switched on.
 
-Whether data are stale is read from their records and from the last look at the site's folder, not from what happened
-since the evaluation before: that would be lost where a run ends and a look is taken between two evaluations.
+Whether data are stale is read from their records and from the last observation of the site's folder, not from the
+events since the previous evaluation: one is lost if a run ends and an observation is made between two evaluations.
 """
 
 from collections.abc import Sequence
@@ -40,22 +40,24 @@ class Stale(dg.AutomationCondition[dg.AssetKey]):
 
     def _is_stale(self, graph: AssetGraph, instance: dg.DagsterInstance, key: dg.AssetKey, site: str | None) -> bool:
         record = self.workspace.archive.newest(key.to_user_string(), site)
-        went_in = {(of.asset, of.partition): of.data_version for of in record.upstream} if record else {}
+        recorded = {(of.asset, of.partition): of.data_version for of in record.upstream} if record else {}
         read = upstream_partitions(graph, key, site)
-        versions = {(of.to_user_string(), part): self._version(instance, of, part) for of, part in read}
+        versions = {(of.to_user_string(), partition): self._version(instance, of, partition) for of, partition in read}
         if versions.get((RAW.to_user_string(), site), "") is None:
             return False
-        stand = {of: version for of, version in versions.items() if version is not None}
-        return stand != went_in or any(self._is_stale(graph, instance, of, part) for of, part in read if of != RAW)
+        current = {of: version for of, version in versions.items() if version is not None}
+        if current != recorded:
+            return True
+        return any(self._is_stale(graph, instance, of, partition) for of, partition in read if of != RAW)
 
     def _version(self, instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None) -> str | None:
         if key == RAW:
-            return last_seen(instance, partition)
+            return last_observed(instance, partition)
         made = self.workspace.archive.newest(key.to_user_string(), partition)
         return made.data_version if made else None
 
 
-def last_seen(instance: dg.DagsterInstance, site: str | None) -> str | None:
+def last_observed(instance: dg.DagsterInstance, site: str | None) -> str | None:
     """Version of a site's files at the last plausible observation; None before any."""
     of_site = dg.AssetRecordsFilter(RAW, asset_partitions=[site] if site else None)
     for seen in instance.fetch_observations(of_site, limit=1).records:
@@ -67,20 +69,20 @@ def last_seen(instance: dg.DagsterInstance, site: str | None) -> str | None:
 def automated(
     assets: Sequence[dg.AssetsDefinition | dg.SourceAsset], workspace: Workspace
 ) -> list[dg.AssetsDefinition | dg.SourceAsset]:
-    """Attach the condition for making a site's data anew to the assets; source assets carry their own.
+    """Attach the condition that materialises a site's data again to the assets; source assets carry their own.
 
     What failed is tried again at the next full hour, or as soon as what it reads has changed.
     """
     requested = dg.AutomationCondition.newly_requested()
     changed = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.newly_updated())
-    # Two conditions, because Dagster tells which of two events in one evaluation came first only where each is single.
-    may_be_asked = dg.AutomationCondition.cron_tick_passed(HOUR).since(requested) | changed.since(requested)
+    # Two conditions, because Dagster knows which of two events of one evaluation came first only if each stands alone.
+    may_be_requested = dg.AutomationCondition.cron_tick_passed(HOUR).since(requested) | changed.since(requested)
     condition = (
         Stale(workspace)
-        & may_be_asked
+        & may_be_requested
         & ~dg.AutomationCondition.any_deps_in_progress()
         & ~dg.AutomationCondition.in_progress()
-    ).with_label("stale, and not asked for in vain since the last look")
+    ).with_label("stale, and not requested since the last observation or hour")
 
     def with_condition(spec: dg.AssetSpec) -> dg.AssetSpec:
         is_data = spec.group_name in DATA_GROUPS and spec.partitions_def is not None

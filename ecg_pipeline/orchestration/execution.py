@@ -14,7 +14,7 @@ CONFIG = {
     "threads": dg.Field(int, is_required=False, description="Threads of a training. By default ECG_THREADS, or 1."),
     "processes": dg.Field(int, is_required=False, description="Processes that share a pretraining: ECG_PROCESSES."),
     "accept_fewer_files": dg.Field(
-        bool, is_required=False, description="Read a drop folder though most of its files are gone since the last look."
+        bool, is_required=False, description="Read a drop folder though most of its files are gone since the last reading."
     ),
     "micro_batch": dg.Field(int, is_required=False, description="ECGs at once in each of them: ECG_MICRO_BATCH."),
 }
@@ -26,8 +26,8 @@ class Execution:
     """Execution settings of a run. None leaves a setting to the trainer.
 
     workers: processes of a data stage. threads: of networks, the same number on every machine and whatever runs beside
-    them, because it decides how sums are rounded. processes, micro_batch: of a pretraining. accept_fewer_files: that
-    somebody looked, and a drop folder is meant to hold so few files.
+    them, because it decides how sums are rounded. processes, micro_batch: of a pretraining. accept_fewer_files:
+    somebody confirmed that a drop folder is meant to hold so few files.
     """
 
     device: str = "cpu"

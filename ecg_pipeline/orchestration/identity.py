@@ -18,9 +18,9 @@ class Identified(TypedDict):
     metadata: dict[str, Any]
 
 
-def identified(revision: int, **parts: Any) -> Identified:
+def identified(revision: int, **recipes: Any) -> Identified:
     """What an asset's results depend on: its module's revision and its part of the study."""
-    payload = {"revision": revision, **{name: identity(part) for name, part in parts.items()}}
+    payload = {"revision": revision, **{name: identity(recipe) for name, recipe in recipes.items()}}
     return {"code_version": digest_json(payload)[:16], "metadata": {RECIPE: dg.MetadataValue.json(payload)}}
 
 

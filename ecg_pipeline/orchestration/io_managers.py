@@ -11,7 +11,7 @@ from ecg_pipeline.provenance.record import Upstream
 class HandleIOManager(dg.IOManager):
     """Loads a handle from the newest record of each upstream partition, and remembers which version that was.
 
-    Storing was done by whoever made the output.
+    Outputs are stored by `Workspace.materialise`.
     """
 
     def __init__(self, archive: Archive):

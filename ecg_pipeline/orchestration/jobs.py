@@ -1,7 +1,7 @@
 """Dagster jobs: what a data team starts from the UI or a schedule.
 
 Asset jobs where all assets are cut the same way. A Dagster job cannot span several partitions definitions, so the
-others are jobs of one op, which brings assets up to date as the command line does: one Dagster run a partition, in the
+others are jobs of one op, which runs what is stale as the command line does: one Dagster run a partition, in the
 same instance, each recorded like any other.
 """
 
@@ -22,8 +22,8 @@ DATA_TEAM, RESEARCH_TEAM = "team:data", "team:research"
 
 
 @dataclass(frozen=True)
-class Part:
-    """The part of a study that an op job brings up to date. assets: selections. partitions: none means all."""
+class Selection:
+    """What an op job runs if it is stale. assets: asset selections. partitions: keys, none means all."""
 
     assets: tuple[str, ...]
     partitions: tuple[str, ...] = ()
@@ -52,19 +52,19 @@ def study_jobs(study: Study, definitions: Callable[[], dg.Definitions]) -> list[
         *(_fine_tune(study, task) for task in tasks),
         _op_job(
             "tokenize_and_pretrain",
-            "Train the image tokenizer, name every site's patches and pretrain. Started by hand only.",
+            "Train the image tokenizer, tokenise every site's images and pretrain. Started by hand only.",
             definitions,
             {},
-            lambda config: Part(
+            lambda config: Selection(
                 ("image_tokenizer", "patch_tokens", f"{study.pretraining.model}/pretrained_checkpoint")
             ),
         ),
         _op_job(
             "evaluate_site",
-            "Evaluate every model of the tasks at one site, with the models that stand.",
+            "Evaluate every model of the tasks at one site, with the existing models.",
             definitions,
             a_site | some_tasks,
-            lambda config: Part(
+            lambda config: Selection(
                 tuple(
                     asset
                     for task in config["tasks"]
@@ -76,11 +76,11 @@ def study_jobs(study: Study, definitions: Callable[[], dg.Definitions]) -> list[
         ),
         _op_job(
             "retrain",
-            "From cohort to report, over the data and the pretrained network that stand: what is stale is trained, "
+            "From cohort to report, over the existing data and pretrained network: what is stale is trained, "
             "evaluated and reported again. The report of all tasks is made when none is left out.",
             definitions,
             some_tasks,
-            lambda config: Part(
+            lambda config: Selection(
                 (
                     *(f"group:{task}" for task in config["tasks"]),
                     "image_distance",
@@ -90,10 +90,10 @@ def study_jobs(study: Study, definitions: Callable[[], dg.Definitions]) -> list[
         ),
         _op_job(
             "whole_study",
-            "Bring everything up to date, from files to reports.",
+            "Run everything that is stale, from files to reports.",
             definitions,
             {},
-            lambda _: Part(("*",)),
+            lambda _: Selection(("*",)),
         ),
     ]
 
@@ -115,12 +115,12 @@ def _op_job(
     description: str,
     definitions: Callable[[], dg.Definitions],
     config_schema: Mapping[str, Any],
-    part: Callable[[Mapping[str, Any]], Part],
+    selection: Callable[[Mapping[str, Any]], Selection],
 ) -> dg.JobDefinition:
-    """A job of one op that brings part of a study up to date. Its config becomes tags of its run."""
+    """A job of one op that runs what is stale of a selection. Its config becomes tags of its run."""
 
     @dg.op(
-        name=f"bring_up_to_date_{name}",
+        name=f"run_stale_{name}",
         description=description,
         config_schema=dict(config_schema),
         required_resource_keys={"workspace"},
@@ -130,7 +130,7 @@ def _op_job(
     def run_stale(context: dg.OpExecutionContext) -> None:
         config = context.op_config or {}
         context.instance.add_run_tags(context.run.run_id, _tags(config))
-        wanted, workspace = part(config), context.resources.workspace
+        wanted, workspace = selection(config), context.resources.workspace
         runner = Runner(definitions(), workspace, jobs=os.cpu_count() or 1, log=context.log.info)
         made = runner.run_stale(wanted.assets, wanted.partitions, context.instance)
         counts = _counted([key.path[0] for run in made for key in run.assets], config.get("tasks", ()))

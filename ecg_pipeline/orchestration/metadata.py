@@ -20,7 +20,7 @@ from ecg_pipeline.images.distance import ImageDistance
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.ingest.labels import ClinicalLabels
 from ecg_pipeline.ingest.store import WaveformStore
-from ecg_pipeline.links import report_page, saliency_preview, sheets_preview
+from ecg_pipeline.links import image_preview, report_page, saliency_preview
 from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
 from ecg_pipeline.reporting.figures import (
     calibration_figure,
@@ -59,13 +59,13 @@ def test_set(tested: TestSet) -> dict[str, Any]:
 
 def waveform_store(store: WaveformStore) -> dict[str, Any]:
     """Counts of ECGs, patients and rejects by reason; shapes and rates that occur."""
-    records, rejects = store.scan(), store.rejects()
+    ecgs, rejects = store.scan(), store.rejects()
     # Patients are told apart by 64 bits: as text, those of millions of ECGs would take a gigabyte.
     patient = pl.col("patient")
-    counts = records.select(
+    counts = ecgs.select(
         ecgs=pl.len(), patients=patient.drop_nulls().hash().n_unique(), unknown=patient.null_count()
     ).collect(engine="streaming")
-    shapes = records.group_by("sampling_hz", "samples").len("ecgs").collect(engine="streaming")
+    shapes = ecgs.group_by("sampling_hz", "samples").len("ecgs").collect(engine="streaming")
     return {
         "dagster/row_count": counts["ecgs"].item(),
         "patients": counts["patients"].item(),
@@ -95,16 +95,16 @@ def filtered_waveforms(filtered: FilteredWaveforms) -> dict[str, Any]:
 
 
 def image_shards(images: ImageShards, home: Path) -> dict[str, Any]:
-    """Count, and where to see the first sheets as the model sees them."""
-    sheets = {"first_sheets": dg.MetadataValue.url(sheets_preview(home, images.folder))} if len(images) else {}
-    return {"dagster/row_count": len(images), **sheets}
+    """Count, and a link to the first images."""
+    link = {"first_sheets": dg.MetadataValue.url(image_preview(images.folder, home=home))} if len(images) else {}
+    return {"dagster/row_count": len(images), **link}
 
 
 def image_tokenizer(tokenizer: ImageTokenizer) -> dict[str, Any]:
-    """Vocabulary and how it is used on training images, over all patches and over drawn ones."""
+    """Vocabulary and its usage on training images, over all patches and over inked ones."""
     config = tokenizer.config()
     shown = {"vocabulary": tokenizer.vocabulary, "kind": config["kind"]}
-    for name in ("usage", "usage_drawn"):
+    for name in ("usage", "usage_inked"):
         shown |= _usage(name, config.get(name, {}))
     return shown
 
@@ -118,7 +118,7 @@ def patch_tokens(tokens: TokenShards, vocabulary: int) -> dict[str, Any]:
 
 
 def pretrained_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What the last epoch reached, and the loss curve; of a checkpoint that was taken over, the file it came from."""
+    """What the last epoch reached, and the loss curve; of an imported checkpoint, the file it is from."""
     config = checkpoint.config()
     if "imported" in config:
         return {"imported": config["imported"], "vocabulary": config["vocabulary"]}
@@ -133,7 +133,7 @@ def pretrained_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _grid(shares: list[list[float]]) -> dg.MarkdownMetadataValue:
-    """Shares by patch as they lie on the sheet, in per cent: how often each patch was hidden."""
+    """How often each patch was masked, in per cent, as a table with the rows and columns of the image."""
     rows = ["| " + " | ".join(f"{share:.0%}" for share in row) + " |" for row in shares]
     return dg.MetadataValue.md("\n".join([rows[0], "|---" * len(shares[0]) + "|", *rows[1:]]))
 
@@ -165,22 +165,27 @@ def cohort(made: Cohort) -> dict[str, Any]:
 
 def evaluation(made: Evaluation) -> dict[str, Any]:
     """Metrics with intervals, curves, and tables of operating points and subgroups."""
+    # Numba, behind it, would slow down every process that loads the asset graph.
+    from ecg_pipeline.metrics.table import METRICS
+
     computed = made.evaluation_metrics()
     metrics = computed.metrics
     shown: dict[str, Any] = {name: metrics[name] for name in ("ecgs", "patients", "positives")}
     shown |= {name: metrics["model"][name] for name in ("chosen_by", "optimistic")}
-    if metrics["auroc"] is None:
+    if "reason" in metrics:
         return shown | {"no_metrics_because": metrics["reason"]}
+    for metric in METRICS:
+        value = metrics[metric.name]
+        if not metric.interval:
+            shown[metric.name] = value
+            continue
+        shown |= {metric.name: value["value"], f"{metric.name}_95": f"{value['low']:.3f} to {value['high']:.3f}"}
+        if value["sd"] is not None:
+            shown[f"{metric.name}_seeds"] = f"± {value['sd']:.3f} over {len(value['by_seed'])} seeds"
     predictions = {"model": made.predictions()}
-    for name in ("auroc", "average_precision"):
-        mean = metrics[name]
-        shown |= {name: mean["value"], f"{name}_95": f"{mean['low']:.3f} to {mean['high']:.3f}"}
-        if mean["sd"] is not None:
-            shown[f"{name}_seeds"] = f"± {mean['sd']:.3f} over {len(mean['by_seed'])} seeds"
     note = f"\n{OPTIMISTIC}" if metrics["model"]["optimistic"] else ""
     points = metrics["operating_points"]["reason"] or _table(_rounded(computed.operating_points))
     return shown | {
-        "brier": metrics["brier"],
         "operating_points": points,
         "subgroups": _table(_rounded(computed.subgroups)),
         "roc": _svg(roc_figure(predictions, f"ROC{note}")),
@@ -196,7 +201,7 @@ def saliency(made: Saliency, home: Path) -> dict[str, Any]:
         "ecgs": made.shares()["ecg"].n_unique(),
         "shares": _table(made.summary().with_columns(pl.col("share", "area_share", "ink_share").round(3))),
     }
-    pages = [saliency_preview(home, made.folder, number) for number in range(1, len(made.figures()) + 1)]
+    pages = [saliency_preview(made.folder, number, home=home) for number in range(1, len(made.figures()) + 1)]
     links = "\n".join(f"- [ECG {number}]({page})" for number, page in enumerate(pages, start=1))
     return shown | ({"pictures": dg.MetadataValue.md(links)} if pages else {})
 
@@ -210,13 +215,17 @@ def image_distance(distance: ImageDistance) -> dict[str, Any]:
 
 def report(made: Report, home: Path) -> dict[str, Any]:
     """Where the page is, and its numbers."""
+    from ecg_pipeline.metrics.table import WITH_INTERVAL
+
+    names = [metric.name for metric in WITH_INTERVAL]
     counts = ["task", "model", "fraction", "site", "ecgs", "positives", "seeds", "optimistic"]
-    columns = [*counts, "auroc", "auroc_sd", "average_precision", "average_precision_sd"]
-    areas = ["task", "site", "fraction", "model", "other", "auroc", "auroc_p", "average_precision"]
+    values = [column for name in names for column in (name, f"{name}_sd")]
+    compared = ["task", "site", "fraction", "model", "other"]
+    differences = [column for name in names for column in (name, f"{name}_p")]
     return {
-        "page": dg.MetadataValue.url(report_page(home, made.folder)),
-        "results": _table(_rounded(made.results().select(columns))),
-        "differences": _table(_rounded(made.differences().select([*areas, "average_precision_p"]))),
+        "page": dg.MetadataValue.url(report_page(made.folder, home=home)),
+        "results": _table(_rounded(made.results().select([*counts, *values]))),
+        "differences": _table(_rounded(made.differences().select([*compared, *differences]))),
     }
 
 

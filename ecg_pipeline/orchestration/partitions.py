@@ -55,7 +55,7 @@ def fraction_key(fraction: float) -> str:
 
 
 def dimensions(definition: dg.PartitionsDefinition | None, partition: str | None) -> dict[str, str]:
-    """A partition key by its dimensions; for one dimension without a name, that of the study it stands for."""
+    """A partition key by its dimensions; for a single dimension under the empty name."""
     if isinstance(definition, dg.MultiPartitionsDefinition) and partition is not None:
         return dict(definition.get_partition_key_from_str(partition).keys_by_dimension)
     return {} if partition is None else {"": partition}

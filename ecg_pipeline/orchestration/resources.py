@@ -53,7 +53,7 @@ class Build:
 
 
 FITTED = ("image_tokenizer", "pretrained_checkpoint", "finetuned_model")
-"""Last part of the asset keys of what is fitted to data: its ancestors may be older than what it is applied to."""
+"""Last names in the asset keys of what is fitted to data: its ancestors may be older than what it is applied to."""
 
 HOSPITALS = dg.AssetKey("hospital_system")
 """The invented hospitals of a synthetic study: the one asset that makes the files that others read."""
@@ -105,7 +105,7 @@ class Workspace:
     def upstream(self, graph: AssetGraph, key: dg.AssetKey, partition: str | None) -> tuple[Upstream, ...]:
         """What a partition would read now, with current versions. NotMaterialised if one is missing."""
         read = upstream_partitions(graph, key, partition)
-        return tuple(Upstream(of.to_user_string(), part, self._version(of, part)) for of, part in read)
+        return tuple(Upstream(of.to_user_string(), of_partition, self._version(of, of_partition)) for of, of_partition in read)
 
     def conflicts(self, upstream: Sequence[Upstream]) -> list[str]:
         """Messages on ancestors that would go into one output in several versions, and on what to materialise again."""
@@ -164,7 +164,7 @@ class Workspace:
             is_kept = not any(map(blocks, checks))
             if is_kept and "unchanged" not in shown:
                 lease.check()
-                self.archive.keep(record)
+                self.archive.save(record)
         if not is_kept:
             yield from checks
             raise dg.Failure(f"{partition_name((asset, partition))} is held back:\n{failure_text(checks)}")
@@ -188,9 +188,9 @@ class Workspace:
         """Upstream versions of a partition: those of the handles that were loaded, and of the sources as read."""
         loaded, graph = self.handles.loaded(context), context.job_def.asset_layer.asset_graph
         return tuple(
-            loaded.get((parent.to_user_string(), part))
-            or Upstream(parent.to_user_string(), part, read.get(parent) or self._version(parent, part))
-            for parent, part in upstream_partitions(graph, context.asset_key, partition)
+            loaded.get((parent.to_user_string(), of_partition))
+            or Upstream(parent.to_user_string(), of_partition, read.get(parent) or self._version(parent, of_partition))
+            for parent, of_partition in upstream_partitions(graph, context.asset_key, partition)
         )
 
     def _made(
@@ -247,7 +247,7 @@ class Workspace:
             return None
         folder = self.archive.folder(record)
         if folder_digests(folder) != record.files:
-            warn(f"{folder} is no longer what its record says: nothing is taken over from it")
+            warn(f"{folder} is no longer what its record says: none of it is reused")
             return None
         return folder
 
@@ -276,7 +276,7 @@ def make_workspace(study: Study, source_versions: Mapping[dg.AssetKey, Callable[
 def workspace_resource(workspace: Workspace) -> dg.ResourceDefinition:
     """The workspace as a Dagster resource, whose config sets how a run is executed."""
 
-    @dg.resource(config_schema=CONFIG, description="The study in its home; config: how a run is carried out.")
+    @dg.resource(config_schema=CONFIG, description="The study in its home; config: execution settings of a run.")
     def configured(context: dg.InitResourceContext) -> Workspace:
         return workspace.configured(context.resource_config)
 

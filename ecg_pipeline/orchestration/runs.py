@@ -23,7 +23,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
 
 class RunsFailed(RuntimeError):  # noqa: N818
-    """Runs failed, or none could be selected. What was made before, or does not depend on them, stays."""
+    """Runs failed, or none could be selected. What was made before, or does not depend on them, is kept."""
 
 
 def _no_output(text: str) -> None:
@@ -96,7 +96,7 @@ class _Runs:
             self._receive(plan)
         if self.failures:
             failures = "\n".join(self.failures)
-            raise RunsFailed(f"{failures}\nWhat was done stands; the same command goes on from here.")
+            raise RunsFailed(f"{failures}\nWhat was made is kept: run the same command again to continue.")
         return self.ended
 
     def _begin(self, plan: Plan, run: Run) -> None:
@@ -165,7 +165,7 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
 def select(graph: AssetGraph, terms: str) -> Set[dg.AssetKey]:
     """Resolve a selection to asset keys; a bare name is the whole key of one asset."""
     named = re.fullmatch(r"(\d*\+)?([\w/]+)(\+\d*)?", terms)
-    before, name, after = (part or "" for part in named.groups()) if named else ("", "", "")
+    before, name, after = (group or "" for group in named.groups()) if named else ("", "", "")
     try:
         found = dg.AssetSelection.from_string(f'{before}key:"{name}"{after}' if named else terms).resolve(graph)
     except dg.DagsterError:

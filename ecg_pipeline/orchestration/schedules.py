@@ -1,4 +1,4 @@
-"""The calendar: models are made anew on a date, never because a file arrived."""
+"""Schedules: models are retrained on a date, never because a file arrived."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,10 +7,10 @@ import dagster as dg
 
 
 def study_schedules(jobs: Sequence[Any]) -> list[dg.ScheduleDefinition]:
-    """Schedule `retraining`: on the first night of a month, from cohort to report over what then stands.
+    """Schedule `retraining`: on the first night of a month, from cohort to report over the data of that day.
 
     A task whose data did not change is up to date, and nothing of it is trained. The tokenizer and the pretrained
-    network are made anew by hand only.
+    network are trained again by hand only.
     """
     retrain = next(job for job in jobs if job.name == "retrain")
     return [
@@ -18,6 +18,6 @@ def study_schedules(jobs: Sequence[Any]) -> list[dg.ScheduleDefinition]:
             name="retraining",
             job=retrain,
             cron_schedule="0 2 1 * *",
-            description="Models whose data changed are trained, evaluated and reported anew, once a month.",
+            description="Models whose data changed are trained, evaluated and reported again, once a month.",
         )
     ]

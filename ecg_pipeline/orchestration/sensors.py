@@ -15,7 +15,7 @@ def study_sensors() -> list[dg.SensorDefinition]:
     new_ecgs = dg.AutomationConditionSensorDefinition(
         "new_ecgs",
         target=dg.AssetSelection.groups(*DATA_GROUPS, include_sources=True),
-        description="Looks at the drop folders every hour and brings the data of changed sites up to date.",
+        description="Observes the drop folders every hour and materialises the data of changed sites.",
         use_user_code_server=True,
     )
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 class TrainingJob:
     """A pretraining to run into the folder `out`, written by Dagster's step and read by the trainer's processes.
 
-    pool: the table of the ECGs that are pretrained on. experiment, tags: of its MLflow run. parent_pid: the process
+    training_set: table of the pretraining ECGs. experiment, tags: of its MLflow run. parent_pid: the process
     that waits for it.
     """
 
@@ -44,7 +44,7 @@ class TrainingJob:
     recipe: PretrainRecipe
     image_shards: dict[str, ImageShards]
     patch_tokens: dict[str, TokenShards]
-    pool: Path
+    training_set: Path
     vocabulary: int
     out: Path
     home: Path
@@ -103,15 +103,15 @@ def _run_job(job: TrainingJob, process_group: "ProcessGroup", tracker: Tracker |
     pretrain(
         job.model,
         job.recipe,
-        job.image_shards,
-        job.patch_tokens,
-        frozenset(pl.read_parquet(job.pool)["record"]),
-        job.vocabulary,
-        job.out,
-        tracker,
-        process_group,
-        job.micro_batch,
-        progress,
+        images=job.image_shards,
+        tokens=job.patch_tokens,
+        ecg_ids=frozenset(pl.read_parquet(job.training_set)["ecg_id"]),
+        vocabulary=job.vocabulary,
+        out=job.out,
+        tracker=tracker,
+        process_group=process_group,
+        micro_batch_size=job.micro_batch,
+        progress=progress,
     )
 
 

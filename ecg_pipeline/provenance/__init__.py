@@ -1,1 +1,1 @@
-"""What made an output: one record beside each, written last. Files only: no Dagster, no MLflow."""
+"""Provenance: a record beside each output, written last. Files only: no Dagster, no MLflow."""

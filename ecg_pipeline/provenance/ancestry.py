@@ -1,4 +1,4 @@
-"""One version of each ancestor: an output must not mix inputs made of different versions of one ancestor."""
+"""Consistency of an output's inputs: they must not come from different versions of one ancestor."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,22 +7,22 @@ from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.provenance.record import Upstream
 
 Place = tuple[str, str | None]
-"""An asset and its partition."""
+"""An asset key and a partition."""
 
 
 @dataclass(frozen=True)
 class Conflict:
-    """An ancestor that would go in with several versions. through: by version its readers, nearest to it first."""
+    """An ancestor that reaches an output in several versions. through: by version its descendants, nearest first."""
 
     ancestor: Place
     through: dict[str, tuple[Place, ...]]
 
 
 def conflicts(archive: Archive, upstream: Iterable[Upstream], is_fitted: Callable[[str], bool]) -> tuple[Conflict, ...]:
-    """Ancestors that reach an output with more than one data version, by the records of what it reads.
+    """Ancestors that reach an output in more than one data version, by the records of its upstream partitions.
 
-    Looked at are all ancestors on paths that do not pass through something fitted to data (a tokenizer, a checkpoint, a
-    model), and what is fitted itself: what stands behind it may be older than what it is applied to.
+    is_fitted: whether an asset is fitted to data (a tokenizer, checkpoint or model). A fitted ancestor is checked
+    itself, but not what it was made from, which may be older than the data it is applied to.
     """
     readers: dict[Upstream, list[Upstream]] = {}
 
@@ -33,7 +33,7 @@ def conflicts(archive: Archive, upstream: Iterable[Upstream], is_fitted: Callabl
             if reader is not None and reader not in read_by:
                 read_by.append(reader)
             if is_new and not is_fitted(entry.asset):
-                record = archive.find(entry.asset, entry.partition, entry.data_version)
+                record = archive.find(entry.asset, entry.partition, data_version=entry.data_version)
                 walk(record.upstream if record else (), entry)
 
     walk(upstream, None)
@@ -41,22 +41,24 @@ def conflicts(archive: Archive, upstream: Iterable[Upstream], is_fitted: Callabl
     for entry in readers:
         versions.setdefault(_place(entry), []).append(entry)
     return tuple(
-        Conflict(place, {entry.data_version: _ways(entry, readers) for entry in entries})
+        Conflict(place, {entry.data_version: _descendants(entry, readers) for entry in entries})
         for place, entries in versions.items()
         if len(entries) > 1
     )
 
 
 def outdated(conflict: Conflict, newest: str | None) -> tuple[Place, ...]:
-    """What must be made again, in this order: readers of another version than the newest; all, if the newest is not
-    among the versions."""
+    """The descendants to materialise again, in this order: those of every version but the newest.
+
+    newest: data version of the ancestor now; it need not be among the conflicting ones.
+    """
     return tuple(
-        dict.fromkeys(place for version, ways in conflict.through.items() if version != newest for place in ways)
+        dict.fromkeys(place for version, places in conflict.through.items() if version != newest for place in places)
     )
 
 
-def _ways(entry: Upstream, readers: Mapping[Upstream, Sequence[Upstream]]) -> tuple[Place, ...]:
-    """All direct and indirect readers of an entry, each after what it reads."""
+def _descendants(entry: Upstream, readers: Mapping[Upstream, Sequence[Upstream]]) -> tuple[Place, ...]:
+    """All direct and indirect readers of an entry, in topological order."""
     after: list[Upstream] = []
 
     def climb(at: Upstream) -> None:

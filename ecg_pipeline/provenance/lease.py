@@ -1,7 +1,8 @@
-"""One writer a folder: a lease that its holder renews, across processes, PID namespaces and hosts on one file system.
+"""A lease on a folder, so that it has one writer among processes, PID namespaces and hosts on one file system.
 
-A process that died on this machine is known at once. Of one elsewhere only the heartbeat is seen: a lease that was not
-renewed for `STALE_S` is taken over. Its holder finds that out before it publishes anything.
+The holder renews its lease. If it died on this machine, the lease is free at once. A holder elsewhere is known by its
+renewals only: after `STALE_S` without one, another process may acquire the lease, and the old holder's next `check`
+fails before it publishes anything.
 """
 
 import json
@@ -22,25 +23,28 @@ import psutil
 from ecg_pipeline.storage.files import locked, write_text
 
 BEAT_S = 3.0
-"""How often a lease is renewed."""
+"""Interval at which a lease is renewed."""
 
 STALE_S = 24.0
-"""A lease that nobody renewed for so long is taken over, if its holder cannot be looked up."""
+"""Time without a renewal after which a lease is free, if its holder's process cannot be looked up."""
 
 POLL_S = 0.1
+"""Interval at which a waiting process tries to acquire a lease."""
 
 CLOCK_S = 5.0
+"""Tolerance of process start times, which shift when the system clock is set."""
 
 _TIE_S = 0.2
+"""Time after which concurrent writes of a lease are visible to all, on file systems without locks."""
 
 
 class LeaseLost(RuntimeError):  # noqa: N818
-    """Another process holds the lease now: nothing more may be published under it."""
+    """Another process has acquired the lease: this one must not publish anything more."""
 
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process so named that no other, on any machine or in any PID namespace, has the same name."""
+    """Identity of a process, unique over hosts and PID namespaces."""
 
     host: str
     namespace: str
@@ -48,13 +52,13 @@ class ProcessId:
     started: float
 
     def is_dead(self) -> bool:
-        """Whether this process has certainly ended. False where it cannot be looked up from here."""
+        """Whether the process has certainly ended. False if it cannot be looked up from here."""
         here = this_process()
         if (self.host, self.namespace) != (here.host, here.namespace):
             return False
         try:
             process = psutil.Process(self.pid)
-            # The time that a process began is counted from the boot's, which moves when the clock is set.
+            # Another process may have the same id now. Start times are relative to the boot time, which shifts.
             is_another = abs(process.create_time() - self.started) > CLOCK_S
             return is_another or process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
@@ -62,7 +66,7 @@ class ProcessId:
 
 
 def this_process() -> ProcessId:
-    """The calling process. The host is named by its boot, so a restarted machine is another one."""
+    """The calling process. The host includes its boot id, so a restarted machine is a different host."""
     return _process(os.getpid())
 
 
@@ -71,24 +75,24 @@ def _process(pid: int) -> ProcessId:
     boot, itself = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self")
     host = f"{socket.gethostname()} {boot.read_text().strip() if boot.exists() else psutil.boot_time()}"
     if itself.exists() and itself.readlink().name != str(pid):
-        # In a namespace that sees the processes of another one, nobody can be looked up.
+        # /proc is of another PID namespace: processes cannot be looked up.
         return ProcessId(host, uuid4().hex, pid, 0.0)
     namespace = (itself / "ns" / "pid").readlink().name if itself.exists() else ""
     return ProcessId(host, namespace, pid, psutil.Process(pid).create_time())
 
 
 def is_dead(process: str) -> bool:
-    """Whether a process, as `process_json` wrote it, has certainly ended."""
+    """Whether a process, written by `process_json`, has certainly ended."""
     return ProcessId(**json.loads(process)).is_dead()
 
 
 def process_json() -> str:
-    """The calling process as text, for `is_dead`."""
+    """The calling process as JSON, for `is_dead`."""
     return json.dumps(asdict(this_process()))
 
 
 class Lease:
-    """A lease that this process holds; see `hold`."""
+    """A lease held by this process; see `hold`."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -97,10 +101,12 @@ class Lease:
         self._ended = threading.Event()
 
     def check(self) -> None:
-        """LeaseLost where another process has taken the lease over."""
+        """Raise LeaseLost if another process has acquired the lease."""
         held = _read(self.path)
         if held is None or held["token"] != self.token:
-            raise LeaseLost(f"{self.path.parent}: another run took over while this one did not answer; run it again")
+            raise LeaseLost(
+                f"{self.path.parent}: another run acquired the lease while this one did not renew it; run it again"
+            )
 
     def _write(self) -> None:
         self._beats += 1
@@ -114,15 +120,18 @@ class Lease:
                     return
                 self._write()
 
-    def _take(self, seen: dict[str, tuple[str, float]]) -> bool:
-        """Take a lease that is free or dead. seen: the last beat of each holder, and since when it stands."""
+    def _acquire(self, seen: dict[str, tuple[str, float]]) -> bool:
+        """Acquire the lease if it is free, and return whether it was.
+
+        seen: the holder's last renewal and when this process first saw it; updated here.
+        """
         with _guarded(self.path) as is_locked:
             held = _read(self.path)
             if held is not None and not _is_over(held, seen):
                 return False
             self._write()
         if not is_locked:
-            # Without locks two may have written: after a moment the last one stands, and all see the same.
+            # Without locks two processes may have written; after a moment both read the last one's lease.
             time.sleep(_TIE_S)
             held = _read(self.path)
         return is_locked or (held is not None and held["token"] == self.token)
@@ -130,13 +139,13 @@ class Lease:
 
 @contextmanager
 def hold(folder: Path, waiting: Callable[[str], None] = lambda holder: None) -> Iterator[Lease]:
-    """Hold the lease of a folder, after whoever holds it now. waiting: told once who that is."""
+    """Hold the lease of a folder, waiting until it is free. waiting: called once with the current holder, if any."""
     folder.mkdir(parents=True, exist_ok=True)
-    lease, seen, told = Lease(folder / ".lease"), {}, False
-    while not lease._take(seen):
-        if not told and (held := _read(lease.path)):
+    lease, seen, is_reported = Lease(folder / ".lease"), {}, False
+    while not lease._acquire(seen):
+        if not is_reported and (held := _read(lease.path)):
             waiting(f"process {held['pid']} on {held['host'].split()[0]}")
-            told = True
+            is_reported = True
         time.sleep(POLL_S)
     beat = threading.Thread(target=lease._beat, name="lease", daemon=True)
     beat.start()
@@ -152,14 +161,14 @@ def hold(folder: Path, waiting: Callable[[str], None] = lambda holder: None) -> 
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what killed writers left half written in a folder whose lease is held."""
+    """Delete temporary files that killed writers left in a folder whose lease is held."""
     for leftover in [*folder.glob(".*.tmp"), *folder.glob("records/.*.tmp")]:
         if not leftover.name.startswith("..lease"):
             leftover.unlink(missing_ok=True)
 
 
 def _is_over(held: dict[str, Any], seen: dict[str, tuple[str, float]]) -> bool:
-    """Whether a lease's holder is dead, or has not renewed it for too long while this process looked on."""
+    """Whether a lease is free: its holder has ended, or has not renewed it while this process waited for `STALE_S`."""
     holder = ProcessId(held["host"], held["namespace"], held["pid"], held["started"])
     if holder.is_dead():
         return True
@@ -173,7 +182,7 @@ def _is_over(held: dict[str, Any], seen: dict[str, tuple[str, float]]) -> bool:
 
 @contextmanager
 def _guarded(path: Path) -> Iterator[bool]:
-    """A lock around looking at a lease and changing it; False on a file system that has no locks."""
+    """Lock around reading and writing a lease; yields False on a file system without locks."""
     with ExitStack() as held:
         try:
             held.enter_context(locked(path.with_name(f"{path.name}.lock")))

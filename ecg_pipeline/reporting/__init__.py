@@ -1,1 +1,1 @@
-"""Tables, figures and the page of a task."""
+"""Tables, figures and pages of the results of a study."""

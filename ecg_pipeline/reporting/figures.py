@@ -1,6 +1,6 @@
 """Figures of the reports, one function a figure: SVG text that needs nothing from outside the page.
 
-Matplotlib is loaded when a figure is drawn, because orchestration imports this module to know its assets.
+Matplotlib is loaded when a figure is plotted, because orchestration imports this module to define its assets.
 """
 
 import io
@@ -16,11 +16,12 @@ AXIS_SHARE, ROW_SHARE, MARGIN_SHARE = 0.125, 0.055, 0.02
 """Shares of a figure's height: below the axes for their ticks and label, a row of title or legend, the edge."""
 
 QUIET = "#999999"
-"""Of lines that no model made: chance, treating all."""
+"""Colour of reference lines: chance, treating all."""
 
 
 def roc_figure(predictions: Mapping[str, pl.DataFrame], title: str) -> str:
     """ROC curves. predictions: by name, columns label, seed and score, both labels present; one curve a seed."""
+    # Numba, behind these, would slow down every process that loads the asset graph.
     from ecg_pipeline.metrics.discrimination import roc_curve
 
     return _curves(predictions, title, "False positive rate", "True positive rate", roc_curve, diagonal=True)
@@ -87,15 +88,15 @@ def fraction_figure(rows: pl.DataFrame, metric: str, title: str) -> str:
     rows: columns model, fraction, value, low, high; rows without a value are left out.
     """
     figure, axes = _by_fraction(rows, metric, title)
-    axes.set_ylim(None, 1.02)
+    axes.set_ylim(None, max(1.02, *rows["high"].drop_nulls()))
     return _with_legend(figure)
 
 
 def difference_figure(rows: pl.DataFrame, metric: str, title: str) -> str:
-    """How far one model is ahead of each other, against the fraction of the training data, with 95 % intervals.
+    """One model less each other, against the fraction of the training data, with 95 % intervals.
 
     rows: columns model (the other), fraction, value, low, high. Colours follow those of `fraction_figure`, whose first
-    model is the one that is ahead.
+    model is the one that the others are compared with.
     """
     figure, axes = _by_fraction(rows, f"{metric} difference", title, PALETTE[1:])
     axes.axhline(0, color=QUIET, linewidth=0.9)
@@ -134,13 +135,15 @@ def _spread(rows: pl.DataFrame, y: Any) -> Any:
 def _curves(
     predictions: Mapping[str, pl.DataFrame], title: str, xlabel: str, ylabel: str, curve: Callable, diagonal: bool
 ) -> str:
+    from ecg_pipeline.metrics.counts import counts
+
     figure, axes = _axes(title, xlabel, ylabel)
     if diagonal:
         axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
     for colour, (name, table) in zip(PALETTE, predictions.items(), strict=False):
         width = 1.6 if table["seed"].n_unique() == 1 else 0.9
         for (seed,), scored in table.group_by("seed", maintain_order=True):
-            x, y = curve(scored["label"].to_numpy(), scored["score"].to_numpy())
+            x, y = curve(counts(scored["label"].to_numpy(), scored["score"].to_numpy()))
             label = name if seed == table["seed"].first() else None
             axes.plot(x, y, color=colour, linewidth=width, label=label)
     axes.set_xlim(-0.01, 1.01)

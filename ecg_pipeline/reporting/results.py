@@ -1,6 +1,6 @@
-"""What a report is made of, and what it is on disk: plain values, from whatever ran the study."""
+"""The inputs of a report, and its files: plain values, independent of what ran the study."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from ecg_pipeline.cohorts.splits import SplitRecipe
 from ecg_pipeline.evaluation.recipes import EvaluationRecipe
 from ecg_pipeline.evaluation.results import Evaluation
 from ecg_pipeline.explanation.results import Saliency
+from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.models.recipes import ModelRecipe
+from ecg_pipeline.reporting.outline import TableNumbers
 from ecg_pipeline.tokens.recipes import ImportedTokenizer, TokenizerRecipe
 from ecg_pipeline.training.recipes import FinetuneRecipe, PretrainRecipe
 
@@ -21,11 +23,11 @@ Place = tuple[str, float, str]
 
 @dataclass(frozen=True)
 class TaskResults:
-    """Everything that a task's report is made of.
+    """The results of one task.
 
     outcome: the rule of the label, in words. evaluation_counts: how often each evaluation was materialised. flow:
     `Cohort.flow`. rejects: number of files by site and reason. roles: `internal`, `external` or `transfer` by site.
-    titles: of sites. saliency: what the models of the largest fraction look at, where that was asked.
+    titles: of sites. saliency: of the models of the largest fraction, or None.
     """
 
     name: str
@@ -44,13 +46,16 @@ class TaskResults:
 class Background:
     """What all tasks of a study have in common.
 
-    synthetic: whether any patient is invented. pretrained: name of the model that is compared with each other one.
-    pretraining: None where a published checkpoint was taken over. pretraining_trace: one row an epoch, or None.
-    recorded: first and last date of an ECG, or None. distances: as `ImageDistance.distances`, or None.
+    paper: name of the paper that the study reproduces, or None. synthetic: whether any patient is invented. pretrained:
+    name of the model that is compared with each other one. pretraining: None where a published checkpoint is used.
+    pretraining_trace: one row an epoch, or None. recorded: first and last date of an ECG, or None. distances: as
+    `ImageDistance.distances`, or None.
     """
 
+    paper: str | None
     synthetic: bool
     pretrained: str
+    sheet: SheetRecipe
     models: Mapping[str, ModelRecipe]
     tokenizer: TokenizerRecipe | ImportedTokenizer
     pretraining: PretrainRecipe | None
@@ -60,6 +65,16 @@ class Background:
     evaluation: EvaluationRecipe
     distances: Mapping[str, Any] | None
     recorded: tuple[str, str] | None
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """All that a page's prose is derived from. rows: `results.parquet`. tables: the numbers of the page's tables."""
+
+    tasks: Sequence[TaskResults]
+    rows: pl.DataFrame
+    background: Background
+    tables: TableNumbers
 
 
 @dataclass(frozen=True)

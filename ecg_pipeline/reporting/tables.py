@@ -1,6 +1,6 @@
-"""The numbers of a report: each model at each site and over the internal sites together, and how far models differ."""
+"""The numbers of a report: each model at each site and over the internal sites together, and differences of models."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,21 @@ from ecg_pipeline.evaluation.recipes import EvaluationRecipe
 from ecg_pipeline.evaluation.results import EvaluationMetrics
 from ecg_pipeline.evaluation.summary import by_ecg, compute_metrics
 from ecg_pipeline.metrics.comparisons import Difference, delong, paired_difference
+from ecg_pipeline.metrics.table import AUROC, METRICS, WITH_INTERVAL
 from ecg_pipeline.reporting.results import TaskResults
 
-TOGETHER = "all inside"
-"""Name of the sites that train and test, taken together: what the paper calls internal testing."""
+TOGETHER = "all internal"
+"""Name of the population of all sites that train and test."""
 
 Cells = Mapping[tuple[str, float, str], EvaluationMetrics]
 """Metrics by model, fraction and population."""
+
+CALIBRATION = ("slope", "intercept", "in_the_large")
+
+
+def _columns(name: str, endings: Iterable[str]) -> list[str]:
+    return [name, *(f"{name}_{ending}" for ending in endings)]
+
 
 RESULT_SCHEMA = {
     "task": pl.String,
@@ -32,26 +40,19 @@ RESULT_SCHEMA = {
     "ecgs": pl.Int64,
     "patients": pl.Int64,
     "positives": pl.Int64,
-    "auroc": pl.Float64,
-    "auroc_low": pl.Float64,
-    "auroc_high": pl.Float64,
-    "auroc_sd": pl.Float64,
-    "average_precision": pl.Float64,
-    "average_precision_low": pl.Float64,
-    "average_precision_high": pl.Float64,
-    "average_precision_sd": pl.Float64,
-    "trapezoid_auprc": pl.Float64,
-    "brier": pl.Float64,
-    "slope": pl.Float64,
-    "intercept": pl.Float64,
-    "in_the_large": pl.Float64,
-    "patient_auroc": pl.Float64,
-    "patient_auroc_low": pl.Float64,
-    "patient_auroc_high": pl.Float64,
-    "patient_average_precision": pl.Float64,
-    "patient_average_precision_low": pl.Float64,
-    "patient_average_precision_high": pl.Float64,
+    **{
+        column: pl.Float64
+        for metric in METRICS
+        for column in _columns(metric.name, ("low", "high", "sd") if metric.interval else ())
+    },
+    **dict.fromkeys(CALIBRATION, pl.Float64),
+    **{
+        column: pl.Float64 for metric in WITH_INTERVAL for column in _columns(f"patient_{metric.name}", ("low", "high"))
+    },
 }
+
+DELONG = ("delong_low", "delong_high", "delong_p")
+"""Columns beside those of the AUROC, the one metric that has such a test."""
 
 DIFFERENCE_SCHEMA = {
     "task": pl.String,
@@ -60,32 +61,26 @@ DIFFERENCE_SCHEMA = {
     "model": pl.String,
     "other": pl.String,
     "ecgs": pl.Int64,
-    "auroc": pl.Float64,
-    "auroc_low": pl.Float64,
-    "auroc_high": pl.Float64,
-    "auroc_p": pl.Float64,
-    "delong_low": pl.Float64,
-    "delong_high": pl.Float64,
-    "delong_p": pl.Float64,
-    "average_precision": pl.Float64,
-    "average_precision_low": pl.Float64,
-    "average_precision_high": pl.Float64,
-    "average_precision_p": pl.Float64,
+    **{
+        column: pl.Float64
+        for metric in WITH_INTERVAL
+        for column in (*_columns(metric.name, ("low", "high", "p")), *(DELONG if metric is AUROC else ()))
+    },
     "reason": pl.String,
 }
 
 
 def populations(task: TaskResults) -> dict[str, tuple[str, ...]]:
-    """Whose ECGs a row of a table is about: the inside sites together where there are several, then each site."""
+    """Whose ECGs a row of a table is about: the internal sites together where there are several, then each site."""
     tested = {site for _, _, site in task.evaluations}
     sites = [site for site in task.roles if site in tested]
-    inside = tuple(site for site in sites if task.roles[site] != "external")
-    together = {TOGETHER: inside} if len(inside) > 1 else {}
+    internal = tuple(site for site in sites if task.roles[site] != "external")
+    together = {TOGETHER: internal} if len(internal) > 1 else {}
     return together | {site: (site,) for site in sites}
 
 
 def main_populations(task: TaskResults) -> list[str]:
-    """The populations of the paper's figures: those inside together, and each external hospital."""
+    """The populations that are compared and plotted: the internal sites together, and each external hospital."""
     names = populations(task)
     return [name for name in names if TOGETHER not in names or name == TOGETHER or task.roles[name] == "external"]
 
@@ -107,9 +102,9 @@ def fractions(task: TaskResults) -> list[float]:
 
 
 def predictions(task: TaskResults, model: str, fraction: float, population: str) -> pl.DataFrame:
-    """Predictions over all sites of a population, ordered by seed and record."""
+    """Predictions over all sites of a population, ordered by seed and ECG."""
     sites = populations(task)[population]
-    return pl.concat([task.evaluations[model, fraction, site].predictions() for site in sites]).sort("seed", "record")
+    return pl.concat([task.evaluations[model, fraction, site].predictions() for site in sites]).sort("seed", "ecg_id")
 
 
 def compute_cells(task: TaskResults, recipe: EvaluationRecipe) -> Cells:
@@ -127,10 +122,10 @@ def compute_cells(task: TaskResults, recipe: EvaluationRecipe) -> Cells:
 
 
 def result_rows(task: TaskResults, cells: Cells) -> pl.DataFrame:
-    """The numbers of a task, a row for each model, fraction and population; null where there is no such figure.
+    """The numbers of a task, a row for each model, fraction and population; null where there is no such value.
 
-    AUROC and average precision are means over the seeds, low and high the interval of the mean, sd that of the seeds.
-    Calibration is the mean over the seeds, all of which must have one. `patient_` figures count each patient once.
+    Metrics with an interval are means over the seeds, low and high the interval of the mean, sd that of the seeds.
+    Calibration is the mean over the seeds, all of which must have one. `patient_` metrics count each patient once.
     """
     rows = []
     for (model, fraction, population), computed in cells.items():
@@ -145,19 +140,20 @@ def result_rows(task: TaskResults, cells: Cells) -> pl.DataFrame:
             "seeds": len(about["seeds"]),
         }
         row |= {name: about[name] for name in ("initialisation", "optimistic", "train_patients", "train_positives")}
-        row |= {name: metrics[name] for name in ("ecgs", "patients", "positives", "trapezoid_auprc", "brier")}
-        row |= _interval(metrics, "", ("low", "high", "sd"))
-        row |= _interval(metrics["patient_level"] or {}, "patient_", ("low", "high"))
+        row |= {name: metrics[name] for name in ("ecgs", "patients", "positives")}
+        row |= {metric.name: metrics[metric.name] for metric in METRICS if not metric.interval}
+        row |= _intervals(metrics, "", ("low", "high", "sd"))
+        row |= _intervals(metrics["patient_level"] or {}, "patient_", ("low", "high"))
         row |= _mean_calibration(metrics["calibration"])
         rows.append(row)
     return pl.DataFrame(rows, schema=RESULT_SCHEMA).sort("model", "fraction", maintain_order=True)
 
 
 def difference_rows(task: TaskResults, first: str, recipe: EvaluationRecipe) -> pl.DataFrame:
-    """How far the model `first` is ahead of each other one on the same ECGs, by main population and fraction.
+    """The model `first` minus each other one on the same ECGs, by main population and fraction.
 
     Intervals and p values are those of the paired bootstrap, `delong_` those of DeLong's test for the AUROC. Where one
-    of the two cannot be had, its values are null and `reason` says why.
+    of the two cannot be computed, its values are null and `reason` says why.
     """
     rows = []
     for population in main_populations(task):
@@ -166,55 +162,36 @@ def difference_rows(task: TaskResults, first: str, recipe: EvaluationRecipe) -> 
             labels, patients = ecgs["label"].to_numpy(), ecgs["patient"].to_numpy()
             for other in models(task, first)[1:]:
                 same, others = by_ecg(predictions(task, other, fraction, population))
-                assert same["record"].equals(ecgs["record"])  # all models are tested on one cohort
+                assert same["ecg_id"].equals(ecgs["ecg_id"])  # all models are tested on one cohort
                 row: dict[str, Any] = {"task": task.name, "site": population, "fraction": fraction}
                 row |= {"model": first, "other": other, "ecgs": len(ecgs)}
                 try:
-                    areas = paired_difference(labels, scores, others, patients, recipe.bootstrap_draws, recipe.seed)
-                    row |= dict(_named("auroc", areas[0])) | dict(_named("average_precision", areas[1]))
-                    checked = dict(_named("delong", delong(labels, scores, others, patients)))
-                    row |= {name: value for name, value in checked.items() if name != "delong"}
+                    found = paired_difference(
+                        labels, scores, others, patients, draws=recipe.bootstrap_draws, seed=recipe.seed
+                    )
+                    for name, difference in found.items():
+                        row |= {name: difference.value, **_ends(name, difference)}
+                    row |= _ends("delong", delong(labels, scores, others, patients))
                 except ValueError as error:
                     row["reason"] = str(error)
                 rows.append(row)
     return pl.DataFrame(rows, schema=DIFFERENCE_SCHEMA)
 
 
-def operating_rows(task: TaskResults, cells: Cells, first: str, population: str) -> list[dict[str, Any]]:
-    """Operating points of the models that saw all data, a row a point and model; means over seeds."""
-    rows = []
-    for model in models(task, first):
-        table = cells[model, fractions(task)[-1], population].operating_points
-        means = table.group_by("point", maintain_order=True).agg(pl.exclude("seed").mean())
-        rows += [{"model": model, **row} for row in means.iter_rows(named=True)]
-    order = list(dict.fromkeys(row["point"] for row in rows))
-    return sorted(rows, key=lambda row: order.index(row["point"]))
-
-
-def subgroup_rows(task: TaskResults, cells: Cells, first: str, population: str) -> list[dict[str, Any]]:
-    """Subgroups with counts and, under `models`, the row of each model that saw all data."""
-    names = models(task, first)
-    tables = [cells[model, fractions(task)[-1], population].subgroups.rows(named=True) for model in names]
-    return [{**rows[0], "models": dict(zip(names, rows, strict=True))} for rows in zip(*tables, strict=True)]
-
-
-def _interval(metrics: Mapping[str, Any], prefix: str, spreads: tuple[str, ...]) -> dict[str, float | None]:
+def _intervals(metrics: Mapping[str, Any], prefix: str, spreads: tuple[str, ...]) -> dict[str, float | None]:
     found = {}
-    for name in ("auroc", "average_precision"):
-        interval = metrics.get(name) or {}
-        found[f"{prefix}{name}"] = interval.get("value")
-        found |= {f"{prefix}{name}_{spread}": interval.get(spread) for spread in spreads}
+    for metric in WITH_INTERVAL:
+        interval = metrics.get(metric.name) or {}
+        found[f"{prefix}{metric.name}"] = interval.get("value")
+        found |= {f"{prefix}{metric.name}_{spread}": interval.get(spread) for spread in spreads}
     return found
 
 
 def _mean_calibration(by_seed: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
-    names = ("slope", "intercept", "in_the_large")
     if not by_seed or any("reason" in values for values in by_seed.values()):
-        return dict.fromkeys(names)
-    return {name: float(np.mean([values[name] for values in by_seed.values()])) for name in names}
+        return dict.fromkeys(CALIBRATION)
+    return {name: float(np.mean([values[name] for values in by_seed.values()])) for name in CALIBRATION}
 
 
-def _named(name: str, difference: Difference) -> Iterator[tuple[str, float]]:
-    yield name, difference.value
-    for part in ("low", "high", "p"):
-        yield f"{name}_{part}", getattr(difference, part)
+def _ends(name: str, difference: Difference) -> dict[str, float]:
+    return {f"{name}_low": difference.low, f"{name}_high": difference.high, f"{name}_p": difference.p}

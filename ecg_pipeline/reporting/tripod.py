@@ -1,12 +1,13 @@
-"""TRIPOD+AI (Collins et al., BMJ 2024), item by item: what the records know is filled in, the rest left to authors."""
+"""TRIPOD+AI (Collins et al., BMJ 2024), item by item: filled in from the study's records, the rest left to the authors."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import polars as pl
-
+from ecg_pipeline.ecg import INDEPENDENT_LEADS
+from ecg_pipeline.metrics.decision import KEPT_RATE
+from ecg_pipeline.metrics.table import METRICS
 from ecg_pipeline.models.recipes import TimmRecipe
-from ecg_pipeline.reporting.results import Background, TaskResults
+from ecg_pipeline.reporting.outline import HEADINGS, table_words
+from ecg_pipeline.reporting.results import StudyResults
 
 ITEMS = (
     ("1", "Title: development or evaluation, target population, outcome"),
@@ -67,8 +68,10 @@ ITEMS = (
 
 @dataclass(frozen=True)
 class Item:
-    """One item: its number and subject, the part of the page that answers it, and what the records say; both are empty
-    where only an author can answer."""
+    """One item of the checklist. where: the section of the page that answers it. text: what the study's records say.
+
+    Both are empty where only an author can answer.
+    """
 
     number: str
     subject: str
@@ -76,14 +79,15 @@ class Item:
     text: str
 
 
-def tripod_items(tasks: Sequence[TaskResults], results: pl.DataFrame, background: Background) -> list[Item]:
+def tripod_items(study: StudyResults) -> list[Item]:
     """Every item, in order."""
-    known = _known(tasks, results, background)
+    known = _known(study)
     return [Item(number, subject, *known.get(number, ("", ""))) for number, subject in ITEMS]
 
 
-def _known(tasks: Sequence[TaskResults], results: pl.DataFrame, background: Background) -> dict[str, tuple[str, str]]:
-    """What the records say, by item: where on the page, and in words."""
+def _known(study: StudyResults) -> dict[str, tuple[str, str]]:
+    """What the study's records say, by item: where on the page, and in words."""
+    tasks, background, tables = study.tasks, study.background, study.tables
     titles = {site: title for task in tasks for site, title in task.titles.items()}
     roles = {site: role for task in tasks for site, role in task.roles.items()}
     split, tuning, evaluation = background.split, background.finetuning, background.evaluation
@@ -95,60 +99,75 @@ def _known(tasks: Sequence[TaskResults], results: pl.DataFrame, background: Back
     flow = {site: steps for task in tasks for site, steps in task.flow.items()}
     without_id = sum(steps["without_patient_id"] for steps in flow.values())
     threshold = (
-        "Three thresholds, fixed on validation patients: Youden's, sensitivity 90 %, specificity 90 %."
+        f"Three thresholds, fixed on validation patients: Youden's, sensitivity {100 * KEPT_RATE:g} %, "
+        f"specificity {100 * KEPT_RATE:g} %."
         if not tuning.is_optimistic
-        else "No thresholds: no validation patients were kept to fix them on."
+        else "No thresholds: the protocol keeps no validation patients to fix them on."
     )
     invented = " The patients of at least one source are invented." if background.synthetic else ""
+    sheet = background.sheet
+    first, last = min(tables.metrics.values()), max(tables.metrics.values())
+    studied, by_fraction = table_words(tables.studied), table_words(first, last)
+    performance = table_words(first, tables.subgroups)
+    deviations = HEADINGS["deviations"] if background.paper else ""
     known = {
-        "4": ("", "Development and evaluation of models on ECGs drawn as images."),
-        "5a": ("Table 1", f"{sites}.{invented}"),
-        "6a": ("Table 1", f"{len(titles)} sources: {sites}."),
-        "6b": ("From files to ECGs", "Files that hold a whole, readable ECG, of a patient with an id and a label."),
+        "4": ("", "Development and evaluation of models on ECGs rendered as images."),
+        "5a": (studied, f"{sites}.{invented}"),
+        "6a": (studied, f"{len(titles)} sources: {sites}."),
+        "6b": (HEADINGS["flow"], "Files that hold a whole, readable ECG, of a patient with an id and a label."),
         "7": (
-            "From files to ECGs",
+            HEADINGS["flow"],
             "Every file that was not used has one of a closed list of reasons. Filters and layout are the same for "
             "all patients.",
         ),
-        "8a": ("Table 1", " ".join(f"{task.title}: {task.outcome}" for task in tasks)),
-        "9a": ("", "The waveform of eight leads (I, II, V1 to V6); no other predictor."),
-        "9b": ("", "One image of 224 x 224 pixels an ECG, on a fixed scale of millivolts and time."),
-        "10": ("Table 1", "All usable ECGs; no calculation of a sample size."),
-        "11": ("From files to ECGs", f"ECGs without a patient id ({without_id:,}) or a label were left out."),
-        "12a": (
-            "Table 1",
-            f"By patient: {100 * split.test:g} % test, {100 * split.validation:g} % validate, the others train"
-            f"{', and by the folds of PTB-XL' if split.kind == 'ptb_xl_folds' else ''}. External sites only test.",
+        "8a": (studied, " ".join(f"{task.title}: {task.outcome}" for task in tasks)),
+        "9a": ("", f"The waveform of the leads {', '.join(INDEPENDENT_LEADS)}; no other predictor."),
+        "9b": (
+            "",
+            f"One image of {sheet.height_px} x {sheet.width_px} px an ECG, on a fixed scale of millivolts and time.",
         ),
-        "12b": ("", "Sheets as they are, normalised as each model's weights were trained."),
+        "10": (studied, "All usable ECGs; no calculation of a sample size."),
+        "11": (HEADINGS["flow"], f"ECGs without a patient id ({without_id:,}) or a label were left out."),
+        "12a": (
+            studied,
+            f"By patient: {100 * split.test:g} % for testing, {100 * split.validation:g} % for validation, the others "
+            f"for training{', and by the folds of PTB-XL' if split.kind == 'ptb_xl_folds' else ''}. External sites are "
+            "for testing alone.",
+        ),
+        "12b": ("", "Images as they are, normalised as each model's weights were trained."),
         "12c": (
-            "Where this differs from the paper",
+            deviations,
             f"{nets}. {tuning.epochs} epochs, protocol {tuning.protocol}, {len(tuning.seeds)} seed"
             f"{'s' if len(tuning.seeds) > 1 else ''}; no tuning of hyperparameters.",
         ),
-        "12d": ("Tables 2 and 3", "Each site by itself, and those inside together."),
+        "12d": (by_fraction, "Each site by itself, and the internal ones together."),
         "12e": (
-            "Tables 2 to 6",
-            "AUROC, average precision, Brier score, calibration, decision curves, operating points; intervals from "
-            f"{evaluation.bootstrap_draws} bootstrap draws over patients; paired comparisons, with DeLong's test.",
+            performance,
+            f"{', '.join(metric.label for metric in METRICS)}, calibration, decision curves, operating points; "
+            f"intervals from {evaluation.bootstrap_draws} bootstrap draws over patients; paired comparisons, with "
+            "DeLong's test.",
         ),
         "12f": ("", "None."),
         "12g": ("", "Softmax of two logits, from the network of the chosen epoch of each seed."),
-        "13": ("Table 1", "Nothing was done about it: cross entropy without weights, no resampling."),
-        "14": ("Subgroups", "Nothing was done in training; performance is given by sex, age, site and device."),
-        "15": ("Operating points", f"A probability. {threshold}"),
-        "16": ("Table 1", "External sites differ by hospital; the rule of the label is the same everywhere."),
+        "13": (studied, "Nothing was done about it: cross entropy without weights, no resampling."),
+        "14": (HEADINGS["subgroups"], "Nothing was done in training; metrics are given by sex, age, site and device."),
+        "15": (HEADINGS["points"], f"A probability. {threshold}"),
+        "16": (studied, "External sites differ by hospital; the rule of the label is the same everywhere."),
         "18f": ("record.json", "ecg-pipeline, Apache-2.0. The record beside this page names its version and commit."),
-        "20a": ("From files to ECGs", "See there."),
-        "20b": ("Table 1", "ECGs, patients and positives by part and site."),
-        "21": ("Tables 1 to 3", f"{len(results):,} analyses, each with its patients and positives."),
+        "20a": (HEADINGS["flow"], "See there."),
+        "20b": (studied, "ECGs, patients and positives by split and site."),
+        "21": (
+            table_words(tables.studied, last),
+            f"{len(study.rows):,} analyses, each with its patients and positives.",
+        ),
         "22": ("record.json", "Weights and recipe of every model are kept; the records name their folders."),
-        "23a": ("Tables 2 to 6", "See there."),
-        "23b": ("Tables 2 and 3", "See there."),
+        "23a": (performance, "See there."),
+        "23b": (by_fraction, "See there."),
         "24": ("", "None."),
-        "26": ("Where this differs from the paper", "Differences of protocol and their effects."),
-        "27a": ("From files to ECGs", "Files that cannot be read whole are rejected, with a reason."),
+        "27a": (HEADINGS["flow"], "Files that cannot be read whole are rejected, with a reason."),
     }
+    if background.paper:
+        known["26"] = (deviations, "Differences of protocol and their effects.")
     if background.recorded:
         known["5b"] = ("", f"ECGs recorded from {background.recorded[0]} to {background.recorded[1]}.")
     return known

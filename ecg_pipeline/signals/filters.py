@@ -3,12 +3,13 @@
 The paper gives neither order nor kernel, nor how the ends are treated. These were chosen on synthetic beats (ST level,
 ringing) and on unlabelled PTB-XL records (ends, median):
 
-- Zero phase (forward and backward), so that no wave moves against another and the ST segment keeps its level.
-- Order 2, so 4 after both passes: ST level kept to 3 microvolts in 200, while a narrow R wave rings by 4 % of its
-  height where order 4 rings by 6 %, and a ring before the R wave looks like a Q wave.
-- Ends continued by their mirror image, one period of the lower cut-off long: against the same filter run on a longer
-  recording, the first 0.4 s then err by 0.02 mV on average; the point reflection that SciPy defaults to, by 0.06 mV.
-- Median of 3 samples, which takes out single-sample spikes; 5 samples take more than twice as much off the R waves.
+- Zero phase (forward and backward), so that waves are not shifted against each other and the ST segment keeps its
+  level.
+- Order 2, so 4 after both passes: the ST level is kept to 3 microvolts in 200. A narrow R wave rings by 4 % of its
+  height (order 4: 6 %); a ring before the R wave looks like a Q wave.
+- Ends padded by their mirror image, one period of the lower cut-off long: compared with filtering a longer recording,
+  the first 0.4 s err by 0.02 mV on average (SciPy's default, point reflection: 0.06 mV).
+- Median of 3 samples, which removes single-sample spikes; 5 samples reduce R waves more than twice as much.
 """
 
 from dataclasses import dataclass
@@ -24,21 +25,20 @@ from ecg_pipeline.ecg import INDEPENDENT_LEADS, Progress, RecipeError, no_progre
 from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.signals import quality
 from ecg_pipeline.storage.files import digest_json, write_parquet
-from ecg_pipeline.storage.parallel import run_parallel
-from ecg_pipeline.storage.shards import ArrayParts, PartsWriter, part_table, scan_tables
+from ecg_pipeline.storage.shards import ArrayShards, Shard, build_shards, scan_tables, write_index
 
 REVISION = 2
 """Bumped by hand when this module's results change."""
 
-QUALITY_SCHEMA = {"record": pl.String, "part": pl.Int32, "row": pl.Int32, **quality.SCHEMA}
+QUALITY_SCHEMA = {"ecg_id": pl.String, "shard": pl.Int32, "row": pl.Int32, **quality.SCHEMA}
 
 
 @dataclass(frozen=True)
 class FilterRecipe:
-    """What is done to a waveform before it is drawn. The module's docstring gives the reasons for the defaults.
+    """The filters of a waveform. The module's docstring gives the reasons for the defaults.
 
-    order: of the Butterworth design, at each of the two cut-offs; both passes together attenuate like twice that.
-    median_samples: odd kernel at `sampling_hz`; 1 leaves the signal as it is.
+    order: of the Butterworth design at each cut-off; both passes together have twice the order.
+    median_samples: odd kernel at `sampling_hz`; 1 is no median filter.
     samples: length of the result at `sampling_hz`.
     """
 
@@ -84,22 +84,22 @@ class FilterRecipe:
 
 
 @dataclass(frozen=True)
-class FilteredWaveforms(ArrayParts):
-    """A site's filtered waveforms: (n, 8, samples) float32 millivolts a part, leads as in `ecg.INDEPENDENT_LEADS`.
+class FilteredWaveforms(ArrayShards):
+    """A site's filtered waveforms: (n, 8, samples) float32 millivolts a shard, leads as in `ecg.INDEPENDENT_LEADS`.
 
-    Files beside those of `ArrayParts`: `quality.parquet`, the columns of `signals.quality.measure` and `record`.
+    Files beside those of `ArrayShards`: `quality.parquet`, the columns of `signals.quality.measure` and `ecg_id`.
     """
 
     def quality(self) -> pl.DataFrame:
-        """One row a record, in index order: record, flat_leads, peak_to_peak_mv, noise_mv, wander_mv."""
+        """One row an ECG, in index order: ecg_id, flat_leads, peak_to_peak_mv, noise_mv, wander_mv."""
         return pl.read_parquet(self.folder / "quality.parquet")
 
 
 def crop(x_mv: NDArray, sampling_hz: int, recipe: FilterRecipe) -> NDArray:
-    """The first `recipe.samples` at `recipe.sampling_hz`: (..., T) at `sampling_hz` -> (..., samples).
+    """Crop to the first `recipe.samples` at `recipe.sampling_hz`: (..., T) at `sampling_hz` -> (..., samples).
 
-    Cropping comes before every filter, so what follows these seconds in a longer recording has no say in the result.
-    A recording that is too short is a ValueError.
+    Done before every filter, so that the rest of a longer recording does not affect the result. A recording that is too
+    short is a ValueError.
     """
     needed = -(-recipe.samples * sampling_hz // recipe.sampling_hz)
     if x_mv.shape[-1] < needed:
@@ -120,7 +120,7 @@ def band_pass(x_mv: NDArray, recipe: FilterRecipe) -> NDArray[np.float64]:
 
 
 def median(x_mv: NDArray, samples: int) -> NDArray:
-    """Running median of an odd number of samples along the last axis, ends mirrored. (..., T) -> (..., T)."""
+    """Running median of an odd number of samples along the last axis, ends mirrored: (..., T) -> (..., T)."""
     return _filter(x_mv, None, samples, x_mv.dtype)
 
 
@@ -130,7 +130,7 @@ def clean(x_mv: NDArray, recipe: FilterRecipe) -> NDArray[np.float32]:
 
 
 def _filter(x_mv: NDArray, recipe: FilterRecipe | None, median_samples: int, dtype: DTypeLike) -> NDArray:
-    """Band-pass, where a recipe says which, and running median of the last axis."""
+    """Band-pass (unless the recipe is None) and running median along the last axis."""
     from ecg_pipeline.signals.kernels import filter_rows
 
     if median_samples > x_mv.shape[-1]:
@@ -144,7 +144,7 @@ def _filter(x_mv: NDArray, recipe: FilterRecipe | None, median_samples: int, dty
 
 @cache
 def _band_pass(recipe: FilterRecipe, samples: int) -> tuple[NDArray, NDArray, int]:
-    """Second-order sections, their settled state, and how many samples of mirror image continue either end."""
+    """Second-order sections (S, 6), their steady state (S, 2), and the length of the mirrored padding at either end."""
     from scipy.signal import butter, sosfilt_zi
 
     sections = butter(recipe.order, (recipe.low_hz, recipe.high_hz), "bandpass", fs=recipe.sampling_hz, output="sos")
@@ -159,28 +159,38 @@ def filter_site(
     store: WaveformStore,
     recipe: FilterRecipe,
     out: Path,
+    *,
     workers: int = 1,
     progress: Progress = no_progress,
-    before: Path | None = None,
+    previous: Path | None = None,
 ) -> FilteredWaveforms:
-    """Filter every record of a site, part by part, into `out`. Parts that stand there are kept, and those of `before`,
-    an earlier output of the same recipe, are taken over where their waveforms are the same.
+    """Filter every ECG of a site, shard by shard, into `out`.
+
+    Shards that exist for the same waveforms are not filtered again; they may come from `previous`, an earlier output of
+    the same recipe.
     """
-    parts = store.parts()
-    work = partial(_filter_part, store=store, recipe=recipe, out=out, before=before)
-    run_parallel(work, parts, workers, progress)
-    tables = scan_tables(out, "quality", parts, QUALITY_SCHEMA)
-    write_parquet(out / "quality.parquet", tables.drop("part", "row"))
-    PartsWriter(out).finish(tables)
+    work, input_digest = partial(_filter_shard, store, recipe), partial(_waveform_digest, store)
+    build_shards(
+        store, out=out, work=work, input_digest=input_digest, previous=previous, workers=workers, progress=progress
+    )
+    tables = scan_tables(out, "quality", shards=store.shards(), schema=QUALITY_SCHEMA)
+    write_parquet(out / "quality.parquet", tables.drop("shard", "row"))
+    write_index(out, tables)
     return FilteredWaveforms(out)
 
 
-def _filter_part(part: int, store: WaveformStore, recipe: FilterRecipe, out: Path, before: Path | None) -> None:
-    """Write one part and the quality of its recordings, unless it stands."""
-    rows = store.scan().filter(pl.col("part") == part).collect().sort("array", "row", maintain_order=True)
-    writer = PartsWriter(out, before)
-    if writer.stands(part, digest_json(rows.select("record", "array", "row", "waveform_sha256").rows())):
-        return
+def _rows(store: WaveformStore, shard: int) -> pl.DataFrame:
+    """The ECGs of a shard in the order of their arrays, which is the order of the filtered waveforms."""
+    return store.scan().filter(pl.col("shard") == shard).collect().sort("array", "row", maintain_order=True)
+
+
+def _waveform_digest(store: WaveformStore, shard: int) -> str:
+    return digest_json(_rows(store, shard).select("ecg_id", "array", "row", "waveform_sha256").rows())
+
+
+def _filter_shard(store: WaveformStore, recipe: FilterRecipe, shard: int) -> Shard:
+    """The filtered waveforms of one shard, and the quality of its recordings."""
+    rows = _rows(store, shard)
     filtered = np.empty((len(rows), len(INDEPENDENT_LEADS), recipe.samples), np.float32)
     measures, done = [], 0
     for block, recorded_mv in store.millivolts(rows, INDEPENDENT_LEADS, recipe.seconds):
@@ -188,6 +198,6 @@ def _filter_part(part: int, store: WaveformStore, recipe: FilterRecipe, out: Pat
         measures.append(quality.measure(x_mv, recipe.sampling_hz))
         filtered[done : done + len(block)] = clean(x_mv, recipe)
         done += len(block)
-    index = rows.select("record", "part", pl.int_range(pl.len(), dtype=pl.Int32).alias("row"))
-    write_parquet(part_table(out, part, "quality"), pl.concat([index, pl.concat(measures)], how="horizontal"))
-    writer.write(part, filtered, {"leads": list(INDEPENDENT_LEADS), "sampling_hz": recipe.sampling_hz, "units": "mV"})
+    index = rows.select("ecg_id", "shard", pl.int_range(pl.len(), dtype=pl.Int32).alias("row"))
+    attributes = {"leads": list(INDEPENDENT_LEADS), "sampling_hz": recipe.sampling_hz, "units": "mV"}
+    return Shard(filtered, attributes, {"quality": pl.concat([index, pl.concat(measures)], how="horizontal")})

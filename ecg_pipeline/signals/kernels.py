@@ -1,24 +1,23 @@
-"""The band-pass and the median filter as compiled kernels: many leads in step, sample by sample.
+"""Compiled kernels of the band-pass and the median filter, vectorised over leads.
 
-An infinite impulse response has to be computed in the order of time, so the leads, not the samples, share the
-processor's vector registers. Every operation is SciPy's, in SciPy's order and in float64, so the result is that of
-`sosfiltfilt`, `sosfilt` and `median_filter` bit for bit.
+A recursive filter must be computed sample by sample, so SIMD runs across leads, not samples. The operations are
+SciPy's, in SciPy's order and in float64: results equal `sosfiltfilt`, `sosfilt` and `median_filter` bit for bit.
 """
 
 import numpy as np
 from numba import njit
 
 LANES = 32
-"""Leads filtered in step. With fewer, each operation waits for the one before; more leave the second-level cache."""
+"""Leads filtered together. Fewer stall on the latency of each operation; more do not fit into the L2 cache."""
 
 
 @njit(cache=True, nogil=True)
 def filter_rows(rows, sections, settled, mirrored, window, out):
     """Filter each row of `rows` (R, T) forward and backward, then take its running median, into `out` (R, T).
 
-    sections: (S, 6) second-order sections; settled: (S, 2) their state after an endless 1 (`scipy.signal.sosfilt_zi`).
-    mirrored: how many samples continue either end, a mirror image about the end's sample; less than T.
-    window: odd, samples of the median; the ends are mirrored between samples.
+    sections: (S, 6) second-order sections; settled: (S, 2) their steady state for a constant 1 (`sosfilt_zi`).
+    mirrored: samples of padding at either end, a mirror image about the last sample (pad type "even"); less than T.
+    window: samples of the median, odd; the ends are mirrored between samples (mode "reflect").
     """
     samples = rows.shape[1]
     lanes = np.empty((samples + 2 * mirrored, LANES))
@@ -47,7 +46,7 @@ def filter_rows(rows, sections, settled, mirrored, window, out):
 
 @njit(cache=True, nogil=True)
 def run_sections(rows, sections, out):
-    """Run second-order `sections` (S, 6) once over each row of `rows` (R, T), at rest before it, into `out` (R, T)."""
+    """Run second-order `sections` (S, 6) forward over each row of `rows` (R, T), from zero state, into `out` (R, T)."""
     samples = rows.shape[1]
     lanes, rest = np.empty((samples, LANES)), np.zeros((len(sections), 2))
     for first in range(0, len(rows), LANES):
@@ -63,7 +62,8 @@ def run_sections(rows, sections, out):
 
 @njit(cache=True, nogil=True)
 def _pass(lanes, begin, step, sections, settled):
-    """Run the sections over `lanes` (T, LANES) in place, from `begin` on, settled to the sample there."""
+    """Run the sections over `lanes` (T, LANES) in place from `begin` on; their initial state is `settled` times the
+    first sample."""
     start, one, two = lanes[begin].copy(), np.empty(LANES), np.empty(LANES)
     for section in range(len(sections)):
         b0, b1, b2, a1, a2 = (
@@ -88,7 +88,7 @@ def _pass(lanes, begin, step, sections, settled):
 
 @njit(cache=True, nogil=True)
 def _median(lanes, time, ordered):
-    """Sort the window about `time` of every lane into `ordered` (window, LANES), by comparing neighbours in turn."""
+    """Sort the window around `time` of every lane into `ordered` (window, LANES), by odd-even transposition."""
     window, samples = len(ordered), len(lanes)
     for place in range(window):
         at = time + place - window // 2
@@ -96,8 +96,8 @@ def _median(lanes, time, ordered):
         row, to = lanes[2 * samples - 1 - at if at >= samples else at], ordered[place]
         for lane in range(LANES):
             to[lane] = row[lane]
-    for turn in range(window if window > 1 else 0):
-        for place in range(turn % 2, window - 1, 2):
+    for pass_number in range(window if window > 1 else 0):
+        for place in range(pass_number % 2, window - 1, 2):
             lower, upper = ordered[place], ordered[place + 1]
             for lane in range(LANES):
                 least, most = min(lower[lane], upper[lane]), max(lower[lane], upper[lane])

@@ -1,26 +1,26 @@
-"""Plain measures of how good a recording is, taken before any filter removes what they measure."""
+"""Quality of a recording: flat leads, amplitude, noise and baseline wander, measured before any filter."""
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 FLAT_MV = 0.02
-"""A lead whose whole excursion is below this (four counts of a GE cart) shows no heart: an electrode is off."""
+"""A lead with a peak-to-peak amplitude below this (four counts of a GE cart) is flat: an electrode is off."""
 
 NOISE_ABOVE_HZ = 40.0
-"""Muscle and mains noise lies above; it is also where the paper's band-pass ends."""
+"""Cut-off of the noise measure: muscle and mains noise lie above, and the paper's band-pass ends here."""
 
 SCHEMA = {"flat_leads": pl.Int32, "peak_to_peak_mv": pl.Float32, "noise_mv": pl.Float32, "wander_mv": pl.Float32}
 
 
 def measure(x_mv: NDArray, sampling_hz: int) -> pl.DataFrame:
-    """Four measures of each record, each that of its worst lead.
+    """Four measures of each ECG; those in millivolts are of its worst lead.
 
     x_mv: (N, L, T) unfiltered millivolts. Returns N rows with the columns
-    flat_leads (i32): leads that hardly move (`FLAT_MV`);
-    peak_to_peak_mv (f32): largest excursion;
-    noise_mv (f32): rms above `NOISE_ABOVE_HZ`, the median over windows of 100 ms, so that QRS complexes do not count;
-    wander_mv (f32): how far the level of the trace moves, the range of the medians of one-second windows.
+    flat_leads (i32): number of flat leads (`FLAT_MV`);
+    peak_to_peak_mv (f32): greatest peak-to-peak amplitude;
+    noise_mv (f32): rms above `NOISE_ABOVE_HZ`, as median over windows of 100 ms, which leaves QRS complexes out;
+    wander_mv (f32): baseline wander, the range of the medians of one-second windows.
     """
     from scipy.signal import butter
 
@@ -44,7 +44,8 @@ def measure(x_mv: NDArray, sampling_hz: int) -> pl.DataFrame:
 
 
 def _windows(x: NDArray, samples: int) -> NDArray:
-    """(..., T) -> (..., windows, samples); an incomplete last window is left out, a short signal is one window."""
+    """Cut into windows: (..., T) -> (..., windows, samples). An incomplete last window is dropped; a signal that is
+    shorter than a window is one window."""
     samples = min(samples, x.shape[-1])
     whole = x.shape[-1] // samples * samples
     return x[..., :whole].reshape(*x.shape[:-1], -1, samples)

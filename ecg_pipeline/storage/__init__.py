@@ -1,1 +1,1 @@
-"""Files that are whole or absent, arrays in shards, and a pool of processes."""
+"""Atomic files and digests, sharded arrays, and parallel work over shards."""

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes and content digests."""
+"""Atomic file writes, file locks and content digests."""
 
 import fcntl
 import hashlib
@@ -14,8 +14,7 @@ from typing import Any
 import polars as pl
 
 ROW_GROUP = 8192
-"""Rows of a table that are read together: few enough that the rows of one part are found in milliseconds."""
-
+"""Rows of a Parquet row group, the unit that is read; small, so that one shard's rows are read in milliseconds."""
 
 _process = uuid.uuid4().hex
 
@@ -29,15 +28,15 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def temporary_beside(path: Path) -> Path:
-    """A hidden name beside `path` that belongs to this process alone, among those of all hosts and containers."""
-    # A process number would not do: two hosts, or two containers, that share a disk give the same ones.
+    """A hidden path beside `path`, unique to this process."""
+    # A process id is not unique: hosts and containers that share a disk have the same ones.
     return path.with_name(f".{path.name}.{_process}.tmp")
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
-    """Let `write` fill a temporary sibling, flush it to disk, then rename it to `path`.
+    """Let `write` write a temporary file beside `path`, flush it to disk, and rename it to `path`.
 
-    A kill or a full disk at any moment leaves the old file or the new one, never half of one.
+    If the process is killed or the disk is full, `path` is the complete old file or the complete new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
@@ -57,7 +56,7 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def write_json(path: Path, value: Any) -> Path:
-    """Write indented JSON atomically; keys keep their order, NaN is an error."""
+    """Write indented JSON atomically. Keys keep their order; NaN is a ValueError."""
     return write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -67,14 +66,14 @@ def read_json(path: Path) -> Any:
 
 
 def write_parquet(path: Path, table: pl.DataFrame | pl.LazyFrame) -> Path:
-    """Write a table atomically. Of a lazy one no more is in memory than what is being written."""
+    """Write a table atomically; a lazy one is streamed."""
     return write_atomically(
         path, lambda temporary: table.lazy().sink_parquet(temporary, compression="zstd", row_group_size=ROW_GROUP)
     )
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:
-    """Give a file a second name, or copy it on a file system without hard links."""
+    """Hard-link a file, or copy it on a file system without hard links."""
     try:
         os.link(source, target)
     except OSError:
@@ -82,10 +81,10 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, waits: bool = True) -> Iterator[None]:
-    """Hold a lock file, which is made where it is absent, until the block or the process ends.
+def locked(path: Path, *, waits: bool = True) -> Iterator[None]:
+    """Hold an exclusive lock on a file, created if absent, until the block or the process ends.
 
-    Whoever comes second waits, or gets a BlockingIOError.
+    If another process holds it: wait, or BlockingIOError if not `waits`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
@@ -94,7 +93,7 @@ def locked(path: Path, waits: bool = True) -> Iterator[None]:
 
 
 def is_file_name(text: str) -> bool:
-    """Whether a text names a file or folder in a folder that is known, and cannot lead out of it."""
+    """Whether a text is the name of a file or folder without any path, so that it cannot point outside its folder."""
     return text not in ("", "..") and "\0" not in text and PurePath(text).name == text
 
 
@@ -107,18 +106,18 @@ def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's content, read in blocks."""
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
-        # Blocks so small that the allocator keeps their memory: fresh pages cost more than the reading.
+        # Small blocks, whose memory the allocator reuses: fresh pages would cost more than reading.
         while block := file.read(2**16):
             digest.update(block)
     return digest.hexdigest()
 
 
 def digest_json(value: Any) -> str:
-    """Hex SHA-256 of a JSON value in canonical form: sorted keys, no spaces. Anything without stable bytes raises."""
+    """Hex SHA-256 of a JSON value in canonical form: sorted keys, no spaces. NaN or a value that is not JSON raises."""
     return sha256_bytes(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
 
 
 def folder_digests(folder: Path) -> dict[str, str]:
-    """Map each file below `folder` (posix path relative to it, hidden files left out) to its SHA-256."""
+    """SHA-256 of each file below `folder`, by its POSIX path relative to it. Hidden files are left out."""
     names = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
     return {name.as_posix(): sha256_file(folder / name) for name in names if not any(p[0] == "." for p in name.parts)}

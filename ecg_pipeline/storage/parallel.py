@@ -1,4 +1,4 @@
-"""Run one function over many parts, in this process or in a pool of processes that each own whole parts."""
+"""Run one function over many items, in this process or in worker processes."""
 
 import ctypes
 import os
@@ -19,11 +19,11 @@ Item = TypeVar("Item")
 
 
 def run_parallel(
-    work: Callable[[Item], None], items: Sequence[Item], workers: int = 1, progress: Progress = no_progress
+    work: Callable[[Item], None], items: Sequence[Item], *, workers: int = 1, progress: Progress = no_progress
 ) -> None:
-    """Call `work` on every item and report how many are done. The first error ends it; what is written stays.
+    """Call `work` on every item and report progress. The first error stops it and is raised.
 
-    work: with several workers a top-level function, or a `functools.partial` of one: it is sent to fresh processes.
+    work: must be picklable if there are several workers: a top-level function, or a `functools.partial` of one.
     """
     total = len(items)
     if workers <= 1 or total <= 1:
@@ -32,32 +32,32 @@ def run_parallel(
             work(item)
             progress(done, total)
         return
-    done, under_way = 0, deque[Future[None]]()
-    # Spawned, not forked: the parent may hold threads (Zarr, polars), and a fork of those can hang.
-    with ProcessPoolExecutor(min(workers, total), get_context("spawn"), _begin) as pool:
+    done, pending = 0, deque[Future[None]]()
+    # Spawned, not forked: the parent may have threads (Zarr, polars), and a fork of those can hang.
+    with ProcessPoolExecutor(min(workers, total), get_context("spawn"), _initialise_worker) as pool:
 
-        def finish(until: int) -> None:
+        def wait_until_pending(limit: int) -> None:
             nonlocal done
-            while len(under_way) > until:
-                under_way.popleft().result()
+            while len(pending) > limit:
+                pending.popleft().result()
                 done += 1
                 progress(done, total)
 
-        # A few at a time: what waits in the pool is held twice.
+        # Submitted a few at a time, because each waiting item is pickled into the pool's queue.
         for item in items:
-            under_way.append(pool.submit(work, item))
-            finish(2 * workers)
-        finish(0)
+            pending.append(pool.submit(work, item))
+            wait_until_pending(2 * workers)
+        wait_until_pending(0)
 
 
-def _begin() -> None:
-    """Initialise a worker process: no malloc trimming, and it ends with its parent process."""
+def _initialise_worker() -> None:
+    """Initialise a worker process: no malloc trimming, and exit with the parent process."""
     disable_malloc_trim()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """Exit when the parent process has died; otherwise this one would wait for work for ever, or go on writing."""
+def _exit_with_parent() -> None:
+    """Exit when the parent process has died, instead of waiting for work or writing on."""
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])
@@ -65,9 +65,9 @@ def _end_with_parent() -> None:
 
 
 def disable_malloc_trim() -> None:
-    """Keep freed memory in this process (glibc `mallopt`); nothing happens with another C library.
+    """Keep freed memory in this process (glibc `mallopt`). Does nothing with another C library.
 
-    Arrays of a hundred megabytes come and go, and on a virtual machine a fresh page costs more than writing it.
+    Shards are arrays of a hundred megabytes; on a virtual machine a page fault costs more than writing the page.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):

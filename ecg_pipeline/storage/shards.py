@@ -1,16 +1,17 @@
-"""Arrays in parts: a Zarr v3 group that holds one array, one shard, a part.
+"""Sharded arrays: a Zarr v3 group with one array per shard, itself stored as one Zarr shard.
 
-A part is the unit of work, of ownership and of resumption: up to 1,024 consecutive ECGs of a site, fixed when the
-waveform store is made and kept through filtering, rendering and tokenising. One process writes a part, under a
-temporary name that is renamed when whole, so no shard ever has two writers and a killed stage goes on at its first
-missing part. `index.parquet` beside the group says which record stands where.
+A shard is the unit of work and of resumption: up to 1,024 consecutive ECGs of a site, fixed when the waveform store is
+made and the same in every output computed from it. One process writes a shard, under a temporary name that is renamed
+when it is complete, so a killed stage resumes at its first missing shard. `index.parquet` beside the group locates each
+ECG.
 """
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BloscShuffle
 
+from ecg_pipeline.ecg import Progress, no_progress
 from ecg_pipeline.storage.files import (
     digest_json,
     folder_digests,
@@ -27,38 +29,42 @@ from ecg_pipeline.storage.files import (
     write_parquet,
     write_text,
 )
+from ecg_pipeline.storage.parallel import run_parallel
 
 CODEC = BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.shuffle)
-"""By measurement (docs/performance.md): a fifth of Zstandard's time to write, a third to read."""
+"""Compression. Compared with Zstandard: a fifth of the time to write, a third to read (docs/performance.md)."""
 
-NOTES = ".made_of"
-"""Folder of the notes that say what each part was made of."""
+INPUT_DIGESTS = ".input_digests"
+"""Folder with the digest of each shard's input."""
+
+TABLES, ARRAYS = "tables", "arrays.zarr"
+"""Folders of an output: the tables of each shard, and the Zarr group of its arrays."""
 
 DECODER = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
-"""Decodes straight into the array that is read, in half of zarr-python's time. Only zarr-python writes: the order of
-chunks within a shard is then the same every time.
+"""Decoder for reading: into the target array, in half of zarr-python's time. Writing is zarr-python's, whose order of
+chunks within a shard is deterministic.
 """
 
 CHUNK = 64
-"""Rows compressed together: a part is read as a whole, and Zarr takes its time for each chunk."""
+"""Rows of a Zarr chunk. Shards are read as a whole, and each chunk has an overhead."""
 
 CHUNK_BYTES = 2**30
-"""Blosc compresses no more than 2 GB at once, which long recordings would pass: they have fewer rows a chunk."""
+"""Greatest size of a chunk; Blosc's limit is 2 GB. Long recordings have fewer rows in a chunk."""
 
 
-def part_name(part: int) -> str:
-    """Name of a part's array inside its group, ordered as the parts are."""
-    return f"part_{part:05d}"
+def shard_name(shard: int) -> str:
+    """Name of a shard's array in its group; names sort as the shards do."""
+    return f"shard_{shard:05d}"
 
 
 def open_group(path: Path) -> None:
-    """Make `path` a Zarr v3 group. Writing it again changes nothing."""
+    """Make `path` a Zarr v3 group if it is none."""
     if not (path / "zarr.json").exists():
         write_json(path / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": {}})
 
 
-def write_array(path: Path, array: NDArray, attributes: dict | None = None) -> None:
-    """Write `array` as one sharded Zarr v3 array at `path`, whole or not at all."""
+def write_array(path: Path, array: NDArray, attributes: Mapping[str, Any] | None = None) -> None:
+    """Write `array` atomically as one sharded Zarr v3 array at `path`."""
     temporary = temporary_beside(path)
     shutil.rmtree(temporary, ignore_errors=True)
     chunk = max(1, min(CHUNK, len(array), CHUNK_BYTES // max(1, array[:1].nbytes)))
@@ -70,7 +76,7 @@ def write_array(path: Path, array: NDArray, attributes: dict | None = None) -> N
         chunks=(chunk, *array.shape[1:]),
         shards=(rows, *array.shape[1:]),
         compressors=CODEC,
-        attributes=attributes or {},
+        attributes=dict(attributes or {}),
         zarr_format=3,
     )
     target[:] = array
@@ -86,86 +92,96 @@ def read_array(path: Path) -> zarr.Array:
     return array
 
 
-def stands(part: int, made_of: str, out: Path, before: Path | None, folders: Sequence[str]) -> bool:
-    """Whether `out` holds this part, whole and made of the same. If only `before` does, it is linked into `out` first.
+def ensure_shard(
+    shard: int,
+    input_digest: str,
+    write: Callable[[], object],
+    *,
+    out: Path,
+    previous: Path | None,
+    folders: Sequence[str],
+) -> None:
+    """Make one shard of an output unless it exists: link it from an earlier output of the same input, or call `write`.
 
-    made_of: a digest of all that this part depends on, kept beside it. before: the folder of an earlier whole output of
-    the same code. folders: where a part's files may lie, below either folder; `zarr.json` in the last is written last.
+    input_digest: digest of everything that the shard depends on, stored in `out`; a shard with another digest is made
+    again. previous: folder of an earlier, complete output of the same code. folders: folders of a shard's files below
+    `out` and `previous`; `write` must write `zarr.json` in the last one last.
     """
-    name = part_name(part)
-    note, last = Path(NOTES, name), Path(folders[-1], name, "zarr.json")
+    name = shard_name(shard)
+    digest_file, last = Path(INPUT_DIGESTS, name), Path(folders[-1], name, "zarr.json")
 
-    def holds(folder: Path) -> bool:
-        return (folder / last).exists() and (folder / note).exists() and (folder / note).read_text() == made_of
+    def has_shard(folder: Path) -> bool:
+        stored = folder / digest_file
+        return (folder / last).exists() and stored.exists() and stored.read_text() == input_digest
 
-    if holds(out):
-        return True
-    (out / note).unlink(missing_ok=True)
+    if has_shard(out):
+        return
+    (out / digest_file).unlink(missing_ok=True)
     for folder in folders:
         shutil.rmtree(out / folder / name, ignore_errors=True)
-    write_text(out / note, made_of)
-    if before is None or not holds(before):
-        return False
+    write_text(out / digest_file, input_digest)
+    if previous is None or not has_shard(previous):
+        write()
+        return
     for folder in folders:
-        if not (before / folder / name).exists():
+        if not (previous / folder / name).exists():
             continue
         temporary = temporary_beside(out / folder / name)
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(before / folder / name, temporary, copy_function=link_or_copy)
+        shutil.copytree(previous / folder / name, temporary, copy_function=link_or_copy)
         temporary.replace(out / folder / name)
-    return True
 
 
-def forget_made_of(part: int, out: Path) -> None:
-    """Have this part stand for nothing: the next time that it is asked for, here or by a later output, it is made."""
-    (out / NOTES / part_name(part)).unlink(missing_ok=True)
+def forget_input(shard: int, out: Path) -> None:
+    """Delete the input digest of a shard, so that the next build makes it again and no later output reuses it."""
+    (out / INPUT_DIGESTS / shard_name(shard)).unlink(missing_ok=True)
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Take away what killed processes had begun to write into an output of parts."""
+    """Delete temporary files that killed processes left in an output of shards."""
     for leftover in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 @dataclass(frozen=True)
-class ArrayParts:
-    """One row a record over the parts of one Zarr group, with the index that says which record stands where.
+class ArrayShards:
+    """Arrays of a site with one row an ECG, in shards, with an index.
 
-    Files: `arrays.zarr/part_00000 ...` and `index.parquet` with columns record (str), part (i32), row (i32).
+    Files: `arrays.zarr/shard_00000 ...`, and `index.parquet` with the columns ecg_id (str), shard (i32), row (i32).
     """
 
     folder: Path
 
     def scan(self) -> pl.LazyFrame:
-        """Columns record, part, row, ordered by part and row."""
+        """Columns ecg_id, shard, row, ordered by shard and row."""
         return pl.scan_parquet(self.folder / "index.parquet")
 
     def index(self) -> pl.DataFrame:
         """All of `scan()`."""
         return self.scan().collect()
 
-    def parts(self) -> list[int]:
-        """Numbers of the parts that hold at least one record."""
-        return parts_in(self.scan())
+    def shards(self) -> list[int]:
+        """Numbers of the shards that hold at least one ECG."""
+        return shards_in(self.scan())
 
-    def read(self, part: int) -> NDArray:
-        """All rows of one part, in index order."""
-        return np.asarray(read_array(self.folder / "arrays.zarr" / part_name(part))[:])
+    def read(self, shard: int) -> NDArray:
+        """All rows of one shard, in index order."""
+        return np.asarray(read_array(self.folder / ARRAYS / shard_name(shard))[:])
 
-    def digest(self, part: int) -> str:
-        """Digest of what stands on disk of one part."""
-        return digest_json(folder_digests(self.folder / "arrays.zarr" / part_name(part)))
+    def digest(self, shard: int) -> str:
+        """Digest of the files of one shard's array."""
+        return digest_json(folder_digests(self.folder / ARRAYS / shard_name(shard)))
 
-    def read_records(self, records: Sequence[str]) -> NDArray:
-        """The rows of `records`, in that order. An unknown record is a KeyError."""
-        wanted = pl.DataFrame({"record": list(records)}, schema={"record": pl.String}).with_row_index("place")
-        found = wanted.join(self.index(), on="record", how="left", maintain_order="left")
-        missing = found.filter(pl.col("part").is_null())
+    def read_ecgs(self, ecg_ids: Sequence[str]) -> NDArray:
+        """The rows of these ECGs, in this order. An unknown ECG is a KeyError."""
+        wanted = pl.DataFrame({"ecg_id": list(ecg_ids)}, schema={"ecg_id": pl.String}).with_row_index("place")
+        found = wanted.join(self.index(), on="ecg_id", how="left", maintain_order="left")
+        missing = found.filter(pl.col("shard").is_null())
         if len(missing):
-            raise KeyError(f"{len(missing)} records are not in {self.folder}, the first is {missing['record'][0]}")
+            raise KeyError(f"{len(missing)} ECGs are not in {self.folder}, the first is {missing['ecg_id'][0]}")
         rows: list[NDArray] = [np.empty(0)] * len(found)
-        for (part,), group in found.group_by("part"):
-            array = self.read(int(part))  # type: ignore[call-overload]
+        for (shard,), group in found.group_by("shard"):
+            array = self.read(int(shard))  # type: ignore[call-overload]
             for place, row in group.select("place", "row").iter_rows():
                 rows[place] = array[row]
         return np.stack(rows)
@@ -174,47 +190,88 @@ class ArrayParts:
         return self.scan().select(pl.len()).collect().item()
 
     def __iter__(self) -> Iterator[tuple[pl.DataFrame, NDArray]]:
-        """Part by part: its index rows and its array. Memory is one part."""
-        for part in self.parts():
-            yield self.scan().filter(pl.col("part") == part).collect(), self.read(part)
+        """Index rows and array of each shard; one shard is in memory at a time."""
+        for shard in self.shards():
+            yield self.scan().filter(pl.col("shard") == shard).collect(), self.read(shard)
 
 
-def parts_in(table: pl.LazyFrame) -> list[int]:
-    """The numbers in the column `part`, each once, in order."""
-    return table.select(pl.col("part").unique().sort()).collect(engine="streaming")["part"].to_list()
+def shards_in(table: pl.LazyFrame) -> list[int]:
+    """The distinct values of the column `shard`, sorted."""
+    return table.select(pl.col("shard").unique().sort()).collect(engine="streaming")["shard"].to_list()
 
 
-def part_table(folder: Path, part: int, table: str) -> Path:
-    """File of a table that belongs to a part, beside the arrays of `folder`."""
-    return folder / "parts" / part_name(part) / f"{table}.parquet"
+def shard_table(folder: Path, shard: int, table: str) -> Path:
+    """File of one of a shard's tables in an output `folder`."""
+    return folder / TABLES / shard_name(shard) / f"{table}.parquet"
 
 
-def scan_tables(folder: Path, table: str, parts: Iterable[int], schema: Mapping[str, Any]) -> pl.LazyFrame:
-    """The tables of that name of these parts, one below the other, read as they are needed."""
-    paths = [part_table(folder, part, table) for part in parts]
+def scan_tables(folder: Path, table: str, *, shards: Iterable[int], schema: Mapping[str, Any]) -> pl.LazyFrame:
+    """A table of several shards, concatenated lazily. schema: of the result if there are no shards."""
+    paths = [shard_table(folder, shard, table) for shard in shards]
     return pl.scan_parquet(paths) if paths else pl.LazyFrame(schema=schema)
 
 
-class PartsWriter:
-    """Fills an `ArrayParts` folder. Parts that already stand are kept, so a stage goes on where it stopped.
+class Sharded(Protocol):
+    """An output in shards, from which another one is computed shard by shard."""
 
-    before: an earlier output of the same code; parts that are made of the same are taken over from it.
+    def shards(self) -> list[int]:
+        """Numbers of the shards that hold at least one ECG."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """Content of one shard. array: (n, ...), one row an ECG. attributes: of the Zarr array. tables: by name."""
+
+    array: NDArray
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    tables: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+
+
+def build_shards(
+    source: Sharded,
+    *,
+    out: Path,
+    work: Callable[[int], Shard],
+    input_digest: Callable[[int], str],
+    previous: Path | None = None,
+    workers: int = 1,
+    progress: Progress = no_progress,
+) -> None:
+    """Compute a shard of `out` for every shard of `source`, unless it exists (see `ensure_shard`). Then call
+    `write_index`.
+
+    work: computes one shard. input_digest: digest of everything that a shard depends on. Both must be picklable if
+    there are several workers. previous: an earlier output of the same code, from which shards may be linked.
     """
+    run_parallel(
+        partial(_build_shard, out=out, work=work, input_digest=input_digest, previous=previous),
+        source.shards(),
+        workers=workers,
+        progress=progress,
+    )
 
-    def __init__(self, folder: Path, before: Path | None = None):
-        self.folder = folder
-        self.before = before
-        open_group(folder / "arrays.zarr")
 
-    def stands(self, part: int, made_of: str) -> bool:
-        """Whether this part is whole, and made of what this digest says; what else stood in its place is gone."""
-        return stands(part, made_of, self.folder, self.before, ["parts", "arrays.zarr"])
+def _build_shard(
+    shard: int, *, out: Path, work: Callable[[int], Shard], input_digest: Callable[[int], str], previous: Path | None
+) -> None:
+    def write() -> None:
+        content = work(shard)
+        for name, table in content.tables.items():
+            write_parquet(shard_table(out, shard, name), table)
+        write_shard(out, shard, content.array, attributes=content.attributes)
 
-    def write(self, part: int, array: NDArray, attributes: dict | None = None) -> None:
-        """Write one part, whole or not at all. array: (n, ...), one row a record."""
-        write_array(self.folder / "arrays.zarr" / part_name(part), array, attributes)
+    ensure_shard(shard, input_digest(shard), write, out=out, previous=previous, folders=[TABLES, ARRAYS])
 
-    def finish(self, index: pl.DataFrame | pl.LazyFrame) -> None:
-        """Write the index (columns record, part, row): the parts are complete."""
-        clear_leftovers(self.folder)
-        write_parquet(self.folder / "index.parquet", index.select("record", "part", "row"))
+
+def write_shard(folder: Path, shard: int, array: NDArray, *, attributes: Mapping[str, Any] | None = None) -> None:
+    """Write one shard of an `ArrayShards` folder atomically. array: (n, ...), one row an ECG."""
+    open_group(folder / ARRAYS)
+    write_array(folder / ARRAYS / shard_name(shard), array, attributes)
+
+
+def write_index(folder: Path, index: pl.DataFrame | pl.LazyFrame) -> None:
+    """Write the index (columns ecg_id, shard, row) of an `ArrayShards` folder, after all of its shards."""
+    open_group(folder / ARRAYS)
+    clear_leftovers(folder)
+    write_parquet(folder / "index.parquet", index.select("ecg_id", "shard", "row"))

@@ -8,7 +8,7 @@ from ecg_pipeline.models.timm_names import is_timm_model
 from ecg_pipeline.study_checks.problem import Problem, problem
 from ecg_pipeline.study_sections import Study
 from ecg_pipeline.tokens.recipes import GRID
-from ecg_pipeline.training.masking import draw_masks
+from ecg_pipeline.training.masking import sample_masks
 from ecg_pipeline.training.recipes import MaskRecipe
 
 MASKS = 32
@@ -81,7 +81,7 @@ def _masks(mask: MaskRecipe) -> Iterator[Problem]:
         yield problem(
             f"{mask.patches} of {GRID**2} patches hidden leave nothing to see: hide fewer", f"{place}.patches", place
         )
-    elif not draw_masks(0, 0, range(MASKS), GRID, GRID, mask).any():
+    elif not sample_masks(mask, range(MASKS), seed=0, step=0, rows=GRID, columns=GRID).any():
         yield problem(
             f"no block of {mask.smallest_block} to {mask.largest_block or mask.patches} patches with sides of "
             f"{mask.aspect:g} or more to 1 fits into {GRID} x {GRID}, so nothing would be hidden: "

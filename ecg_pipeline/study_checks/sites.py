@@ -5,6 +5,8 @@ from itertools import combinations
 from pathlib import PurePosixPath
 from posixpath import normpath
 
+from ecg_pipeline.ingest.formats import FORMATS
+from ecg_pipeline.ingest.formats.format import every_file
 from ecg_pipeline.study_checks.problem import Problem, problem
 from ecg_pipeline.study_sections import Site, Study
 
@@ -18,10 +20,11 @@ def each_site(study: Study) -> Iterator[Problem]:
     """What each site says of itself."""
     for name, site in study.sites.items():
         place = f"sites.{name}"
-        if site.site_names and site.format != "muse_xml":
+        if site.site_names and not FORMATS[site.format].names_site:
+            naming = ", ".join(name for name, each in FORMATS.items() if each.names_site)
             yield problem(
                 f"files of format {site.format} name no site, so every one would be rejected: "
-                "site_names belong to muse_xml",
+                f"site_names belong to {naming}",
                 f"{place}.site_names",
                 f"{place}.format",
             )
@@ -45,7 +48,7 @@ def each_site(study: Study) -> Iterator[Problem]:
 def folders(study: Study) -> Iterator[Problem]:
     """Sites that would read the same files."""
     for (first, one), (second, other) in combinations(study.sites.items(), 2):
-        if (_reads(one, other) or _reads(other, one)) and not _told_apart(one, other):
+        if (_reads(one, other) or _reads(other, one)) and not _are_distinguished(one, other):
             yield problem(
                 f"sites {first} and {second} would read the same files: give each its own folder, or, of MUSE "
                 "exports, site_names that have none in common",
@@ -70,21 +73,28 @@ def numberings(study: Study) -> Iterator[Problem]:
                 "would be several: make `patients` equal, or give each its own mrn_system",
                 *(f"sites.{name}.{key}" for key in ("patients", "mrn_system") for name in names),
             )
-        if study.split.kind == "ptb_xl_folds" and len({site.format == "ptb_xl" for site in sites}) > 1:
+        if study.split.kind == "ptb_xl_folds" and len({FORMATS[site.format].has_folds for site in sites}) > 1:
             yield problem(
-                f"{where}, but only those of format ptb_xl have folds, so one patient could both train and test: "
-                "give each its own mrn_system, or split by patient_hash",
+                f"{where}, but only those of format {with_folds()} have folds, so one patient could both train and "
+                "test: give each its own mrn_system, or split by patient_hash",
                 "split.kind",
                 *(f"sites.{name}.{key}" for key in ("mrn_system", "format") for name in names),
             )
 
 
+def with_folds() -> str:
+    """Names of the formats whose ECGs belong to folds."""
+    return ", ".join(name for name, each in FORMATS.items() if each.has_folds)
+
+
 def _reads(outer: Site, inner: Site) -> bool:
-    """Whether a site would read the files of another. One of WFDB records passes by what is not a header."""
-    return folder(inner).is_relative_to(folder(outer)) and (outer.format == "muse_xml" or inner.format != "muse_xml")
+    """Whether a site would read the ECG files of another."""
+    outer_files, inner_files = FORMATS[outer.format].is_ecg_file, FORMATS[inner.format].is_ecg_file
+    return folder(inner).is_relative_to(folder(outer)) and outer_files in (every_file, inner_files)
 
 
-def _told_apart(one: Site, other: Site) -> bool:
+def _are_distinguished(one: Site, other: Site) -> bool:
     """Whether no file can belong to both sites, wherever it lies."""
     both_named = bool(one.site_names and other.site_names)
-    return both_named and one.format == other.format == "muse_xml" and not set(one.site_names) & set(other.site_names)
+    same_format = one.format == other.format and FORMATS[one.format].names_site
+    return both_named and same_format and not set(one.site_names) & set(other.site_names)

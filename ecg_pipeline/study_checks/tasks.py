@@ -4,19 +4,15 @@ from collections.abc import Iterator
 from math import ceil
 
 from ecg_pipeline.cohorts.tasks import MeasurementRule, StatementRule, TaskRecipe
+from ecg_pipeline.ingest.formats import FORMATS
 from ecg_pipeline.study_checks.hospital_system import most_training_patients, unplanted
 from ecg_pipeline.study_checks.problem import Problem, problem
+from ecg_pipeline.study_checks.sites import with_folds
 from ecg_pipeline.study_sections import Study
 from ecg_pipeline.tokens.recipes import ImportedTokenizer
 
-STATEMENTS = {"ptb_xl": "scp", "cinc": "snomed"}
-"""The system of the statements that come with the ECGs of a format; those of other formats carry none."""
-
-UNDATED = frozenset({"cinc"})
-"""Formats that do not say when an ECG was recorded."""
-
 OF_EVERY_TASK = ("cohort", "saliency")
-"""Assets of a task that stand beside those of its models."""
+"""Assets of a task that none of its models may be named after."""
 
 
 def names(study: Study) -> Iterator[Problem]:
@@ -44,8 +40,9 @@ def names(study: Study) -> Iterator[Problem]:
 
 def split(study: Study) -> Iterator[Problem]:
     """Folds that somebody must have."""
-    if study.split.kind == "ptb_xl_folds" and not any(site.format == "ptb_xl" for site in study.sites.values()):
-        yield problem("no site is of format ptb_xl, so none has folds: split by patient_hash", "split.kind")
+    has_folds = any(FORMATS[site.format].has_folds for site in study.sites.values())
+    if study.split.kind == "ptb_xl_folds" and not has_folds:
+        yield problem(f"no site is of format {with_folds()}, so none has folds: split by patient_hash", "split.kind")
 
 
 def tasks(study: Study) -> Iterator[Problem]:
@@ -72,10 +69,12 @@ def _labels(study: Study, name: str, task: TaskRecipe, site: str) -> Iterator[Pr
     """Whether a site can have labels of a task's rule at all."""
     place, rule, form = f"tasks.{name}.rule", task.rule, study.sites[site].format
     if isinstance(rule, StatementRule):
-        if STATEMENTS.get(form) != rule.system:
+        statements = FORMATS[form].statements
+        system = statements.system if statements else None
+        if system != rule.system:
             yield problem(
                 f"ECGs of `{site}` carry no statements of system {rule.system}: format {form} has "
-                f"{STATEMENTS.get(form, 'none')}; change the rule, or leave the site out",
+                f"{system or 'none'}; change the rule, or leave the site out",
                 f"{place}.system",
                 place,
                 f"tasks.{name}.sites",
@@ -89,7 +88,7 @@ def _labels(study: Study, name: str, task: TaskRecipe, site: str) -> Iterator[Pr
             place,
             f"sites.{site}",
         )
-    elif isinstance(rule, MeasurementRule) and form in UNDATED:
+    elif isinstance(rule, MeasurementRule) and not FORMATS[form].dated:
         yield problem(
             f"a measurement counts near the time of the ECG, and format {form} of `{site}` gives none: take another "
             "rule, or leave the site out",

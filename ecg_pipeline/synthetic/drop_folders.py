@@ -1,4 +1,4 @@
-"""Writes one site's drop folder: its ECGs, the files that misbehave, and its labels."""
+"""Writes one site's drop folder: its ECGs, faulty files, and its labels."""
 
 import csv
 from collections import Counter
@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_pipeline.synthetic.heart import Heart, draw_heart, measure, median_beat, record
-from ecg_pipeline.synthetic.misbehaviour import MUSE_FAULTS, WFDB_FAULTS
+from ecg_pipeline.synthetic.faults import MUSE_FAULTS, WFDB_FAULTS
+from ecg_pipeline.synthetic.heart import Heart, measure, median_beat, sample_heart, simulate
 from ecg_pipeline.synthetic.muse import Exporter, MuseEcg, muse_xml, to_counts
-from ecg_pipeline.synthetic.noise import draw_noise
-from ecg_pipeline.synthetic.people import Case, Visit, draw_visits, ejection_fraction
+from ecg_pipeline.synthetic.noise import simulate_noise
+from ecg_pipeline.synthetic.people import Case, Visit, ejection_fraction, sample_visits
 from ecg_pipeline.synthetic.wfdb_files import twelve_leads, write_wfdb
 
 EXPORTERS: Mapping[str, Exporter] = {
@@ -70,12 +70,12 @@ HEALTHY = {
     "right_bundle_delay": "IRBBB",
     "flat_t": "NDT",
 }
-"""What a reader says of a variant."""
+"""The statement that a physician makes about a variant."""
 
 
 @dataclass(frozen=True)
 class EcgTruth:
-    """What one usable ECG was made from: the disease that the labels tell, the one it shows, and how much of it."""
+    """What one usable ECG was simulated from. disease: in the labels. shown: in the ECG. severity: 0 to 1."""
 
     disease: str
     shown: str
@@ -93,7 +93,7 @@ class SiteTruth:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "SiteTruth":
-        """From what `dataclasses.asdict` gave."""
+        """Inverse of `dataclasses.asdict`."""
         ecgs = {name: EcgTruth(**truth) for name, truth in content["ecgs"].items()}
         return cls(**{**content, "ecgs": ecgs})
 
@@ -101,9 +101,9 @@ class SiteTruth:
 def write_muse_site(
     cases: Sequence[Case], ecgs: int, exporter: Exporter, folder: Path, rng: np.random.Generator
 ) -> SiteTruth:
-    """Write a hospital's folder: `ecgs` usable exports in the order of time, misbehaving ones, and two label tables."""
+    """Write a hospital's folder: `ecgs` usable exports in the order of time, faulty ones, and two label tables."""
     folder.mkdir(parents=True)
-    visits = draw_visits(cases, ecgs, rng)
+    visits = sample_visits(cases, ecgs, rng)
     returning = [number for number, visit in enumerate(visits) if not visit.first]
     masked = set(rng.choice(returning, min(len(returning), round(MASKED_SHARE * ecgs)), replace=False).tolist())
     faulty = rng.integers(ecgs, size=len(MUSE_FAULTS)).tolist()
@@ -111,7 +111,7 @@ def write_muse_site(
     truths = {}
     for number, visit in enumerate(visits):
         patient_id = _MASKED_IDS[number % len(_MASKED_IDS)] if number in masked else visit.case.patient.mrn
-        ecg = _take_muse_ecg(visit, patient_id, exporter, rng)
+        ecg = _simulate_muse_ecg(visit, patient_id, exporter, rng)
         name = _export_name(number)
         (folder / name).write_bytes(muse_xml(ecg))
         truths[name] = _truth(visit)
@@ -125,18 +125,18 @@ def write_muse_site(
 
 
 def write_ptb_xl_site(cases: Sequence[Case], ecgs: int, folder: Path, rng: np.random.Generator) -> SiteTruth:
-    """Write a data set in PTB-XL's layout: `ecgs` usable records, misbehaving ones, and the two tables of its own."""
+    """Write a data set in PTB-XL's layout: `ecgs` usable records, faulty ones, and the two tables of its own."""
     folder.mkdir(parents=True)
-    visits = draw_visits(cases, ecgs, rng)
+    visits = sample_visits(cases, ecgs, rng)
     faulty = rng.integers(ecgs, size=len(WFDB_FAULTS)).tolist()
     places = {case.patient.mrn: place for place, case in enumerate(cases)}
     kept: dict[int, NDArray[np.int16]] = {}
     rows, truths = [], {}
     for number, visit in enumerate(visits):
         heart = _heart(visit, rng)
-        x_mv, _, _ = record(heart, 10, 500, rng)
-        counts = twelve_leads(x_mv + draw_noise(10, 500, 50, rng))
-        name = _record_name(number + 1)
+        x_mv, _, _ = simulate(heart, 10, 500, rng)
+        counts = twelve_leads(x_mv + simulate_noise(10, 500, 50, rng))
+        name = _ptb_xl_name(number + 1)
         write_wfdb(folder / f"{name}.hea", counts, 500)
         codes = _scp_codes(visit, heart.rate_bpm, rng)
         rows.append(_database_row(number + 1, visit, places[visit.case.patient.mrn], codes))
@@ -144,8 +144,8 @@ def write_ptb_xl_site(cases: Sequence[Case], ecgs: int, folder: Path, rng: np.ra
         if number in faulty:
             kept[number] = counts
     for ecg_id, ((_, fault), number) in enumerate(zip(WFDB_FAULTS, faulty, strict=True), start=ecgs + 1):
-        fault(kept[number], folder / f"{_record_name(ecg_id)}.hea")
-        rows.append({**rows[number], "ecg_id": ecg_id, "filename_hr": _record_name(ecg_id)})
+        fault(kept[number], folder / f"{_ptb_xl_name(ecg_id)}.hea")
+        rows.append({**rows[number], "ecg_id": ecg_id, "filename_hr": _ptb_xl_name(ecg_id)})
     _write_csv(folder / "ptbxl_database.csv", list(rows[0]), [list(row.values()) for row in rows])
     statements = [
         [code, text, float(bool(kind)) or "", "" if kind else 1.0, kind, subkind]
@@ -170,12 +170,12 @@ def _database_row(ecg_id: int, visit: Visit, place: int, codes: Mapping[str, flo
         "report": ", ".join(SCP_DESCRIPTIONS[code][0] for code in codes),
         "scp_codes": str(codes),
         "strat_fold": 1 + place % 10,
-        "filename_hr": _record_name(ecg_id),
+        "filename_hr": _ptb_xl_name(ecg_id),
     }
 
 
 def _heart(visit: Visit, rng: np.random.Generator) -> Heart:
-    return draw_heart(visit.case.person, visit.case.shown, visit.severity, rng)
+    return sample_heart(visit.case.person, visit.case.shown, visit.severity, rng)
 
 
 def _truth(visit: Visit) -> EcgTruth:
@@ -183,12 +183,12 @@ def _truth(visit: Visit) -> EcgTruth:
     return EcgTruth(visit.case.disease, visit.case.shown, severity)
 
 
-def _take_muse_ecg(visit: Visit, patient_id: str | None, exporter: Exporter, rng: np.random.Generator) -> MuseEcg:
+def _simulate_muse_ecg(visit: Visit, patient_id: str | None, exporter: Exporter, rng: np.random.Generator) -> MuseEcg:
     seconds = 5 if rng.random() < SHORT_SHARE else 10
     sampling_hz = 250 if rng.random() < SLOW_SHARE else 500
     heart = _heart(visit, rng)
-    x_mv, times, premature = record(heart, seconds, sampling_hz, rng)
-    rhythm = to_counts(x_mv + draw_noise(seconds, sampling_hz, 60, rng))
+    x_mv, times, premature = simulate(heart, seconds, sampling_hz, rng)
+    rhythm = to_counts(x_mv + simulate_noise(seconds, sampling_hz, 60, rng))
     ecg = MuseEcg(
         exporter=exporter,
         patient=visit.case.patient,
@@ -235,7 +235,7 @@ def _scp_codes(visit: Visit, heart_rate_bpm: float, rng: np.random.Generator) ->
 
 
 def _write_label_tables(cases: Sequence[Case], visits: Sequence[Visit], folder: Path, rng: np.random.Generator) -> None:
-    """Echo reports within a fortnight of most ECGs of those who had one; diagnoses of those who were examined."""
+    """Echo measurements within a fortnight of most ECGs of those who had one; diagnoses of those who were examined."""
     echoed = {case.patient.mrn for case in cases if rng.random() < ECHO_SHARE}
     columns = ["patient_id", "observed_at", "system", "code", "value"]
     echoes, diagnoses = [], []
@@ -264,5 +264,5 @@ def _export_name(number: int) -> str:
     return f"ecg-{number + 1:04d}.xml"
 
 
-def _record_name(ecg_id: int) -> str:
+def _ptb_xl_name(ecg_id: int) -> str:
     return f"records500/{ecg_id // 1000 * 1000:05d}/{ecg_id:05d}_hr"

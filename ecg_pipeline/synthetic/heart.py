@@ -1,4 +1,4 @@
-"""A toy heart: a moving dipole seen by the eight independent leads (Dower et al. 1980), beating with a living rhythm.
+"""A toy heart: a moving dipole seen by the eight independent leads (Dower et al. 1980), with a variable rhythm.
 
 Models: waves as bells in time (McSharry et al. 2003; Sameni et al. 2007), respiratory and slow variability of the heart
 rate, QT that follows the square root of the RR interval (Bazett), respiration that tilts the heart, premature beats.
@@ -43,7 +43,7 @@ DOWER = np.array(
 
 MEDIAN_BEAT_SECONDS = 1.2
 MEDIAN_R_SECONDS = 0.48
-"""Length of a cart's median beat, and where in it the R wave stands."""
+"""Length of a cart's median beat, and where in it the R wave is."""
 
 _WINDOW_SECONDS = (0.4, 0.8)
 """What of the time around an R wave its beat can reach."""
@@ -90,8 +90,8 @@ class Person:
     has_premature_beats: bool
 
 
-def draw_person(rng: np.random.Generator) -> Person:
-    """Draw the body and the healthy heart of a person."""
+def sample_person(rng: np.random.Generator) -> Person:
+    """Sample the body and the healthy heart of a person."""
     variant = list(_VARIANT_SHARES)[rng.choice(len(_VARIANT_SHARES), p=list(_VARIANT_SHARES.values()))]
     waves = blend(NORMAL, VARIANTS[variant], rng.uniform(0.2, 0.9)).copy()
     waves[:, CENTRE] *= np.exp(rng.normal(0, 0.06))
@@ -118,7 +118,7 @@ def draw_person(rng: np.random.Generator) -> Person:
     )
 
 
-def draw_heart(person: Person, disease: Disease, severity: float, rng: np.random.Generator) -> Heart:
+def sample_heart(person: Person, disease: Disease, severity: float, rng: np.random.Generator) -> Heart:
     """The person's heart at one visit, with `severity` (0 to 1) of the changes that the disease makes."""
     waves = with_disease(person.waves, disease, severity)
     waves[:, VECTOR] *= np.exp(rng.normal(0, 0.05, (len(waves), 1)))
@@ -134,7 +134,7 @@ def draw_heart(person: Person, disease: Disease, severity: float, rng: np.random
     )
 
 
-def draw_rhythm(heart: Heart, seconds: float, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
+def simulate_rhythm(heart: Heart, seconds: float, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
     """Times of the R waves (s), and which of the beats are premature. The first and last may lie outside."""
     count = int((seconds + 2) / heart.rr_seconds) + 4
     breaths = np.arange(count) * heart.rr_seconds * rng.uniform(0.18, 0.32) + rng.random()
@@ -148,11 +148,11 @@ def draw_rhythm(heart: Heart, seconds: float, rng: np.random.Generator) -> tuple
     return np.cumsum(intervals) - early - rng.uniform(1, 2) * heart.rr_seconds, premature
 
 
-def record(
+def simulate(
     heart: Heart, seconds: float, sampling_hz: int, rng: np.random.Generator
 ) -> tuple[NDArray, NDArray, NDArray]:
     """One noiseless recording: (8, T) mV in the independent leads; R times (s) within it; which are premature."""
-    times, premature = draw_rhythm(heart, seconds, rng)
+    times, premature = simulate_rhythm(heart, seconds, rng)
     samples = round(seconds * sampling_hz)
     dipole_mv = np.zeros((samples, 3))
     before, after = (round(reach * sampling_hz) for reach in _WINDOW_SECONDS)
@@ -215,7 +215,7 @@ class Measurements:
 def measure(heart: Heart) -> Measurements:
     """Intervals and axes of a heart from its table of waves; the onsets are counted from the R wave."""
     waves = at_rate(heart.waves, heart.rr_seconds)
-    # A wave is felt from where it exceeds 30 microvolts, the level at which carts see a QRS complex begin or end.
+    # A wave begins where it exceeds 30 microvolts, the level at which carts see a QRS complex begin or end.
     height = np.linalg.norm(waves[:, VECTOR], axis=1)
     reach = np.sqrt(2 * np.log(np.maximum(height / 0.03, 1)))
     onset = waves[:, CENTRE] - reach * waves[:, RISE]

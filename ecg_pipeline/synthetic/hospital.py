@@ -1,7 +1,7 @@
 """A toy hospital system: three hospitals that drop GE MUSE exports, and a public data set in PTB-XL's layout.
 
-Its patients are invented and its diseases planted, so that the whole pipeline can be run and its claims checked without
-hospital data: what comes out is compared with what was planted. It says nothing about medicine.
+Its patients are invented and their diseases known, so that the whole pipeline can be run and tested without hospital
+data: what comes out is compared with what was planted. Results on it say nothing about medicine.
 """
 
 import shutil
@@ -13,7 +13,7 @@ import numpy as np
 
 from ecg_pipeline.storage.files import read_json, write_json
 from ecg_pipeline.synthetic.drop_folders import EXPORTERS, SiteTruth, write_muse_site, write_ptb_xl_site
-from ecg_pipeline.synthetic.people import Case, draw_cases, draw_names
+from ecg_pipeline.synthetic.people import Case, sample_cases, sample_names
 from ecg_pipeline.synthetic.waves import Disease
 
 REVISION = 1
@@ -32,7 +32,7 @@ PTB_XL_DISEASES: Mapping[Disease, float] = {"anterior_stemi": 0.14, "inferior_st
 
 @dataclass(frozen=True)
 class HospitalSystem:
-    """How many patients and usable ECGs the four sites hold together, and the seed of everything drawn."""
+    """How many patients and usable ECGs the four sites hold together, and the seed of everything sampled."""
 
     patients: int = 700
     ecgs: int = 1200
@@ -49,10 +49,10 @@ class HospitalSystem:
 
 @dataclass(frozen=True)
 class Planted:
-    """What was planted, for tests to hold against what is found.
+    """What was planted, for tests to compare with what is found.
 
     sites: by site, the numbers of usable ECGs and of rejects by reason. shared_patients: seen at two hospitals.
-    identities: every name, record number and birth date written into the exports: none may come out anywhere.
+    identities: every name, patient number and birth date written into the exports: none may appear in any output.
     """
 
     sites: Mapping[str, SiteTruth]
@@ -94,12 +94,12 @@ def read_planted(folder: Path) -> Planted:
 
 def _write(system: HospitalSystem, folder: Path) -> Planted:
     patients, ecgs = _portions(system.patients), _portions(system.ecgs)
-    names = draw_names(system.patients, np.random.default_rng((system.seed, 0)))
+    names = sample_names(system.patients, np.random.default_rng((system.seed, 0)))
     residents: dict[str, list[Case]] = {}
     for number, site in enumerate(SITES):
         diseases = PTB_XL_DISEASES if site == "ptb_xl_like" else HOSPITAL_DISEASES
         own, names = names[: patients[site]], names[patients[site] :]
-        residents[site] = draw_cases(own, diseases, np.random.default_rng((system.seed, 1, number)))
+        residents[site] = sample_cases(own, diseases, np.random.default_rng((system.seed, 1, number)))
     shared = residents["mount_sinai"][: max(2, round(SHARED_SHARE * system.patients))]
     seen = {
         **residents,

@@ -1,7 +1,7 @@
 """Writes RestingECG XML as a GE MUSE system exports it: element order, encodings and oddities follow real exports.
 
 A file holds a median beat and the rhythm strip of eight leads, base64 of little-endian int16 at 4.88 microvolts a
-count with a CRC-32 a lead, and free text in which `&` may stand unescaped.
+count with a CRC-32 a lead, and free text in which `&` may be unescaped.
 """
 
 import base64
@@ -22,7 +22,7 @@ LINE_CHARACTERS = 68
 
 @dataclass(frozen=True)
 class Patient:
-    """An invented patient as a hospital's systems know one; every field is one that must not leave the hospital."""
+    """An invented patient as a hospital's systems know one; no field of it may leave the hospital."""
 
     mrn: str
     last_name: str
@@ -33,7 +33,7 @@ class Patient:
 
 @dataclass(frozen=True)
 class Exporter:
-    """A hospital's MUSE system: what its exports say of themselves, and the habits of its version.
+    """A hospital's MUSE system: what its exports say of themselves, and what depends on its version.
 
     rhythm_first: the rhythm strip comes before the median beat. signed_checksums: CRC-32 as a signed number.
     """
@@ -50,7 +50,7 @@ class Exporter:
 class MuseEcg:
     """What one export holds. Counts are (L, T) int16 for `leads`; `median` is (L, 1.2 s), `rhythm` the whole strip.
 
-    patient_id: what stands in the file: the MRN, a masked one, or None where the element is missing.
+    patient_id: as the file gives it: the MRN, a masked one, or None where the element is missing.
     r_times_ms and premature: the beats within the strip.
     """
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from ecg_pipeline.synthetic.heart import Person, draw_person
+from ecg_pipeline.synthetic.heart import Person, sample_person
 from ecg_pipeline.synthetic.muse import Patient
 from ecg_pipeline.synthetic.waves import Disease
 
@@ -36,7 +36,7 @@ _SYLLABLES = "ZOR VEK QUIL THAN MIR DRAX POL GHEN JUV KASH LUM WEX BRO FYN HOX N
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A patient with the truth about one: the disease that the labels tell, and the one that the ECG shows.
+    """A patient with the truth about one: the disease in the labels, and the one that the ECG shows.
 
     severity: 0 to 1, how much of its changes. first_visit: of the first ECG at the hospital where the patient lives.
     """
@@ -65,7 +65,7 @@ class Visit:
         return (self.at - self.case.born).days * 4 // 1461
 
 
-def draw_cases(names: Sequence[Patient], shares: Mapping[Disease, float], rng: np.random.Generator) -> list[Case]:
+def sample_cases(names: Sequence[Patient], shares: Mapping[Disease, float], rng: np.random.Generator) -> list[Case]:
     """Give each of the patients a body and a disease; the shares and `LABEL_NOISE` are met but for rounding."""
     sick = [disease for disease, share in shares.items() for _ in range(round(share * len(names)))]
     healthy: list[Disease] = ["none"] * (len(names) - len(sick))
@@ -75,12 +75,12 @@ def draw_cases(names: Sequence[Patient], shares: Mapping[Disease, float], rng: n
     for name, place in zip(names, rng.permutation(len(names)).tolist(), strict=True):
         disease = diseases[place]
         shown = _opposite(disease, list(shares), rng) if place in contradicted else disease
-        cases.append(_draw_case(name, disease, shown, rng))
+        cases.append(_sample_case(name, disease, shown, rng))
     return cases
 
 
-def draw_names(count: int, rng: np.random.Generator) -> list[Patient]:
-    """Patients with names and record numbers that occur nowhere else; the birth date follows with the age."""
+def sample_names(count: int, rng: np.random.Generator) -> list[Patient]:
+    """Patients with names and patient numbers that occur nowhere else; the birth date follows with the age."""
     syllables = _SYLLABLES.split()
     base = len(syllables)
     numbers = rng.choice(base**3, count, replace=False)
@@ -97,7 +97,7 @@ def draw_names(count: int, rng: np.random.Generator) -> list[Patient]:
     ]
 
 
-def draw_visits(cases: Sequence[Case], count: int, rng: np.random.Generator) -> list[Visit]:
+def sample_visits(cases: Sequence[Case], count: int, rng: np.random.Generator) -> list[Visit]:
     """`count` visits of the cases in the order of time, at least one of each."""
     extra = np.bincount(rng.integers(len(cases), size=count - len(cases)), minlength=len(cases))
     visits = []
@@ -121,14 +121,14 @@ def _opposite(disease: Disease, diseases: Sequence[Disease], rng: np.random.Gene
     return "none" if disease != "none" else diseases[int(rng.integers(len(diseases)))]
 
 
-def _draw_case(name: Patient, disease: Disease, shown: Disease, rng: np.random.Generator) -> Case:
+def _sample_case(name: Patient, disease: Disease, shown: Disease, rng: np.random.Generator) -> Case:
     mean, deviation = _AGES[disease]
     first_visit = datetime(int(rng.integers(2012, LATEST_YEAR)), 1, 1) + timedelta(days=int(rng.integers(365)))
     age_years = np.clip(rng.normal(mean, deviation), 18, 97)
     born = datetime(first_visit.year, first_visit.month, 1) - timedelta(days=int(age_years * 365.25))
     return Case(
         patient=Patient(name.mrn, name.last_name, name.first_name, born.strftime("%m-%d-%Y"), name.sex),
-        person=draw_person(rng),
+        person=sample_person(rng),
         disease=disease,
         shown=shown,
         severity=float(rng.beta(*(ACUTE_SEVERITY if shown.endswith("stemi") else CHRONIC_SEVERITY))),

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ecg_pipeline.leads import derive
+
 STORED_LEADS = ("I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6")
 """Lead names as PTB-XL's headers spell them."""
 
@@ -12,11 +14,8 @@ COUNTS_PER_MV = 1000
 
 
 def twelve_leads(independent_mv: NDArray[np.float64]) -> NDArray[np.int16]:
-    """(12, T) counts from the (8, T) mV of the independent leads (Einthoven, Goldberger), good to one count."""
-    one, two = independent_mv[:2]
-    limb = np.stack([one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2])
-    x_mv = np.concatenate([limb, independent_mv[2:]])
-    return np.rint(x_mv * COUNTS_PER_MV).clip(-32767, 32767).astype(np.int16)
+    """(12, T) counts of the twelve leads from the (8, T) mV of the independent leads."""
+    return np.rint(derive(independent_mv) * COUNTS_PER_MV).clip(-32767, 32767).astype(np.int16)
 
 
 def write_wfdb(header: Path, counts: NDArray[np.int16], sampling_hz: int) -> None:

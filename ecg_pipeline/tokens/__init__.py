@@ -1,1 +1,1 @@
-"""Images to patch tokens: the tokenizer, how it is trained or imported, and the tokens of every sheet."""
+"""Images to patch tokens, the targets of pretraining: tokenizers, their training or import, and token shards."""

@@ -1,7 +1,7 @@
-"""DALL-E's published encoder as the tokenizer (paper: Masked Image Modeling), from a local file, without running it.
+"""DALL-E's published encoder as the image tokenizer (paper: Masked Image Modeling), imported from a local file.
 
-The published file is a pickle of whole modules. It is read by torch's restricted unpickler: every class that it names
-becomes an inert holder of attributes, and a file that names anything else is refused.
+The published file is a pickle of whole modules. Torch's restricted unpickler reads it without running its code: each of
+its classes is replaced by an empty placeholder, and a file with any other class is refused.
 """
 
 from pathlib import Path
@@ -23,18 +23,18 @@ PICKLED_CLASSES = (
     "torch.nn.modules.linear.Identity",
     "torch.nn.modules.pooling.MaxPool2d",
 )
-"""Classes of the published pickle. None of them is imported."""
+"""Classes in the published pickle. None of them is imported."""
 
 
 class _Inert:
-    """Stands for a pickled class: takes its attributes and does nothing."""
+    """Placeholder for a pickled class: it holds the attributes and has no behaviour."""
 
     _modules: dict[str, "_Inert"]
     _parameters: dict[str, Tensor]
 
 
-def import_tokenizer(weights: Path, out: Path) -> ImageTokenizer:
-    """Take over DALL-E's encoder, under its official names, from a safetensors file or the published pickle.
+def import_tokenizer(weights: Path, *, out: Path) -> ImageTokenizer:
+    """Import DALL-E's encoder from a safetensors file with its official names, or from the published pickle.
 
     A file that would run code is a ValueError; missing or unexpected weights are a RuntimeError that lists them.
     """
@@ -43,16 +43,16 @@ def import_tokenizer(weights: Path, out: Path) -> ImageTokenizer:
     state = load_file(weights) if weights.suffix == ".safetensors" else _read_pickle(weights)
     shape = encoder_shape(state)
     DalleEncoder(shape).load_state_dict(state)
-    return save_tokenizer(out, state, {"kind": "dalle", "vocabulary": shape.vocabulary})
+    return save_tokenizer(out, state=state, config={"kind": "dalle", "vocabulary": shape.vocabulary})
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
-    """Weights of a pickled encoder, or of a pickled mapping of names to tensors."""
+    """Weights of a pickled encoder, or of a pickled state dict."""
     try:
         with torch.serialization.safe_globals([(_Inert, name) for name in PICKLED_CLASSES]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError:
-        # torch's own text, left out here, advises to let the file run code.
+        # torch's own message, left out here, advises to let the file run code.
         raise ValueError(f"{path.name} holds more than weights and DALL-E's classes, so it is not read") from None
     return content if isinstance(content, dict) else dict(_parameters(content))
 

@@ -1,36 +1,35 @@
-"""The encoder and decoder of OpenAI's discrete VAE, DALL-E's, under their official parameter names.
+"""The encoder of OpenAI's discrete VAE, DALL-E's, under its official parameter names.
 
-No normalisation, no strided convolution: down by max-pooling, up by repetition. Every convolution keeps `w` and `b`.
+No normalisation layers and no strided convolutions: max-pooling halves the resolution. Convolutions have parameters `w`
+and `b`.
 """
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, interpolate, max_pool2d
+from torch.nn.functional import conv2d, max_pool2d
 
 GROUPS = 4
 
 
 @dataclass(frozen=True)
 class DalleShape:
-    """Sizes of the networks; the defaults are the released model's."""
+    """Sizes of the network; the defaults are the released model's."""
 
     hidden: int = 256
-    blocks_a_group: int = 2
+    blocks_per_group: int = 2
     vocabulary: int = 8192
     channels: int = 3
-    code_width: int = 128
-    outputs: int = 6
 
     @property
     def residual_scale(self) -> float:
-        """What each residual branch is multiplied by."""
-        return 1 / (GROUPS * self.blocks_a_group) ** 2
+        """Factor of each residual branch."""
+        return 1 / (GROUPS * self.blocks_per_group) ** 2
 
 
 class Conv(nn.Module):
-    """A convolution that keeps the size of its input."""
+    """A convolution with "same" padding."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int):
         super().__init__()
@@ -43,9 +42,9 @@ class Conv(nn.Module):
 
 
 class Block(nn.Module):
-    """id(x) + scale * f(x), f four convolutions each behind a ReLU."""
+    """A residual block: id(x) + scale * f(x), f four convolutions, each after a ReLU."""
 
-    def __init__(self, inputs: int, outputs: int, kernels: tuple[int, ...], scale: float):
+    def __init__(self, inputs: int, outputs: int, *, kernels: tuple[int, ...], scale: float):
         super().__init__()
         self.scale = scale
         self.id_path = Conv(inputs, outputs, 1) if inputs != outputs else nn.Identity()
@@ -65,11 +64,6 @@ class _Halve(nn.Module):
         return max_pool2d(x, 2)
 
 
-class _Double(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return interpolate(x, scale_factor=2, mode="nearest")
-
-
 class DalleEncoder(nn.Module):
     """Pixels (B, 3, S, S) in [0.1, 0.9] -> logits (B, V, S/8, S/8)."""
 
@@ -81,7 +75,8 @@ class DalleEncoder(nn.Module):
         widths = (h, h, 2 * h, 4 * h, 8 * h)
         for group in range(GROUPS):
             last = _Halve() if group < GROUPS - 1 else None
-            self.blocks.add_module(f"group_{group + 1}", _group(widths, group, (3, 3, 3, 1), shape, last))
+            made = _group(widths[group], widths[group + 1], kernels=(3, 3, 3, 1), shape=shape, last=last)
+            self.blocks.add_module(f"group_{group + 1}", made)
         self.blocks.add_module("output", _output(8 * h, shape.vocabulary))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,27 +84,8 @@ class DalleEncoder(nn.Module):
         return self.blocks(x)
 
 
-class DalleDecoder(nn.Module):
-    """Codes (B, V, H, W), one-hot or soft -> (B, 6, 8 H, 8 W): location and log scale of a logit-Laplace a channel."""
-
-    def __init__(self, shape: DalleShape):
-        super().__init__()
-        h = shape.hidden
-        self.blocks = nn.Sequential()
-        self.blocks.add_module("input", Conv(shape.vocabulary, shape.code_width, 1))
-        widths = (shape.code_width, 8 * h, 4 * h, 2 * h, h)
-        for group in range(GROUPS):
-            last = _Double() if group < GROUPS - 1 else None
-            self.blocks.add_module(f"group_{group + 1}", _group(widths, group, (1, 3, 3, 3), shape, last))
-        self.blocks.add_module("output", _output(h, shape.outputs))
-
-    def forward(self, codes: Tensor) -> Tensor:
-        """The statistics."""
-        return self.blocks(codes)
-
-
 def encoder_shape(state: dict[str, Tensor]) -> DalleShape:
-    """The sizes that an encoder's weights have. ValueError if the first or the last layer is not there."""
+    """The sizes of an encoder, read from its weights. Without the first or the last layer: ValueError."""
     missing = [name for name in ("blocks.input.w", "blocks.output.conv.w") if name not in state]
     if missing:
         raise ValueError(f"these are not the weights of DALL-E's encoder: missing {', '.join(missing)}")
@@ -119,12 +95,12 @@ def encoder_shape(state: dict[str, Tensor]) -> DalleShape:
 
 
 def _group(
-    widths: tuple[int, ...], group: int, kernels: tuple[int, ...], shape: DalleShape, last: nn.Module | None
+    inputs: int, outputs: int, *, kernels: tuple[int, ...], shape: DalleShape, last: nn.Module | None
 ) -> nn.Sequential:
     made = nn.Sequential()
-    for block in range(shape.blocks_a_group):
-        inputs = widths[group] if block == 0 else widths[group + 1]
-        made.add_module(f"block_{block + 1}", Block(inputs, widths[group + 1], kernels, shape.residual_scale))
+    for number in range(shape.blocks_per_group):
+        block = Block(outputs if number else inputs, outputs, kernels=kernels, scale=shape.residual_scale)
+        made.add_module(f"block_{number + 1}", block)
     if last is not None:
         made.add_module("resize", last)
     return made

@@ -1,4 +1,4 @@
-"""Where the image tokenizer comes from, as a study says it."""
+"""The tokenizer section of a study file: a tokenizer trained here, or DALL-E's."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,17 +11,17 @@ REVISION = 4
 """Bumped by hand when the results of `train` or `dalle` change."""
 
 GRID = 14
-"""Tokens along a side of a sheet, by either tokenizer: both halve the 112 px of the token view three times."""
+"""Tokens along a side of an image. Both tokenizers halve the 112 px of the token view three times."""
 
 
 @dataclass(frozen=True)
 class TokenizerRecipe:
-    """A discrete VAE trained on ECG sheets.
+    """A discrete VAE trained on ECG images.
 
     hidden: width after its first halving of the image, doubled by each of the two others.
-    temperature: of the relaxed codes, falling from the first value to the second.
-    ink_weight: how much more a drawn pixel counts than blank paper in the reconstruction.
-    usage_weight: pressure towards using the whole vocabulary on drawn patches, without which the codes collapse.
+    temperature: of the Gumbel-softmax codes, from the first value to the second.
+    ink_weight: extra weight of an inked pixel in the reconstruction loss; blank paper has weight 1.
+    usage_weight: of the loss for uneven use of the vocabulary on inked patches, without which the codes collapse.
     """
 
     kind: Literal["trained"] = "trained"
@@ -57,9 +57,9 @@ class TokenizerRecipe:
 
 @dataclass(frozen=True)
 class ImportedTokenizer:
-    """DALL-E's tokenizer, as the paper used it, from a local weights file of its encoder.
+    """DALL-E's tokenizer, as in the paper, from a local weights file of its encoder.
 
-    weights: name of the file: safetensors, or the published pickle.
+    weights: name of the file, safetensors or the published pickle.
     """
 
     kind: Literal["dalle"] = "dalle"

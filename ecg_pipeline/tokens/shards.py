@@ -1,4 +1,4 @@
-"""A site's patch tokens, part by part as its sheets."""
+"""The patch tokens of a site, in the same shards as its images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from ecg_pipeline.ecg import Progress, no_progress
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.storage.files import digest_json, folder_digests
-from ecg_pipeline.storage.shards import ArrayParts, PartsWriter
+from ecg_pipeline.storage.shards import ArrayShards, Shard, build_shards, write_index
 from ecg_pipeline.tokens.tokenizer import ImageTokenizer
 
 REVISION = 1
@@ -14,28 +14,34 @@ REVISION = 1
 
 
 @dataclass(frozen=True)
-class TokenShards(ArrayParts):
-    """A site's tokens: (n, P) int16 a part, row-major over the grid of patches."""
+class TokenShards(ArrayShards):
+    """A site's patch tokens: (n, P) int16 a shard, patches row-major."""
 
 
 def tokenise_site(
     images: ImageShards,
     tokenizer: ImageTokenizer,
     out: Path,
+    *,
     device: str = "cpu",
     progress: Progress = no_progress,
-    before: Path | None = None,
+    previous: Path | None = None,
 ) -> TokenShards:
-    """Encode every patch of a site's sheets as a token. Parts that stand in `out` are kept, and those of `before`, an
-    earlier output, are taken over where sheets and tokenizer are the same.
+    """Encode the patches of a site's images as tokens, shard by shard, into `out`.
+
+    Shards that exist for the same images and tokenizer are not encoded again; they may come from `previous`, an earlier
+    output.
     """
     from ecg_pipeline.tokens.encode import load_tokenizer
 
-    loaded, writer, parts = load_tokenizer(tokenizer, device), PartsWriter(out, before), images.parts()
-    names = folder_digests(tokenizer.folder)
-    for done, part in enumerate(parts, start=1):
-        if not writer.stands(part, digest_json([images.digest(part), names])):
-            writer.write(part, loaded.ids(images.read(part)), {"vocabulary": tokenizer.vocabulary})
-        progress(done, len(parts))
-    writer.finish(images.scan())
+    loaded, weights = load_tokenizer(tokenizer, device), folder_digests(tokenizer.folder)
+
+    def encode(shard: int) -> Shard:
+        return Shard(loaded.encode(images.read(shard)), {"vocabulary": tokenizer.vocabulary})
+
+    def input_digest(shard: int) -> str:
+        return digest_json([images.digest(shard), weights])
+
+    build_shards(images, out=out, work=encode, input_digest=input_digest, previous=previous, progress=progress)
+    write_index(out, images.scan())
     return TokenShards(out)

@@ -1,4 +1,4 @@
-"""The image tokenizer: sheets to one id a patch."""
+"""The image tokenizer on disk, and the measures of how it uses its vocabulary."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LEAST_PERPLEXITY = 4.0
-"""Two bits a drawn patch. With less, naming a masked patch asks for little more than whether something is drawn there;
-trained tokenizers that are well have hundreds."""
+"""Least perplexity of the ids of inked patches: two bits a patch. Below it, predicting the token of a masked patch is
+little more than predicting whether it is inked; well-trained tokenizers reach hundreds."""
 
 GREATEST_SHARE = 0.98
-"""With one id on more of the drawn patches, always naming it looks like a model that has learned everything."""
+"""Greatest share of the commonest id among inked patches. Above it, always predicting that id scores near-perfectly."""
 
 
 @dataclass(frozen=True)
 class ImageTokenizer:
-    """A frozen tokenizer. Files: `weights.safetensors`, `config.json`."""
+    """A trained or imported tokenizer. Files: `weights.safetensors`, `config.json`."""
 
     folder: Path
 
     def config(self) -> dict[str, Any]:
-        """Kind, vocabulary, and what is known of how the vocabulary is used."""
+        """Kind, vocabulary, and the measured usage of the vocabulary."""
         return read_json(self.folder / "config.json")
 
     @property
@@ -37,8 +37,8 @@ class ImageTokenizer:
         return self.config()["vocabulary"]
 
 
-def save_tokenizer(folder: Path, state: "Mapping[str, Tensor]", config: Mapping[str, Any]) -> ImageTokenizer:
-    """Write a tokenizer, the config last: a folder with a config is whole."""
+def save_tokenizer(folder: Path, *, state: "Mapping[str, Tensor]", config: Mapping[str, Any]) -> ImageTokenizer:
+    """Write a tokenizer. The config is written last, so a folder with a config is complete."""
     from safetensors.torch import save_file
 
     tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in state.items()}
@@ -48,14 +48,14 @@ def save_tokenizer(folder: Path, state: "Mapping[str, Tensor]", config: Mapping[
 
 
 def id_counts(ids: NDArray[np.integer], vocabulary: int) -> NDArray[np.int64]:
-    """How often each id occurs: ids of any shape -> (V,)."""
+    """Number of occurrences of each id: ids of any shape -> (V,)."""
     return np.bincount(ids.reshape(-1), minlength=vocabulary)
 
 
 def usage(counts: NDArray[np.int64]) -> dict[str, float]:
-    """How a vocabulary is used: perplexity of the ids, share of the commonest, and share of ids that occur at all.
+    """Usage of a vocabulary: perplexity of the ids, share of the commonest id, share of the ids that occur.
 
-    counts: (V,), at least one of them positive.
+    counts: (V,), see `id_counts`; at least one of them positive.
     """
     share = counts[counts > 0] / counts.sum()
     return {
@@ -66,16 +66,16 @@ def usage(counts: NDArray[np.int64]) -> dict[str, float]:
 
 
 def collapse(config: Mapping[str, Any]) -> list[str]:
-    """A sentence for each sign that a tokenizer, of this config, has collapsed; none is how it must be.
+    """Signs that a tokenizer with this config has collapsed, one sentence each; an empty list is a pass.
 
-    Judged on drawn patches: blank paper, most of a sheet, needs one name and may have no more.
+    Measured on inked patches: blank paper, most of an image, needs only one token.
     """
-    used = config.get("usage_drawn")
+    used = config.get("usage_inked")
     if used is None:
-        return ["no patch of the sheets that it was measured on shows anything"]
+        return ["no patch of the measured images is inked"]
     found = []
     if used["perplexity"] < LEAST_PERPLEXITY:
         found.append(f"the perplexity of its ids is {used['perplexity']:.1f}, less than {LEAST_PERPLEXITY:g}")
     if used["commonest"] > GREATEST_SHARE:
-        found.append(f"one id names {used['commonest']:.1%} of the patches, more than {GREATEST_SHARE:.0%}")
+        found.append(f"one id has {used['commonest']:.1%} of the inked patches, more than {GREATEST_SHARE:.0%}")
     return found

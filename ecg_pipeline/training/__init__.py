@@ -1,1 +1,1 @@
-"""How networks are trained: pretraining by masked image modelling, fine-tuning by task."""
+"""Training loops: pretraining by masked image modelling, fine-tuning by task, and scoring."""

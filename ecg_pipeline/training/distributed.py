@@ -1,4 +1,4 @@
-"""Data-parallel training: each process takes its slice of every batch, and the gradients are averaged."""
+"""Data-parallel training: each process computes a slice of every batch, and gradients are averaged."""
 
 import os
 from dataclasses import dataclass
@@ -22,27 +22,27 @@ class ProcessGroup:
         return self.rank == 0
 
     def local_slice(self, batch: int) -> range:
-        """Positions within a batch of the images that this process computes."""
+        """Indices within a batch of the images that this process computes."""
         return range(batch * self.rank // self.size, batch * (self.rank + 1) // self.size)
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """The network; with several processes in `DistributedDataParallel`, which averages the gradients."""
+        """The network, wrapped in `DistributedDataParallel` if there are several processes."""
         return DistributedDataParallel(network, broadcast_buffers=False) if self.size > 1 else network
 
     def all_reduce(self, values: Tensor) -> Tensor:
-        """Sum over all processes, in place, the same in each."""
+        """Sum over all processes, in place."""
         if self.size > 1:
             distributed.all_reduce(values)
         return values
 
     def barrier(self) -> None:
-        """Wait until all processes have come this far."""
+        """Wait until all processes have reached this line."""
         if self.size > 1:
             distributed.barrier()
 
 
 def init_process_group(device: str) -> ProcessGroup:
-    """Join the processes that `torchrun` started, by gloo on CPUs and nccl on GPUs; a single process otherwise."""
+    """Join the process group that `torchrun` started, with gloo on CPUs and nccl on GPUs. Without it: one process."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return ProcessGroup(device)

@@ -1,5 +1,4 @@
-"""Fine-tuning for one task, one network a seed, by an honest protocol or by that of the released code (paper:
-Fine-tuning)."""
+"""Fine-tuning of a classifier for one task, once per seed (paper: Fine-tuning)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -15,27 +14,27 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ecg_pipeline.ecg import Progress, no_progress
-from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel, seed_folder
 from ecg_pipeline.models.family import build_classifier, classifier_config
 from ecg_pipeline.models.recipes import BeitRecipe, ModelRecipe
 from ecg_pipeline.models.weights import save_checkpoint
 from ecg_pipeline.storage.files import write_json, write_parquet
 from ecg_pipeline.storage.parallel import disable_malloc_trim
+from ecg_pipeline.storage.shards import ArrayShards
 from ecg_pipeline.training.batches import Batches
 from ecg_pipeline.training.loop import RunState, backward_and_step, seed_step
 from ecg_pipeline.training.recipes import FinetuneRecipe
 from ecg_pipeline.training.schedules import one_cycle
+from ecg_pipeline.training.score import score
 from ecg_pipeline.training.tracker import NoTracker, Tracker
-
-SCORING_BATCH = 64
 
 
 def finetune(
     model: ModelRecipe,
     recipe: FinetuneRecipe,
+    *,
     start: Checkpoint | Path | None,
-    images: Mapping[str, ImageShards],
+    images: Mapping[str, ArrayShards],
     train: pl.DataFrame,
     selection: pl.DataFrame,
     out: Path,
@@ -43,13 +42,16 @@ def finetune(
     device: str = "cpu",
     progress: Progress = no_progress,
 ) -> FinetunedModel:
-    """Fine-tune on `train` once a seed, each time keeping the epoch that does best on `selection`, into `out`.
+    """Fine-tune on `train` once per seed and write the weights of the best epoch of each to `out`.
 
-    train, selection: columns record, site, patient, label (0 or 1). selection holds the patients of the recipe's
-    `chosen_on`; nobody else may be among them. Beside each checkpoint stand `trace.parquet`, a row an epoch, and, where
-    validation patients chose the epoch, `validation.parquet`: their record, patient, label and score at that epoch. The
-    result is a function of the inputs and the seeds, on one kind of processor; a killed run goes on after its last
-    epoch, and a seed that stands whole is not trained again. One class alone in `train` is a ValueError.
+    start: pretrained checkpoint, published weights file, or None for random initialisation. images: by site, (n, H, W)
+    uint8 a shard. train, selection: columns ecg_id, site, patient, label (0 or 1). selection: the ECGs of the split
+    `recipe.chosen_on`, on which the epoch with the highest AUROC is chosen.
+
+    Files beside each checkpoint: `trace.parquet`, one row an epoch; `validation.parquet`, the validation ECGs' ecg_id,
+    patient, label and score at the chosen epoch (not under the official protocol, which has no validation ECGs).
+    Deterministic on one kind of processor. A killed run resumes after its last saved epoch; seeds that are complete are
+    not trained again. Only one class in `train` is a ValueError.
     """
     disable_malloc_trim()
     tracker = tracker or NoTracker()
@@ -67,28 +69,29 @@ def finetune(
         **_counts(recipe.chosen_on, selection),
     }
     tracker.parameters(facts)
-    batches = Batches({"sheets": images}, train.select("record", "site", "label"))
-    held_out = Batches({"sheets": images}, selection.select("record", "site", "patient", "label"))
+    batches = Batches(arrays={"images": images}, table=train.select("ecg_id", "site", "label"))
+    held_out = Batches(arrays={"images": images}, table=selection.select("ecg_id", "site", "patient", "label"))
     for place, seed in enumerate(recipe.seeds):
         folder = seed_folder(out, seed)
         log = partial(_log_epoch, tracker, folder.name)
         if (folder / "config.json").exists():
+            # The MLflow run of this process gets the whole curve of a seed that an earlier process trained.
             for point in pl.read_parquet(folder / "trace.parquet").iter_rows(named=True):
                 log(point)
         else:
             weights, chosen = _finetune_seed(
                 model,
                 recipe,
-                start,
-                seed,
-                batches,
-                held_out,
-                folder,
-                log,
-                device,
-                lambda done, total, place=place: progress(place * total + done, len(recipe.seeds) * total),
+                start=start,
+                seed=seed,
+                batches=batches,
+                held_out=held_out,
+                out=folder,
+                log=log,
+                device=device,
+                progress=lambda done, total, place=place: progress(place * total + done, len(recipe.seeds) * total),
             )
-            save_checkpoint(folder, weights, {**facts, **chosen})
+            save_checkpoint(folder, state=weights, config={**facts, **chosen})
         RunState(folder, device).discard()
     epochs = [Checkpoint(seed_folder(out, seed)).config()["chosen_epoch"] for seed in recipe.seeds]
     write_json(out / "config.json", {**facts, "chosen_epochs": epochs})
@@ -98,6 +101,7 @@ def finetune(
 def _finetune_seed(
     model: ModelRecipe,
     recipe: FinetuneRecipe,
+    *,
     start: Checkpoint | Path | None,
     seed: int,
     batches: Batches,
@@ -107,11 +111,14 @@ def _finetune_seed(
     device: str,
     progress: Progress,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Train one network with its trace in `out`: the weights of its best epoch on `held_out`, and which that was."""
+    """Train the network of one seed and write its trace to `out`.
+
+    Returns the weights of the epoch that is best on `held_out`, and for the config: seed, chosen epoch, its AUROC.
+    """
     steps = batches.steps(recipe.batch)
     network = build_classifier(model, start, seed).to(device)
     optimiser = _optimiser(model, recipe, network)
-    schedule = one_cycle(optimiser, recipe.max_learning_rate, recipe.epochs, steps)
+    schedule = one_cycle(optimiser, peak=recipe.max_learning_rate, epochs=recipe.epochs, steps_per_epoch=steps)
     chosen_auroc = f"{recipe.chosen_on}_auroc"
     trace: list[dict[str, float | None]] = []
     best: dict[str, Any] = {}
@@ -125,14 +132,14 @@ def _finetune_seed(
     for epoch in range(len(trace), recipe.epochs):
         network.train()
         losses = []
-        for within, (arrays, rows) in enumerate(batches.epoch(recipe.batch, seed, epoch)):
+        for within, (arrays, rows) in enumerate(batches.epoch(epoch, batch=recipe.batch, seed=seed)):
             step = epoch * steps + within
-            seed_step(seed, step)
-            sheets, labels = torch.from_numpy(arrays["sheets"]).to(device), rows["label"].to_torch().long().to(device)
+            seed_step(seed, step=step)
+            images, labels = torch.from_numpy(arrays["images"]).to(device), rows["label"].to_torch().long().to(device)
             with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
-                logits = network(sheets)
+                logits = network(images)
             loss = cross_entropy(logits.float(), labels)
-            backward_and_step(network, loss, optimiser, None, step)
+            backward_and_step(network, optimiser, loss=loss, clip=None, step=step)
             schedule.step()
             losses.append(loss.item())
             progress(step + 1, recipe.epochs * steps)
@@ -163,30 +170,19 @@ def _finetune_seed(
     point = best["point"]
     if recipe.chosen_on == "validation":
         network.load_state_dict(best["network"])
-        scored = score(network, held_out, device).select("record", "patient", "label", "score")
+        scored = score(network, held_out, device).select("ecg_id", "patient", "label", "score")
         write_parquet(out / "validation.parquet", scored)
     return best["network"], {"seed": seed, "chosen_epoch": int(point["epoch"]), chosen_auroc: point[chosen_auroc]}
 
 
 def _log_epoch(tracker: Tracker, prefix: str, point: Mapping[str, float | None]) -> None:
-    """Log one row of a trace. A run that goes on logs the epochs before it, too, so that its curves are whole."""
+    """Log one row of a trace under names such as `seed_0/train_loss`."""
     values = {f"{prefix}/{name}": value for name, value in point.items() if value is not None}
     tracker.metrics(int(point["epoch"] or 0), values)
 
 
-def score(network: nn.Module, batches: Batches, device: str) -> pl.DataFrame:
-    """Scores of a table's ECGs: its columns and `score`, the probability of the positive class, in stored order."""
-    network.eval()
-    scored = []
-    with torch.inference_mode():
-        for arrays, rows in batches.in_order(SCORING_BATCH):
-            logits = network(torch.from_numpy(arrays["sheets"]).to(device))
-            scored.append(rows.with_columns(score=pl.Series(logits.float().softmax(dim=1)[:, 1].cpu().numpy())))
-    return pl.concat(scored) if scored else batches.table.with_columns(score=pl.lit(None, pl.Float32)).clear()
-
-
 def _optimiser(model: ModelRecipe, recipe: FinetuneRecipe, network: nn.Module) -> torch.optim.Optimizer:
-    """AdamW; under the official protocol plain Adam for whatever is no BEiT. The schedule sets the learning rate."""
+    """AdamW; under the official protocol Adam for every model but BEiT. The schedule sets the learning rate."""
     if recipe.protocol == "official" and not isinstance(model, BeitRecipe):
         return torch.optim.Adam(network.parameters(), lr=recipe.max_learning_rate, fused=True)
     decay = recipe.weight_decay
@@ -194,7 +190,7 @@ def _optimiser(model: ModelRecipe, recipe: FinetuneRecipe, network: nn.Module) -
 
 
 def _loss_and_auroc(scored: pl.DataFrame) -> tuple[float | None, float | None]:
-    """Mean cross entropy and AUROC of scored ECGs; an AUROC needs both classes, and a loss at least one ECG."""
+    """Mean cross entropy and AUROC of scored ECGs. None: both without any ECG, the AUROC without both classes."""
     if scored.is_empty():
         return None, None
     labels, scores = scored["label"].to_numpy(), scored["score"].to_numpy().astype(np.float64).clip(1e-7, 1 - 1e-7)
@@ -203,7 +199,7 @@ def _loss_and_auroc(scored: pl.DataFrame) -> tuple[float | None, float | None]:
 
 
 def _auroc(labels: NDArray, scores: NDArray) -> float:
-    """AUROC by ranks; equal scores share theirs. Not scikit-learn's, whose import takes longer than scoring does."""
+    """AUROC by score ranks; equal scores share their mean rank. (Importing scikit-learn takes longer than scoring.)"""
     _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (counts.cumsum() - (counts - 1) / 2)[places]
     positives = int((labels == 1).sum())
@@ -212,20 +208,20 @@ def _auroc(labels: NDArray, scores: NDArray) -> float:
 
 
 def _is_better(auroc: float | None, best: float | None) -> bool:
-    """The earlier of two equals wins; without labels of both kinds there is nothing to compare, and the last counts."""
+    """Whether an epoch replaces the best one: only if its AUROC is higher, or always where there is no AUROC."""
     return auroc is None or best is None or auroc > best
 
 
 def _reason(recipe: FinetuneRecipe, selection: pl.DataFrame) -> str:
-    """Why an epoch is chosen, in words for a table."""
+    """How the epoch is chosen, in words for a table."""
     if selection["label"].n_unique() < 2:
         return f"the last epoch: the {recipe.chosen_on} patients do not have both labels"
     return f"highest AUROC on {recipe.chosen_on} patients{': optimistic' if recipe.is_optimistic else ''}"
 
 
-def _counts(part: str, table: pl.DataFrame) -> dict[str, int]:
+def _counts(split: str, table: pl.DataFrame) -> dict[str, int]:
     return {
-        f"{part}_ecgs": len(table),
-        f"{part}_patients": table["patient"].n_unique(),
-        f"{part}_positives": int(table["label"].sum()),
+        f"{split}_ecgs": len(table),
+        f"{split}_patients": table["patient"].n_unique(),
+        f"{split}_positives": int(table["label"].sum()),
     }

@@ -1,4 +1,4 @@
-"""Shared by the training loops: a checked optimiser step, and a run state from which a killed run resumes exactly."""
+"""What both training loops use: an optimiser step with checks, and the state from which a killed run resumes."""
 
 import time
 from math import isfinite
@@ -11,36 +11,39 @@ from torch import Tensor, nn
 from ecg_pipeline.storage.files import write_atomically
 
 SAVE_SECONDS = 60.0
-"""How often the state of a run is saved. When it is saved does not change the result."""
+"""Interval at which the state of a run is saved; the result does not depend on it."""
 
 
 class NotFinite(FloatingPointError):  # noqa: N818
-    """A loss or gradient is not finite. The weights are still those before the step."""
+    """A loss or gradient is NaN or infinite. Raised before the optimiser step, so the weights are unchanged."""
 
 
-def step_seed(seed: int, step: int) -> int:
-    """Seed of one step's random numbers: a function of the run's seed and the step, so no generator state is saved."""
+def step_seed(seed: int, *, step: int) -> int:
+    """Seed of one step's random numbers, from the run's seed and the step, so that no generator state is saved."""
     return (seed << 32) + step
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Seed torch's global generator, which drop path draws from, for a step."""
-    torch.manual_seed(step_seed(seed, step))
+def seed_step(seed: int, *, step: int) -> None:
+    """Seed torch's global generator, which drop path samples from, for a step."""
+    torch.manual_seed(step_seed(seed, step=step))
 
 
 def backward_and_step(
-    model: nn.Module, loss: Tensor, optimiser: torch.optim.Optimizer, clip: float | None, step: int
+    model: nn.Module, optimiser: torch.optim.Optimizer, *, loss: Tensor, clip: float | None, step: int
 ) -> float:
-    """Backward pass and optimiser step; return the norm before clipping. NotFinite before any weight changes."""
+    """Backward pass and optimiser step. Returns the gradient norm before clipping; raises as `clip_and_step` does."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    return clip_and_step(model, loss.item(), optimiser, clip, step)
+    return clip_and_step(model, optimiser, loss=loss.item(), clip=clip, step=step)
 
 
 def clip_and_step(
-    model: nn.Module, loss: float, optimiser: torch.optim.Optimizer, clip: float | None, step: int
+    model: nn.Module, optimiser: torch.optim.Optimizer, *, loss: float, clip: float | None, step: int
 ) -> float:
-    """Clip the model's gradients of `loss` and step the optimiser; return their norm before clipping."""
+    """Clip the gradients of `loss` to the norm `clip` and step the optimiser. Returns the norm before clipping.
+
+    step: number of the step, for the message. A loss or gradient that is not finite raises NotFinite instead.
+    """
     if not isfinite(loss):
         raise NotFinite(f"step {step}: the loss is {loss}; lower the learning rate or look at this batch")
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
@@ -54,7 +57,7 @@ def clip_and_step(
 
 
 class RunState:
-    """State of a run on disk: a hidden file in its folder until the run is done."""
+    """State of a running training on disk: a hidden file in its output folder, deleted when training is done."""
 
     def __init__(self, folder: Path, device: str):
         self.path = folder / ".run_state.pt"
@@ -62,20 +65,20 @@ class RunState:
         self.saved_at = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """Load the last saved state; None at the start of a run. Only tensors and plain values are read."""
+        """Load the last saved state; None if there is none. Reads tensors and plain values only (`weights_only`)."""
         if not self.path.exists():
             return None
         return torch.load(self.path, map_location=self.device, weights_only=True)
 
     def save(self, state: dict[str, Any]) -> None:
-        """Save a state, atomically."""
+        """Save a state atomically."""
         write_atomically(self.path, lambda path: torch.save(state, path))
         self.saved_at = time.monotonic()
 
     def is_time(self) -> bool:
-        """Whether the last state was saved long enough ago."""
+        """Whether `SAVE_SECONDS` have passed since the last state was saved."""
         return time.monotonic() - self.saved_at > SAVE_SECONDS
 
     def discard(self) -> None:
-        """Delete the state of a run that is done."""
+        """Delete the saved state."""
         self.path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Which patches a network must guess: BEiT's blockwise masks, or patches drawn one by one.
+"""Masks for masked image modelling: BEiT's blockwise masks, or patches sampled uniformly.
 
-Blockwise masks prefer the centre: over many draws a corner patch is hidden 4 times in 100, a central one 72 times. On
-an ECG sheet the border is hardly ever a target, so the uniform mask is there to compare with.
+Blockwise masks prefer the centre: over many samples a corner patch is masked 4 times in 100, a central one 72 times. On
+an ECG image the border is then hardly ever a target; the uniform mask is there to compare with.
 """
 
 from math import exp, log, sqrt
@@ -13,29 +13,35 @@ from numpy.typing import NDArray
 from ecg_pipeline.training.recipes import MaskRecipe
 
 ATTEMPTS = 10
+"""Attempts to place one more block before a mask is returned as it is."""
 
 
-def draw_masks(seed: int, step: int, images: range, rows: int, columns: int, recipe: MaskRecipe) -> NDArray[np.bool_]:
-    """(len(images), P) bool, row-major, True where a patch is hidden, for these images of a step's batch.
+def sample_masks(
+    recipe: MaskRecipe, images: range, *, seed: int, step: int, rows: int, columns: int
+) -> NDArray[np.bool_]:
+    """Masks of some images of a step's batch: (len(images), P) bool, patches row-major, True where masked.
 
-    A mask is a function of seed, step and the image's place in the batch, whoever draws it.
+    images: indices within the batch. A mask depends on seed, step and that index, not on which process samples it.
     """
-    draw = blockwise if recipe.kind == "blockwise" else uniform
-    drawn = [draw(Random(f"{seed}:{step}:{place}"), rows, columns, recipe) for place in images]  # noqa: S311
-    return np.array(drawn, bool).reshape(len(images), rows * columns)
+    sample = blockwise if recipe.kind == "blockwise" else uniform
+    masks = [
+        sample(Random(f"{seed}:{step}:{place}"), recipe, rows=rows, columns=columns)  # noqa: S311
+        for place in images
+    ]
+    return np.array(masks, bool).reshape(len(images), rows * columns)
 
 
-def uniform(random: Random, rows: int, columns: int, recipe: MaskRecipe) -> NDArray[np.bool_]:
-    """(rows, columns) bool with exactly `recipe.patches` hidden, each set of them as likely."""
+def uniform(random: Random, recipe: MaskRecipe, *, rows: int, columns: int) -> NDArray[np.bool_]:
+    """A uniform mask (rows, columns) bool: exactly `recipe.patches` masked, every set of patches equally likely."""
     mask = np.zeros(rows * columns, bool)
     mask[random.sample(range(mask.size), min(recipe.patches, mask.size))] = True
     return mask.reshape(rows, columns)
 
 
-def blockwise(random: Random, rows: int, columns: int, recipe: MaskRecipe) -> NDArray[np.bool_]:
-    """(rows, columns) bool with at most `recipe.patches` hidden, block after block.
+def blockwise(random: Random, recipe: MaskRecipe, *, rows: int, columns: int) -> NDArray[np.bool_]:
+    """A blockwise mask (rows, columns) bool: rectangles are added until `recipe.patches` are masked.
 
-    It ends short of the target when no block finds a place in ten attempts, as BEiT's own generator does.
+    As in BEiT's own generator, fewer are masked if no further block fits within `ATTEMPTS` attempts.
     """
     mask = np.zeros((rows, columns), bool)
     largest = recipe.largest_block or recipe.patches
@@ -46,7 +52,7 @@ def blockwise(random: Random, rows: int, columns: int, recipe: MaskRecipe) -> ND
 
 
 def _place_block(random: Random, mask: NDArray[np.bool_], budget: int, recipe: MaskRecipe) -> bool:
-    """Hide one more block, of at most `budget` patches that were not hidden, or say that none was found."""
+    """Mask one more block that adds at most `budget` patches; False if no attempt found one."""
     rows, columns = mask.shape
     for _ in range(ATTEMPTS):
         area = random.uniform(recipe.smallest_block, budget)

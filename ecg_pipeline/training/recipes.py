@@ -1,4 +1,4 @@
-"""How a network is trained, as a study says it."""
+"""The training sections of a study file: pretraining, its masks, and fine-tuning."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,10 +14,10 @@ FINETUNE_REVISION = 5
 
 @dataclass(frozen=True)
 class MaskRecipe:
-    """Which patches are hidden. 75 of 196 is what BEiT's command masks and what the paper most likely calls 40 %.
+    """Mask of masked image modelling. 75 of 196 patches is BEiT's setting, and most likely the paper's 40 %.
 
-    smallest_block, largest_block (None: all of `patches`) and aspect (least height-to-width ratio, the greatest being
-    its inverse) are for blockwise masks.
+    Of blockwise masks only: smallest_block, largest_block (None: `patches`), in patches; aspect: least ratio of height
+    to width, the greatest is its inverse.
     """
 
     kind: Literal["blockwise", "uniform"] = "blockwise"
@@ -44,10 +44,10 @@ class MaskRecipe:
 
 @dataclass(frozen=True)
 class PretrainRecipe:
-    """Masked image modelling (paper: Pre-training). What the paper leaves open is the default of BEiT's own script,
-    whose learning rate and number of epochs are the paper's; clipping is that of BEiT's commands.
+    """Masked image modelling (paper: Pre-training). Epochs and learning rate are the paper's, which are the defaults of
+    BEiT's script; so is everything that the paper leaves open. Clipping is that of BEiT's commands.
 
-    batch: images a step, over all devices.
+    batch: images per step, over all devices.
     """
 
     epochs: int = 300
@@ -77,18 +77,18 @@ class PretrainRecipe:
 
 
 OPTIMISTIC = "optimistic: epoch chosen on test patients"
-"""Said wherever a figure of the official protocol is printed."""
+"""Label of every result of the official protocol."""
 
 
 @dataclass(frozen=True)
 class FinetuneRecipe:
-    """Fine-tuning, one network a seed (paper: Fine-tuning). The paper's text says 30 epochs of Adam between 3e-4 and
-    1e-3, its released code ran 20 of OneCycle from 4e-5 to 1e-3; schedule and epochs here are the code's.
+    """Fine-tuning, one network per seed (paper: Fine-tuning). The paper's text says 30 epochs of Adam between 3e-4 and
+    1e-3; its released code ran 20 epochs of OneCycle from 4e-5 to 1e-3. Schedule and epochs here are the code's.
 
     protocol: `honest` chooses the epoch on validation patients, with one optimiser (AdamW) for every model. `official`
-    trains as the released code does: AdamW for BEiT and Adam for the others, the validation patients among those who
-    are trained on, and the epoch chosen on the test patients, which makes every figure optimistic and is said wherever
-    one is printed. It is the training protocol alone: who trains and who tests stays this study's split.
+    trains as the released code does: AdamW for BEiT and Adam for the others, training and validation patients trained
+    on together, and the epoch chosen on the test patients. Its results are optimistic and are labelled so. The split
+    into training and test patients is this study's in both.
     weight_decay: of AdamW, on every parameter.
     """
 
@@ -115,10 +115,10 @@ class FinetuneRecipe:
 
     @property
     def chosen_on(self) -> Literal["validation", "test"]:
-        """The part of the patients on whom the epoch is chosen."""
+        """The split of the patients on whom the epoch is chosen."""
         return "test" if self.protocol == "official" else "validation"
 
     @property
     def is_optimistic(self) -> bool:
-        """Whether test patients had a say in what is tested on them."""
+        """Whether the epoch is chosen on the patients that the model is tested on."""
         return self.chosen_on == "test"

@@ -1,4 +1,4 @@
-"""Learning rates by step, and which parameters decay."""
+"""Learning rate schedules, and the parameter groups of weight decay."""
 
 from collections.abc import Iterable
 
@@ -9,31 +9,30 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
 
-def warmup_cosine(peak: float, final: float, epochs: int, steps_an_epoch: int, warmup_epochs: int) -> NDArray:
-    """Learning rate of every step: linear from 0 to the peak, then a cosine towards `final`, which it does not reach.
+def warmup_cosine(*, peak: float, final: float, epochs: int, steps_per_epoch: int, warmup_epochs: int) -> NDArray:
+    """Learning rate of every step (steps,): linear from 0 to `peak`, then a cosine towards `final`.
 
-    Both ends of the warm-up count, so the peak occurs twice (BEiT's own schedule).
+    As in BEiT's own schedule, the peak occurs twice (end of the warm-up, start of the cosine), and the last step is
+    still above `final`.
     """
-    warmup = np.linspace(0, peak, warmup_epochs * steps_an_epoch)
-    left = epochs * steps_an_epoch - len(warmup)
+    warmup = np.linspace(0, peak, warmup_epochs * steps_per_epoch)
+    left = epochs * steps_per_epoch - len(warmup)
     cosine = final + 0.5 * (peak - final) * (1 + np.cos(np.pi * np.arange(left) / max(1, left)))
     return np.concatenate([warmup, cosine])
 
 
-def one_cycle(optimiser: Optimizer, peak: float, epochs: int, steps_an_epoch: int) -> OneCycleLR:
-    """The schedule of HeartBEiT's fine-tuning, to be stepped after each step of the optimiser.
+def one_cycle(optimiser: Optimizer, *, peak: float, epochs: int, steps_per_epoch: int) -> OneCycleLR:
+    """The schedule of HeartBEiT's fine-tuning: `OneCycleLR` with PyTorch's defaults, stepped after every batch.
 
     The rate rises from a 25th of the peak over the first 30 % of the steps and falls to 4e-6 of it, both as a cosine,
     while the first moment's decay goes from 0.95 to 0.85 and back.
     """
-    return OneCycleLR(optimiser, peak, epochs=epochs, steps_per_epoch=steps_an_epoch)
+    return OneCycleLR(optimiser, peak, epochs=epochs, steps_per_epoch=steps_per_epoch)
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """AdamW groups as BEiT's authors make them: vectors, biases, position embeddings and the class token do not decay.
-
-    The mask token and the tables of relative positions do.
-    """
+    """AdamW parameter groups of BEiT's authors: no weight decay for vectors, biases, position embeddings and the class
+    token; weight decay for all else, the mask token and the relative position tables included."""
 
     def decays(name: str, parameter: nn.Parameter) -> bool:
         return parameter.ndim > 1 and not name.endswith((".bias", "pos_embed", "cls_token"))

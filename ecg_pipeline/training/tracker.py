@@ -1,26 +1,26 @@
-"""Who is told how a training goes. The loops know this Protocol and no vendor."""
+"""Experiment tracking as the training loops see it: a Protocol, so that they import no tracking library."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 
 class Tracker(Protocol):
-    """Takes parameters once and metrics by step."""
+    """Logs a run's parameters once and its metrics by step."""
 
     def parameters(self, values: Mapping[str, Any]) -> None:
-        """What the training was told."""
+        """Log the parameters of the run; values may be nested mappings."""
         ...
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """One point of each curve."""
+        """Log one point of each curve."""
         ...
 
 
 class NoTracker:
-    """Tells nobody."""
+    """No-op tracker."""
 
     def parameters(self, values: Mapping[str, Any]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Nothing."""
+        """Do nothing."""

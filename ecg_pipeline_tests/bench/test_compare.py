@@ -32,14 +32,15 @@ class Work:
 def test_a_ratio_is_the_median_of_pairs_that_took_turns():
     work = Work()
     ours, theirs = work.takes("ours", 1), work.takes("theirs", 100, 3, 4, 5, 6, 20)
-    row = compare("a", "b", ours, theirs, target=10, unit="times", work=2, clock=lambda: work.now_s)
+    row = compare("a", against="b", ours=ours, theirs=theirs, target=10, unit="times", work=2, clock=lambda: work.now_s)
     assert work.done == ["ours", "theirs"] * (PAIRS + 1)
     assert (row.ratio, row.low, row.high, row.met) == (10, 6, 40, True)
 
 
 def test_a_missed_target_is_said():
     work = Work()
-    row = compare("a", "b", work.takes("a", 2), work.takes("b", 2), 1.5, "times", clock=lambda: work.now_s)
+    ours, theirs = work.takes("a", 2), work.takes("b", 2)
+    row = compare("a", against="b", ours=ours, theirs=theirs, target=1.5, unit="times", clock=lambda: work.now_s)
     assert (row.ratio, row.met) == (1, False)
 
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from ecg_pipeline.ingest.labels import LABEL_SCHEMA
-from ecg_pipeline.ingest.store import RECORD_SCHEMA
+from ecg_pipeline.ingest.store import ECG_SCHEMA
 
 DAY = datetime(2020, 6, 1)
 
@@ -13,7 +13,7 @@ DAY = datetime(2020, 6, 1)
 def ecgs(site, patients, waveforms=None):
     rows = [
         {
-            "record": f"{site}-{n}",
+            "ecg_id": f"{site}-{n}",
             "site": site,
             "patient": patient,
             "acquired_at": DAY,
@@ -21,22 +21,22 @@ def ecgs(site, patients, waveforms=None):
         }
         for n, patient in enumerate(patients)
     ]
-    return pl.DataFrame(rows, schema=RECORD_SCHEMA)
+    return pl.DataFrame(rows, schema=ECG_SCHEMA)
 
 
 def facts(*rows):
-    """rows: (patient, record, days after the ECG, system, code, value)."""
+    """rows: (patient, ecg_id, days after the ECG, system, code, value)."""
     return pl.DataFrame(
         [
             {
                 "patient": patient,
-                "record": record,
+                "ecg_id": ecg_id,
                 "observed_at": DAY + timedelta(days=days),
                 "system": system,
                 "code": code,
                 "value": float(value),
             }
-            for patient, record, days, system, code, value in rows
+            for patient, ecg_id, days, system, code, value in rows
         ],
         schema=LABEL_SCHEMA,
     )

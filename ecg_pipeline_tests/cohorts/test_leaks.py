@@ -1,4 +1,4 @@
-"""Every planted fault is named by the law that it breaks, and by no other."""
+"""Every planted leak is found by its check, and by no other."""
 
 import polars as pl
 import pytest
@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecg_pipeline.cohorts import leaks
-from ecg_pipeline.cohorts.cohort import SiteRecords, assemble_cohort
-from ecg_pipeline.cohorts.pool import pretraining_pool
+from ecg_pipeline.cohorts.cohort import SiteEcgs, assemble_cohort
+from ecg_pipeline.cohorts.pretraining_set import pretraining_set
 from ecg_pipeline.cohorts.splits import SplitRecipe
 from ecg_pipeline.cohorts.tasks import DiagnosisRule, MeasurementRule, StatementRule, TaskRecipe, label
 from ecg_pipeline_tests.cohorts.tables import ecgs, facts
@@ -19,43 +19,45 @@ OUTSIDE = ecgs("out", [f"{n + 100:032x}" for n in range(20)])
 LABELS = facts(
     *((p, None, 0, "diagnosis", "I42.1", n % 3 == 0) for n, p in enumerate([*INSIDE["patient"], *OUTSIDE["patient"]]))
 )
-POOL = pretraining_pool([INSIDE], SPLIT)
+SEEN = pretraining_set([INSIDE], SPLIT)
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     """A cohort of a site and an external hospital, as it must be."""
     task = TaskRecipe("T", ("in",), RULE, ("out",))
-    sites = {"in": SiteRecords(INSIDE, LABELS), "out": SiteRecords(OUTSIDE, LABELS)}
-    return assemble_cohort(task, SPLIT, sites, POOL, tmp_path_factory.mktemp("cohort")).table()
+    sites = {"in": SiteEcgs(INSIDE, LABELS), "out": SiteEcgs(OUTSIDE, LABELS)}
+    return assemble_cohort(
+        task, split=SPLIT, sites=sites, pretrained_on=SEEN, out=tmp_path_factory.mktemp("cohort")
+    ).table()
 
 
-def broken(table, pool=POOL):
+def broken(table, seen=SEEN):
     """What each law finds, by its name; those that hold are left out."""
     found = {
         "patients": leaks.patients_crossing(table),
         "waveforms": leaks.waveforms_crossing(table),
-        "external": leaks.external_inside(table, ["out"], INSIDE["patient"]),
+        "external": leaks.external_seen_internally(table, external=["out"], internal=INSIDE["patient"]),
         "fractions": leaks.unnested(table),
         "labels": leaks.mislabelled(table, {"in": LABELS, "out": LABELS}, RULE),
-        "pretraining": leaks.seen_before(pool, table.filter(pl.col("part") != "train"), "pretraining"),
+        "pretraining": leaks.seen_before(table.filter(pl.col("split") != "train"), seen=seen, by="pretraining"),
     }
     return {law: sentences for law, sentences in found.items() if sentences}
 
 
-def change(table, record, **values):
+def change(table, ecg_id, **values):
     """The table with other values in one row."""
-    new = [pl.when(pl.col("record") == record).then(pl.lit(v)).otherwise(n).alias(n) for n, v in values.items()]
+    new = [pl.when(pl.col("ecg_id") == ecg_id).then(pl.lit(v)).otherwise(n).alias(n) for n, v in values.items()]
     return table.with_columns(new).cast(dict(table.schema))
 
 
-def one_of(table, part, **values):
-    """The first ECG of a part with these values."""
-    return table.filter(pl.col("part") == part, **values).sort("record").row(0, named=True)
+def one_of(table, split, **values):
+    """The first ECG of a split with these values."""
+    return table.filter(pl.col("split") == split, **values).sort("ecg_id").row(0, named=True)
 
 
 def test_a_cohort_breaks_no_law(table):
-    assert set(table["part"]) == {"train", "validation", "test", "external"}
+    assert set(table["split"]) == {"train", "validation", "test", "external"}
     assert broken(table) == {}
 
 
@@ -63,62 +65,62 @@ def test_a_cohort_breaks_no_law(table):
 def test_a_patient_moved_across_the_split(table, to):
     several = table.filter(pl.col("patient").is_duplicated())
     moved = one_of(several, "train")
-    found = broken(change(table, moved["record"], part=to, rank=None))
-    assert found["patients"] == [f"1 patients are in more than one part: {moved['patient']}"]
-    assert found["pretraining"][0] == f"1 ECGs of the {to} part were seen by pretraining: {moved['record']}"
+    found = broken(change(table, moved["ecg_id"], split=to, fraction_order=None))
+    assert found["patients"] == [f"1 patients are in more than one split: {moved['patient']}"]
+    assert found["pretraining"][0] == f"1 ECGs of the {to} split were seen by pretraining: {moved['ecg_id']}"
 
 
-def test_a_waveform_under_another_patient_in_another_part(table):
+def test_a_waveform_under_another_patient_in_another_split(table):
     one, other = one_of(table, "test"), one_of(table, "external")
-    found = broken(change(table, other["record"], waveform_sha256=one["waveform_sha256"]))
-    assert found == {"waveforms": [f"1 waveforms are in more than one part: {one['waveform_sha256']}"]}
+    found = broken(change(table, other["ecg_id"], waveform_sha256=one["waveform_sha256"]))
+    assert found == {"waveforms": [f"1 waveforms are in more than one split: {one['waveform_sha256']}"]}
 
 
 def test_an_ecg_that_occurs_twice(table):
-    twice = one_of(table, "test")["record"]
-    found = broken(pl.concat([table, table.filter(record=twice)]))
+    twice = one_of(table, "test")["ecg_id"]
+    found = broken(pl.concat([table, table.filter(ecg_id=twice)]))
     assert found == {"waveforms": [f"1 ECGs are in the cohort more than once: {twice}"]}
 
 
 def test_a_fraction_that_is_not_nested(table):
     several = table.filter(pl.col("patient").is_duplicated())
     split = one_of(several, "train")
-    sentence = "1 training patients have no rank or several: fractions are not nested by patient: " + split["patient"]
-    assert broken(change(table, split["record"], rank=0.01)) == {"fractions": [sentence]}
-    assert broken(change(table, split["record"], rank=None)) == {"fractions": [sentence]}
-    halved = table.with_columns(pl.col("rank") / 2)
+    sentence = "1 training patients have no or several places: fractions are not nested by patient: " + split["patient"]
+    assert broken(change(table, split["ecg_id"], fraction_order=0.01)) == {"fractions": [sentence]}
+    assert broken(change(table, split["ecg_id"], fraction_order=None)) == {"fractions": [sentence]}
+    halved = table.with_columns(pl.col("fraction_order") / 2)
     assert "fractions have other sizes" in broken(halved)["fractions"][0]
-    tested = one_of(table, "test")["record"]
-    found = broken(change(table, tested, rank=0.5))
-    assert found == {"fractions": [f"1 ECGs outside the training part have a rank in the fractions: {tested}"]}
+    tested = one_of(table, "test")["ecg_id"]
+    found = broken(change(table, tested, fraction_order=0.5))
+    assert found == {"fractions": [f"1 ECGs outside the training split have a place in the fraction order: {tested}"]}
 
 
 def test_an_external_patient_in_training(table):
-    moved = one_of(table, "external")["record"]
-    found = broken(change(table, moved, part="train", rank=0.5))
-    assert found["external"] == [f"1 ECGs of an external site are used inside: {moved}"]
+    moved = one_of(table, "external")["ecg_id"]
+    found = broken(change(table, moved, split="train", fraction_order=0.5))
+    assert found["external"] == [f"1 ECGs of an external site are used internally: {moved}"]
 
 
-def test_an_external_patient_who_is_known_inside(table):
+def test_an_external_patient_who_is_known_internally(table):
     known = one_of(table, "train")["patient"]
-    found = broken(change(table, one_of(table, "external")["record"], patient=known))
-    assert found["external"] == [f"1 external patients are also known inside: {known}"]
+    found = broken(change(table, one_of(table, "external")["ecg_id"], patient=known))
+    assert found["external"] == [f"1 external patients are also known internally: {known}"]
 
 
 def test_a_test_patient_in_the_pretraining_pool(table):
     tested = one_of(table, "test")
     planted = (
-        pl.DataFrame([tested]).select(POOL.columns).with_columns(record=pl.lit("new"), waveform_sha256=pl.lit("w"))
+        pl.DataFrame([tested]).select(SEEN.columns).with_columns(ecg_id=pl.lit("new"), waveform_sha256=pl.lit("w"))
     )
-    found = broken(table, pl.concat([POOL, planted]))
-    assert found == {"pretraining": [f"1 patients of the test part were seen by pretraining: {tested['patient']}"]}
+    found = broken(table, pl.concat([SEEN, planted]))
+    assert found == {"pretraining": [f"1 patients of the test split were seen by pretraining: {tested['patient']}"]}
 
 
 def test_a_pretraining_waveform_that_is_validated_on(table):
     kept = one_of(table, "validation")
-    planted = POOL.with_columns(waveform_sha256=pl.lit(kept["waveform_sha256"]))
+    planted = SEEN.with_columns(waveform_sha256=pl.lit(kept["waveform_sha256"]))
     assert broken(table, planted)["pretraining"] == [
-        f"1 waveforms of the validation part were seen by pretraining: {kept['waveform_sha256']}"
+        f"1 waveforms of the validation split were seen by pretraining: {kept['waveform_sha256']}"
     ]
 
 
@@ -128,8 +130,8 @@ def test_swapped_labels(table):
     assert swapped["labels"][0].startswith(f"{len(table)} ECGs have another label than the rule gives them: in-0, ")
     assert swapped["labels"][0].endswith(f" and {len(table) - 5} more")
     one = one_of(table, "test")
-    assert broken(change(table, one["record"], label=1 - one["label"])) == {
-        "labels": [f"1 ECGs have another label than the rule gives them: {one['record']}"]
+    assert broken(change(table, one["ecg_id"], label=1 - one["label"])) == {
+        "labels": [f"1 ECGs have another label than the rule gives them: {one['ecg_id']}"]
     }
 
 
@@ -150,32 +152,32 @@ RULES = [
 
 @given(st.lists(said, max_size=30), st.sampled_from(RULES))
 def test_two_ways_to_a_label_agree(rows, rule):
-    records, labels = ecgs("s", [*"abcd", None]), facts(*rows)
-    labelled = label(records, labels, rule)
+    every, labels = ecgs("s", [*"abcd", None]), facts(*rows)
+    labelled = label(every, labels=labels, rule=rule)
     assert leaks.mislabelled(labelled, {"s": labels}, rule) == []
-    missed = records.filter(~pl.col("record").is_in(labelled["record"].to_list())).with_columns(label=pl.lit(None))
+    missed = every.filter(~pl.col("ecg_id").is_in(labelled["ecg_id"].to_list())).with_columns(label=pl.lit(None))
     assert leaks.mislabelled(missed, {"s": labels}, rule) == []
 
 
-def trace(*aurocs, part="validation"):
+def trace(*aurocs, split="validation"):
     return pl.DataFrame(
-        {"epoch": [float(n + 1) for n in range(len(aurocs))], f"{part}_auroc": aurocs},
-        schema_overrides={f"{part}_auroc": pl.Float64},
+        {"epoch": [float(n + 1) for n in range(len(aurocs))], f"{split}_auroc": aurocs},
+        schema_overrides={f"{split}_auroc": pl.Float64},
     )
 
 
 def test_the_chosen_epoch_is_the_best_on_the_patients_it_is_chosen_on():
-    assert leaks.wrongly_chosen(trace(0.6, 0.8, 0.8, 0.7), 2, "validation") == []
-    assert leaks.wrongly_chosen(trace(None, None, None), 3, "validation") == []
-    assert leaks.wrongly_chosen(trace(0.6, 0.8, part="test"), 2, "test") == []
-    assert leaks.wrongly_chosen(trace(0.6, 0.8, 0.8, 0.7), 3, "validation") == [
+    assert leaks.wrongly_chosen(trace(0.6, 0.8, 0.8, 0.7), chosen_epoch=2, chosen_on="validation") == []
+    assert leaks.wrongly_chosen(trace(None, None, None), chosen_epoch=3, chosen_on="validation") == []
+    assert leaks.wrongly_chosen(trace(0.6, 0.8, split="test"), chosen_epoch=2, chosen_on="test") == []
+    assert leaks.wrongly_chosen(trace(0.6, 0.8, 0.8, 0.7), chosen_epoch=3, chosen_on="validation") == [
         "epoch 3 was chosen, but epoch 2 is the best on validation patients"
     ]
 
 
 def test_an_epoch_chosen_on_test():
     peeked = trace(0.6, 0.8).with_columns(test_auroc=pl.Series([0.9, 0.5]))
-    assert leaks.wrongly_chosen(peeked, 1, "validation") == [
+    assert leaks.wrongly_chosen(peeked, chosen_epoch=1, chosen_on="validation") == [
         "the trace of an epoch chosen on validation patients has the columns test_auroc",
         "epoch 1 was chosen, but epoch 2 is the best on validation patients",
     ]

@@ -62,7 +62,7 @@ def beit_finetune(fixture: Fixture) -> None:
     assert from_pretraining(recipe, start).keys() == {*copied, *expanded}
     assert not {*copied, *expanded} & {*fresh, *unused}
 
-    model = beit_classifier(recipe, start, config["num_classes"], seed=config["seed"]).eval()
+    model = beit_classifier(recipe, start, classes=config["num_classes"], seed=config["seed"]).eval()
     own = model.state_dict()
     assert own.keys() == expected.keys() == {*copied, *expanded, *fresh}
     for name in (*copied, *expanded):
@@ -93,7 +93,8 @@ def relpos_resize(fixture: Fixture) -> None:
 def init_stats(fixture: Fixture) -> None:
     """Two draws of n values differ in their statistics by chance; for large tensors that is far below 2 %."""
     facts, config = fixture.facts, fixture.facts.get("config", {})
-    model = masked_image_model(recipe_of(config), config.get("vocab", VOCABULARY), seed=config.get("seed", 0))
+    vocabulary, seed = config.get("vocab", VOCABULARY), config.get("seed", 0)
+    model = masked_image_model(recipe_of(config), vocabulary=vocabulary, seed=seed)
     parameters = sum(p.numel() for p in model.parameters())
     assert parameters == facts["n_params"]
     assert parameters - sum(p.numel() for p in model.beit.head.parameters()) == facts["n_params_without_head"]

@@ -9,20 +9,19 @@ import pytest
 from torch import nn
 from torch.nn.functional import avg_pool2d
 
-from ecg_pipeline.cohorts import official
-from ecg_pipeline.images import views
 from ecg_pipeline.metrics import discrimination as metrics
 from ecg_pipeline.models import beit, branches, relative_position
-from ecg_pipeline.tokens import customised_vae, dalle_networks, pixels
+from ecg_pipeline.tokens import dalle_networks, pixels
 from ecg_pipeline.training import masking, schedules
 from ecg_pipeline_tests.conformance.fixtures import Fixture
 from ecg_pipeline_tests.conformance.kinds import check
+from ecg_pipeline_tests.conformance.released import customised_vae, dalle_decoder, splits, views
 
 
 def rewritten(function: FunctionType, right: str, wrong: str, patch: pytest.MonkeyPatch) -> None:
     """Replace a piece of a function's source, wherever the function has been imported to."""
     source = textwrap.dedent(inspect.getsource(function))
-    assert source.count(right) == 1, f"`{right}` does not stand once in {function.__qualname__}"
+    assert source.count(right) == 1, f"`{right}` does not occur once in {function.__qualname__}"
     made: dict[str, FunctionType] = {}
     exec(source.replace(right, wrong), function.__globals__, made)
     patch.setattr(function, "__code__", made[function.__name__].__code__)
@@ -104,7 +103,10 @@ MISTAKES = {
         rewritten, masking._place_block, "area = ", "random.random(); area = "
     ),
     "peak_only_once/schedules": partial(
-        rewritten, schedules.warmup_cosine, "warmup_epochs * steps_an_epoch)", "warmup_epochs * steps_an_epoch, False)"
+        rewritten,
+        schedules.warmup_cosine,
+        "warmup_epochs * steps_per_epoch)",
+        "warmup_epochs * steps_per_epoch, False)",
     ),
     "final_rate_reached/schedules": partial(rewritten, schedules.warmup_cosine, "max(1, left))", "max(1, left - 1))"),
     "momentum_not_cycled/schedules": partial(
@@ -115,15 +117,15 @@ MISTAKES = {
         rewritten, dalle_networks._group, "nn.Sequential()", "nn.Sequential(*[last] if last else []); last = None"
     ),
     "residual_not_scaled/dalle_decoder": partial(rewritten, dalle_networks.Block.forward, "self.scale * ", ""),
-    "smooth_doubling/dalle_decoder": partial(rewritten, dalle_networks._Double.forward, '"nearest"', '"bilinear"'),
-    "unmapped_beyond_range/dalle_pixels": partial(rewritten, pixels.unmap_pixels, ".clamp(0, 1)", ""),
+    "smooth_doubling/dalle_decoder": partial(rewritten, dalle_decoder._Double.forward, '"nearest"', '"bilinear"'),
+    "unmapped_beyond_range/dalle_pixels": partial(rewritten, views.unmap_pixels, ".clamp(0, 1)", ""),
     "divergence_averaged/discrete_vae": partial(rewritten, customised_vae.official_loss, ".sum()", ".mean()"),
     "bilinear_patches/views": partial(rewritten, views.patch_view, "BICUBIC", "BILINEAR"),
-    "bicubic_tokens/views": partial(rewritten, views.token_view, "LANCZOS", "BICUBIC"),
+    "bicubic_tokens/views": partial(rewritten, pixels.token_view, "LANCZOS", "BICUBIC"),
     "ecgs_split_not_patients/protocol": partial(
-        rewritten, official.official_parts, "groups=patients", "groups=range(len(inside))"
+        rewritten, splits.official_splits, "groups=patients", "groups=range(len(internal))"
     ),
-    "fraction_not_stratified/protocol": partial(rewritten, official.official_fraction, "stratify=labels, ", ""),
+    "fraction_not_stratified/protocol": partial(rewritten, splits.official_fraction, "stratify=labels, ", ""),
     "curve_from_precision_0/protocol": partial(rewritten, metrics.precision_recall_curve, "np.r_[1,", "np.r_[0,"),
 }
 """By what is wrong and the kind that must notice it."""

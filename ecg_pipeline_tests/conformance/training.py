@@ -18,7 +18,7 @@ def masking(fixture: Fixture) -> None:
     """In distribution: number of hidden patches, how often each is, and how often neighbours are together."""
     for case in fixture.facts["cases"]:
         config, draws, count = case["config"], case["draws"], case["mask_count"]
-        masks = _draw(config, case["seed"], draws)
+        masks = _sample(config, case["seed"], draws)
         hidden = masks.sum(axis=(1, 2))
         assert hidden.max() <= config["num_masking_patches"]
         error = sqrt(hidden.var() / draws + count["sd"] ** 2 / draws)
@@ -37,7 +37,7 @@ def masking(fixture: Fixture) -> None:
 def masking_exact(fixture: Fixture) -> None:
     for case in fixture.facts["cases"]:
         expected = np.array([[cell == "1" for cell in mask] for mask in case["masks_row_major"]])
-        masks = _draw(case, case["python_random_seed"], len(expected))
+        masks = _sample(case, case["python_random_seed"], len(expected))
         assert np.array_equal(masks.reshape(len(masks), -1), expected), f"masks of seed {case['python_random_seed']}"
 
 
@@ -48,11 +48,19 @@ def schedules(fixture: Fixture) -> None:
         warmup = arguments["warmup_epochs"]
         if arguments["warmup_steps"] > 0:
             epochs, steps, warmup = epochs * steps, 1, arguments["warmup_steps"]
-        rates = warmup_cosine(arguments["base_value"], arguments["final_value"], epochs, steps, warmup)
+        rates = warmup_cosine(
+            peak=arguments["base_value"],
+            final=arguments["final_value"],
+            epochs=epochs,
+            steps_per_epoch=steps,
+            warmup_epochs=warmup,
+        )
         np.testing.assert_allclose(rates, case["values"], atol=1e-9, rtol=0)
     cycle = fixture.facts["onecycle"]
     optimiser = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=cycle["optimizer_lr_argument"])
-    schedule = one_cycle(optimiser, cycle["max_lr"], cycle["epochs"], cycle["steps_per_epoch"])
+    schedule = one_cycle(
+        optimiser, peak=cycle["max_lr"], epochs=cycle["epochs"], steps_per_epoch=cycle["steps_per_epoch"]
+    )
     rates, momenta = [], []
     for _ in cycle["lr"]:
         rates.append(optimiser.param_groups[0]["lr"])
@@ -65,7 +73,7 @@ def schedules(fixture: Fixture) -> None:
     np.testing.assert_allclose(momenta, cycle["beta1"], atol=1e-9, rtol=0)
 
 
-def _draw(config: dict[str, Any], seed: int, draws: int) -> NDArray[np.bool_]:
+def _sample(config: dict[str, Any], seed: int, draws: int) -> NDArray[np.bool_]:
     """(draws, rows, columns)."""
     recipe = MaskRecipe(
         patches=config["num_masking_patches"],
@@ -74,7 +82,7 @@ def _draw(config: dict[str, Any], seed: int, draws: int) -> NDArray[np.bool_]:
         aspect=config["min_aspect"],
     )
     random = Random(seed)
-    return np.stack([blockwise(random, config["height"], config["width"], recipe) for _ in range(draws)])
+    return np.stack([blockwise(random, recipe, rows=config["height"], columns=config["width"]) for _ in range(draws)])
 
 
 def _agree(found: NDArray, expected: NDArray, draws: int, errors: float) -> bool:

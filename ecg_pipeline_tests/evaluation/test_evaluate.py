@@ -12,7 +12,7 @@ from ecg_pipeline.evaluation.summary import by_ecg, summarise
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.family import load_classifier
 from ecg_pipeline.models.recipes import TimmRecipe
-from ecg_pipeline.storage.shards import PartsWriter
+from ecg_pipeline.storage.shards import write_index, write_shard
 from ecg_pipeline.training.finetune import finetune
 from ecg_pipeline.training.recipes import FinetuneRecipe
 
@@ -26,7 +26,7 @@ def predicted(seeds, ecgs=60, labels=None):
     tables = [
         pl.DataFrame(
             {
-                "record": [f"r{number:03d}" for number in range(ecgs)],
+                "ecg_id": [f"r{number:03d}" for number in range(ecgs)],
                 "site": "s",
                 "patient": [f"p{number // 3}" for number in range(ecgs)],
                 "label": labels,
@@ -69,7 +69,7 @@ def test_one_seed_has_no_spread_and_the_interval_of_any_of_its_copies():
 def test_scores_stand_by_seed_and_ecg():
     table = predicted([7, 3], ecgs=5, labels=np.array([0, 1, 0, 1, 1]))
     ecgs, scores = by_ecg(table)
-    assert ecgs["record"].to_list() == [f"r{number:03d}" for number in range(5)]
+    assert ecgs["ecg_id"].to_list() == [f"r{number:03d}" for number in range(5)]
     assert scores.tolist() == [table.filter(seed=seed)["score"].to_list() for seed in (7, 3)]
 
 
@@ -85,14 +85,13 @@ def test_every_seed_scores_every_ecg(tmp_path):
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     names = [f"r{number:02d}" for number in range(24)]
-    writer = PartsWriter(tmp_path / "images")
-    writer.write(0, rng.integers(0, 256, (24, 32, 32), dtype=np.uint8))
-    index = {"record": names, "part": 0, "row": range(24)}
-    writer.finish(pl.DataFrame(index, schema_overrides={"part": pl.Int32, "row": pl.Int32}))
+    write_shard(tmp_path / "images", 0, rng.integers(0, 256, (24, 32, 32), dtype=np.uint8))
+    index = {"ecg_id": names, "shard": 0, "row": range(24)}
+    write_index(tmp_path / "images", pl.DataFrame(index, schema_overrides={"shard": pl.Int32, "row": pl.Int32}))
     images = ImageShards(tmp_path / "images")
     table = pl.DataFrame(
         {
-            "record": names,
+            "ecg_id": names,
             "site": "s",
             "patient": names,
             "label": [0, 1] * 12,
@@ -104,14 +103,22 @@ def test_every_seed_scores_every_ecg(tmp_path):
     )
     recipe = FinetuneRecipe(epochs=1, batch=8, seeds=(1, 0))
     network = TimmRecipe(name="test_resnet", image_px=32)
-    model = finetune(network, recipe, None, {"s": images}, table[:8], table[8:12], tmp_path / "model")
-    made = evaluate(model, images, table[12:], DRAWS, tmp_path / "evaluation")
+    model = finetune(
+        network,
+        recipe,
+        start=None,
+        images={"s": images},
+        train=table[:8],
+        selection=table[8:12],
+        out=tmp_path / "model",
+    )
+    made = evaluate(model, images, table[12:], recipe=DRAWS, out=tmp_path / "evaluation")
     predictions, metrics = made.predictions(), made.metrics()
     assert predictions.columns == [*table.columns, "seed", "score"]
-    assert predictions.select("seed", "record").rows() == [(seed, name) for seed in (0, 1) for name in names[12:]]
+    assert predictions.select("seed", "ecg_id").rows() == [(seed, name) for seed in (0, 1) for name in names[12:]]
     for seed, checkpoint in model.checkpoints().items():
         with torch.inference_mode():
-            logits = load_classifier(checkpoint)(torch.from_numpy(images.read_records(names[12:])))
+            logits = load_classifier(checkpoint)(torch.from_numpy(images.read_ecgs(names[12:])))
         expected = logits.softmax(dim=1)[:, 1].numpy()
         np.testing.assert_allclose(predictions.filter(seed=seed)["score"], expected, atol=1e-6)
     assert metrics["model"]["seeds"] == [1, 0]

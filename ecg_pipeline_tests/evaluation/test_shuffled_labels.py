@@ -11,8 +11,8 @@ from ecg_pipeline.images.render import render_many
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.models.recipes import TimmRecipe
 from ecg_pipeline.signals.filters import FilterRecipe, clean
-from ecg_pipeline.storage.shards import PartsWriter
-from ecg_pipeline.synthetic.heart import draw_heart, draw_person, record
+from ecg_pipeline.storage.shards import write_index, write_shard
+from ecg_pipeline.synthetic.heart import sample_heart, sample_person, simulate
 from ecg_pipeline.training.finetune import finetune
 from ecg_pipeline.training.recipes import FinetuneRecipe
 
@@ -27,20 +27,20 @@ def hearts(tmp_path_factory):
     labels = rng.permutation(np.arange(TRAIN + VALIDATION + TEST) % 2)
     x_mv = np.stack(
         [
-            record(draw_heart(draw_person(rng), "low_ef" if label else "none", 0.8, rng), 5, 250, rng)[0]
+            simulate(sample_heart(sample_person(rng), "low_ef" if label else "none", 0.8, rng), 5, 250, rng)[0]
             for label in labels
         ]
     )
     sheets = render_many(clean(x_mv, FilterRecipe(sampling_hz=250, samples=1250)), SHEET)
     names = [f"r{number:04d}" for number in range(len(labels))]
     folder = tmp_path_factory.mktemp("hearts")
-    writer = PartsWriter(folder)
-    writer.write(0, sheets)
-    writer.finish(
-        pl.DataFrame({"record": names, "part": 0, "row": range(len(names))}, schema_overrides={"part": pl.Int32})
+    write_shard(folder, 0, sheets)
+    write_index(
+        folder,
+        pl.DataFrame({"ecg_id": names, "shard": 0, "row": range(len(names))}, schema_overrides={"shard": pl.Int32}),
     )
     examples = pl.DataFrame(
-        {"record": names, "site": "s", "patient": names, "label": labels.tolist(), "age_years": 60.0, "sex": "F"},
+        {"ecg_id": names, "site": "s", "patient": names, "label": labels.tolist(), "age_years": 60.0, "sex": "F"},
         schema_overrides={"label": pl.Int8},
     ).with_columns(device=pl.lit("cart"))
     return ImageShards(folder), examples
@@ -51,8 +51,17 @@ def auroc_on_test_people(images, examples, out):
     train, rest = examples.head(TRAIN), examples.tail(-TRAIN)
     recipe = FinetuneRecipe(epochs=6, batch=16)
     model = TimmRecipe(name="mobilenetv3_small_050")
-    tuned = finetune(model, recipe, None, {"s": images}, train, rest.head(VALIDATION), out / "model")
-    made = evaluate(tuned, images, rest.tail(-VALIDATION), EvaluationRecipe(bootstrap_draws=20), out / "evaluation")
+    tuned = finetune(
+        model,
+        recipe,
+        start=None,
+        images={"s": images},
+        train=train,
+        selection=rest.head(VALIDATION),
+        out=out / "model",
+    )
+    evaluated = EvaluationRecipe(bootstrap_draws=20)
+    made = evaluate(tuned, images, rest.tail(-VALIDATION), recipe=evaluated, out=out / "evaluation")
     return made.metrics()["auroc"]["value"]
 
 

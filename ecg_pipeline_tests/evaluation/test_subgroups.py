@@ -16,10 +16,10 @@ def tables():
     labels, scores = binormal(rng, 400)
     names = [f"r{number:03d}" for number in range(400)]
     patients = [f"p{number // 2:03d}" for number in range(400)]
-    predictions = pl.DataFrame({"record": names, "site": "msh", "patient": patients, "label": labels})
+    predictions = pl.DataFrame({"ecg_id": names, "site": "msh", "patient": patients, "label": labels})
     records = pl.DataFrame(
         {
-            "record": names,
+            "ecg_id": names,
             "site": "msh",
             "age_years": [30.0] * 100 + [40.0] * 100 + [59.9] * 100 + [60.0] * 95 + [90.0] * 3 + [None] * 2,
             "sex": ["F", "M", "M", None] * 100,
@@ -47,9 +47,8 @@ def test_groups_are_disjoint_and_whole(tables):
 def test_a_groups_figure_is_that_of_its_ecgs(tables):
     predictions, scores, _ = tables
     women = np.arange(400) % 4 == 0
-    expected, _ = intervals(
-        predictions["label"].to_numpy()[women], scores[:, women], predictions["patient"].to_numpy()[women], 50, 3
-    )
+    asked = predictions["label"].to_numpy()[women], scores[:, women], predictions["patient"].to_numpy()[women]
+    expected = intervals(*asked, draws=50, seed=3)["auroc"]
     made = subgroups(*tables, draws=50, seed=3).row(0, named=True)
     assert (made["auroc"], made["low"], made["high"]) == (expected.value, expected.low, expected.high)
     assert made["reason"] is None

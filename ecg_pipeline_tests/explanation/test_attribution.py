@@ -1,4 +1,4 @@
-"""FullGrad's shares sum to the margin in every family, and stand where the model looks."""
+"""FullGrad's contributions sum to the margin in every family, and lie where the model responds."""
 
 import numpy as np
 import pytest
@@ -22,11 +22,11 @@ FAMILIES = {
 
 
 @pytest.fixture(scope="module")
-def sheets():
+def images():
     rng = np.random.default_rng(0)
-    drawn = np.full((2, 224, 224), 255, np.uint8)
-    drawn[:, 30:200:20] = rng.integers(0, 255, (2, 9, 224))
-    return drawn
+    images = np.full((2, 224, 224), 255, np.uint8)
+    images[:, 30:200:20] = rng.integers(0, 255, (2, 9, 224))
+    return images
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -40,24 +40,24 @@ def classifier(request):
     return made
 
 
-def of_size(classifier, sheets):
+def of_size(classifier, images):
     size = getattr(getattr(classifier.network, "patch_embed", None), "img_size", None)
-    return sheets[:, : size[0], : size[1]] if size else sheets
+    return images[:, : size[0], : size[1]] if size else images
 
 
-def test_shares_sum_to_the_margin(classifier, sheets):
-    sheets = of_size(classifier, sheets).copy()
-    found = full_gradient(classifier, sheets)
+def test_shares_sum_to_the_margin(classifier, images):
+    images = of_size(classifier, images).copy()
+    found = full_gradient(classifier, images)
     with torch.no_grad():
-        logits = classifier(torch.from_numpy(np.concatenate([sheets, np.full_like(sheets[:1], 255)])))
+        logits = classifier(torch.from_numpy(np.concatenate([images, np.full_like(images[:1], 255)])))
     margin = (logits[:, 1] - logits[:, 0]).numpy()
     np.testing.assert_allclose(found.margin, margin[:-1] - margin[-1], atol=1e-3 * np.abs(margin).max())
     assert np.abs(margin[:-1] - margin[-1]).min() > 1e-4
     assert (found.error <= 1e-12 * np.abs(found.maps).sum((1, 2))).all()
-    assert found.maps.shape == sheets.shape
+    assert found.maps.shape == images.shape
 
 
-def test_a_relu_network_gets_the_shares_of_the_paper(sheets):
+def test_a_relu_network_gets_the_shares_of_the_paper(images):
     """Srinivas and Fleuret's equation 2, written out: input x gradient, and bias x gradient of each feature map."""
     torch.manual_seed(0)
     network = nn.Sequential(
@@ -75,34 +75,34 @@ def test_a_relu_network_gets_the_shares_of_the_paper(sheets):
             maps = maps + (convolution.bias[:, None, None] * gradient).sum(1)
         return maps.detach().numpy()
 
-    small = sheets[:, 20:44, :24].copy()
-    found = full_gradient(Classifier(network.float(), (0.5,) * 3, (0.5,) * 3), small)
+    small = images[:, 20:44, :24].copy()
+    found = full_gradient(Classifier(network.float(), mean=(0.5,) * 3, std=(0.5,) * 3), small)
     expected = written_out(small) - written_out(np.full_like(small[:1], 255))
     np.testing.assert_allclose(found.maps, expected, atol=1e-8)
     assert np.abs(found.elsewhere).max() < 1e-12
 
 
-def test_a_sheets_map_does_not_depend_on_its_batch(classifier, sheets):
-    sheets = of_size(classifier, sheets).copy()
-    together, alone = full_gradient(classifier, sheets), full_gradient(classifier, sheets[1:])
+def test_an_images_map_does_not_depend_on_its_batch(classifier, images):
+    images = of_size(classifier, images).copy()
+    together, alone = full_gradient(classifier, images), full_gradient(classifier, images[1:])
     np.testing.assert_allclose(alone.maps[0], together.maps[1], atol=1e-9 * np.abs(together.maps).max())
 
 
-def test_the_blank_sheet_has_no_shares(classifier, sheets):
-    found = full_gradient(classifier, np.full_like(of_size(classifier, sheets)[:1], 255))
+def test_the_blank_image_has_no_shares(classifier, images):
+    found = full_gradient(classifier, np.full_like(of_size(classifier, images)[:1], 255))
     assert np.abs(found.maps).max() == 0
 
 
-def test_an_unknown_operation_shows_as_an_error(sheets):
+def test_an_unknown_operation_shows_as_an_error(images):
     class Squared(nn.Module):
         def forward(self, x):
             return x.mean((2, 3))[:, :2].square() * torch.tensor([1.0, 2.0])
 
-    assert full_gradient(Classifier(Squared(), (0.5,) * 3, (0.5,) * 3), sheets).error.min() > 1e-3
+    assert full_gradient(Classifier(Squared(), mean=(0.5,) * 3, std=(0.5,) * 3), images).error.min() > 1e-3
 
 
 @pytest.mark.parametrize("lead", ["II", "V6"])
-def test_a_model_that_looks_at_one_lead_has_its_shares_there(lead, sheets):
+def test_a_model_that_looks_at_one_lead_has_its_shares_there(lead, images):
     """Planted: a network that sees the rows of one lead alone."""
     mask = lead_masks(SheetRecipe())[lead]
     torch.manual_seed(0)
@@ -117,20 +117,20 @@ def test_a_model_that_looks_at_one_lead_has_its_shares_there(lead, sheets):
         def forward(self, x):
             return self.head((self.look[:3](x) * self.seen).flatten(1))
 
-    found = full_gradient(Classifier(OneLead().eval(), (0.5,) * 3, (0.5,) * 3), sheets)
+    found = full_gradient(Classifier(OneLead().eval(), mean=(0.5,) * 3, std=(0.5,) * 3), images)
     assert found.error.max() < 1e-10
     for attribution in found.maps:
-        assert share(np.abs(attribution), mask) > 1 - 1e-12
+        assert share(np.abs(attribution), mask=mask) > 1 - 1e-12
 
 
-def test_rollout_shares_out_the_whole_of_a_token(classifier, sheets):
-    sheets = of_size(classifier, sheets).copy()
+def test_rollout_shares_out_the_whole_of_a_token(classifier, images):
+    images = of_size(classifier, images).copy()
     if not has_attention(classifier):
         with pytest.raises(ValueError, match="no attention"):
-            rollout(classifier, sheets)
+            rollout(classifier, images)
         return
-    maps = rollout(classifier, sheets)
-    assert maps.shape == sheets.shape
+    maps = rollout(classifier, images)
+    assert maps.shape == images.shape
     assert maps.min() > 0
     assert (maps.sum((1, 2)) <= 1 + 1e-9).all()
     assert (maps.sum((1, 2)) > 0.5).all()
@@ -145,9 +145,9 @@ def test_rolled_out_rows_sum_to_one():
     torch.testing.assert_close(nobody[0], torch.eye(5, dtype=torch.float64))
 
 
-def test_rollout_is_the_same_with_fused_attention_and_without(sheets):
+def test_rollout_is_the_same_with_fused_attention_and_without(images):
     made = build_classifier(FAMILIES["vit"], None, seed=0)
-    fused = rollout(made, sheets)
+    fused = rollout(made, images)
     for block in made.network.blocks:
         block.attn.fused_attn = False
-    np.testing.assert_allclose(rollout(made, sheets), fused, rtol=1e-5)
+    np.testing.assert_allclose(rollout(made, images), fused, rtol=1e-5)

@@ -8,7 +8,7 @@ import pytest
 from ecg_pipeline.explanation.delineation import WINDOWS, column_cover, wave_windows
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.signals.filters import FilterRecipe, clean
-from ecg_pipeline.synthetic.heart import draw_heart, draw_person, measure, record
+from ecg_pipeline.synthetic.heart import measure, sample_heart, sample_person, simulate
 
 HZ = 500
 
@@ -16,8 +16,8 @@ HZ = 500
 def planted(seed):
     """A recording with noise, its R times (s), and the intervals that the heart was given."""
     rng = np.random.default_rng(seed)
-    heart = replace(draw_heart(draw_person(rng), "none", 0.0, rng), premature_share=0.0)
-    x_mv, times, _ = record(heart, 5, HZ, rng)
+    heart = replace(sample_heart(sample_person(rng), "none", 0.0, rng), premature_share=0.0)
+    x_mv, times, _ = simulate(heart, 5, HZ, rng)
     return clean(x_mv + rng.normal(0, 0.01, x_mv.shape), FilterRecipe()), times, measure(heart)
 
 

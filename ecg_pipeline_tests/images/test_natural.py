@@ -26,24 +26,24 @@ def png_that_says(width, height):
 
 
 def test_the_shipped_photographs_are_cut_into_whole_tiles():
-    found = natural_images(None, 10, seed=0)
+    found = natural_images(None, limit=10, seed=0)
     assert found.tiles.shape == (10, 224, 224)
     assert found.tiles.std() > 20
     assert (found.photographs, found.skipped) == (3, {})
-    np.testing.assert_array_equal(found.tiles, natural_images(None, 10, seed=0).tiles)
-    assert 30 < len(natural_images(None, 1000, seed=0).tiles) < 1000
+    np.testing.assert_array_equal(found.tiles, natural_images(None, limit=10, seed=0).tiles)
+    assert 30 < len(natural_images(None, limit=1000, seed=0).tiles) < 1000
 
 
-def test_every_file_of_a_folder_gives_its_part(tmp_path):
+def test_every_file_of_a_folder_is_used(tmp_path):
     (tmp_path / "deeper").mkdir()
     for number in range(4):
         photograph(tmp_path / "deeper" / f"{number}.png", seed=number, size=(500, 400))
-    found = natural_images(tmp_path, 8, seed=1)
+    found = natural_images(tmp_path, limit=8, seed=1)
     assert (len(found.tiles), found.photographs) == (8, 4)
-    assert len(natural_images(tmp_path, 3, seed=1).tiles) == 3
+    assert len(natural_images(tmp_path, limit=3, seed=1).tiles) == 3
     with Image.open(tmp_path / "deeper" / "0.png") as image:
         grey = np.asarray(image.convert("L"))
-    tiles = natural_images(tmp_path, 1000, seed=1).tiles
+    tiles = natural_images(tmp_path, limit=1000, seed=1).tiles
     assert any(np.array_equal(tile, grey[:224, :224]) for tile in tiles)
 
 
@@ -63,7 +63,7 @@ def test_files_that_cannot_be_used_are_skipped_and_named(tmp_path):
     (folder / "large.png").write_bytes(png_that_says(10_000, 10_000))
     (folder / "cut.png").write_bytes(png_that_says(300, 300))
     (folder / "notes.txt").write_text("not looked at")
-    found = natural_images(folder, 40, seed=0)
+    found = natural_images(folder, limit=40, seed=0)
     assert 3 <= len(found.tiles) <= 18
     assert found.photographs == 3
     assert {name: reason.split(" (")[0] for name, reason in found.skipped.items()} == {
@@ -81,9 +81,9 @@ def test_files_that_cannot_be_used_are_skipped_and_named(tmp_path):
 
 def test_a_folder_without_images_says_so(tmp_path):
     with pytest.raises(ValueError, match="0 usable tiles"):
-        natural_images(tmp_path, 10, seed=0)
+        natural_images(tmp_path, limit=10, seed=0)
     with pytest.raises(FileNotFoundError, match="no such folder"):
-        natural_images(tmp_path / "nowhere", 10, seed=0)
+        natural_images(tmp_path / "nowhere", limit=10, seed=0)
 
 
 def test_another_file_is_another_version(tmp_path):

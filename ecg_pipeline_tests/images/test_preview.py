@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ecg_pipeline.images.preview import contact_sheet, preview_png
+from ecg_pipeline.images.preview import contact_sheet
 
-SHEETS = np.random.default_rng(0).integers(0, 256, (5, 20, 30), dtype=np.uint8)
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, 20, 30), dtype=np.uint8)
 
 
 def opened(png):
@@ -14,21 +14,17 @@ def opened(png):
     return np.asarray(Image.open(io.BytesIO(png)))
 
 
-def test_a_preview_shows_every_pixel_as_a_square():
-    assert np.array_equal(opened(preview_png(SHEETS[0], 3)), SHEETS[0].repeat(3, 0).repeat(3, 1))
-
-
-def test_a_contact_sheet_holds_all_sheets_in_reading_order():
-    page = opened(contact_sheet(SHEETS, columns=3))
+def test_a_contact_sheet_shows_all_images_in_reading_order():
+    page = opened(contact_sheet(IMAGES, columns=3))
     assert page.shape == (2 * 20 + 4, 3 * 30 + 2 * 4)
-    assert np.array_equal(page[24:44, 34:64], SHEETS[4])
+    assert np.array_equal(page[24:44, 34:64], IMAGES[4])
     assert (page[24:, 68:] == 128).all()
 
 
-def test_few_sheets_make_a_narrow_page():
-    assert opened(contact_sheet(SHEETS[:2], columns=9)).shape == (20, 64)
+def test_few_images_make_a_narrow_page():
+    assert opened(contact_sheet(IMAGES[:2], columns=9)).shape == (20, 64)
 
 
-def test_no_sheet_is_an_error():
+def test_no_image_is_an_error():
     with pytest.raises(ValueError, match="contact sheet"):
-        contact_sheet(SHEETS[:0], columns=3)
+        contact_sheet(IMAGES[:0], columns=3)

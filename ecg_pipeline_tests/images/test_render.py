@@ -157,5 +157,5 @@ def test_what_is_not_finite_is_an_error(bad):
 
 @pytest.mark.parametrize("shape", [(12, 2500), (8, 0), (2500, 8)])
 def test_another_shape_is_an_error(shape):
-    with pytest.raises(ValueError, match="drawn from"):
+    with pytest.raises(ValueError, match="rendered from"):
         render(np.zeros(shape), RECIPE)

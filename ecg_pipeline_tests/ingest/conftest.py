@@ -1,4 +1,4 @@
-"""Exports and WFDB records that a test can bend to its will."""
+"""Exports and WFDB records of any content, and reading one of them."""
 
 import base64
 import zlib
@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 from ecg_pipeline.ecg import INDEPENDENT_LEADS, LEADS
+from ecg_pipeline.ingest.checks import check_ecg
+from ecg_pipeline.ingest.formats.format import EcgFile
+from ecg_pipeline.ingest.rejects import Rejected
 
 
 def lead_xml(lead, samples, scale="4.88", count=None, crc=None, encoded=None):
@@ -45,6 +48,18 @@ def write_record(path, samples, leads=LEADS, file=None, sampling_hz=500, first_l
         lines.append(f"{file or path.stem + '.dat'} 16 1000.0(0)/mV 16 0 {row[0]} {checksum} 0 {lead}")
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def read(reader, path, folder=None):
+    """The ECG of a file as the reader of a format gives it."""
+    return reader(EcgFile(path, folder or path.parent))
+
+
+def reason_of(reader, path):
+    """Why a file is a reject, by its reader or by the checks that follow."""
+    with pytest.raises(Rejected) as rejected:
+        check_ecg(read(reader, path), site_names=(), minimum_seconds=5)
+    return rejected.value.reason
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import pytest
 from ecg_pipeline.ingest.drop_folder import DropFolder, UnsettledError, list_files
 from ecg_pipeline.ingest.labels import collect_labels
 from ecg_pipeline.ingest.pseudonyms import fixed_key
-from ecg_pipeline.ingest.store import IngestRecipe, ingest_site
+from ecg_pipeline.ingest.recipes import IngestRecipe
+from ecg_pipeline.ingest.site import ingest_site
 from ecg_pipeline.synthetic.hospital import HospitalSystem, write_hospital_system
 from ecg_pipeline_tests.ingest.conftest import write_record
 
@@ -15,7 +16,7 @@ KEY = fixed_key("test")
 
 
 def collect(drop, out):
-    return collect_labels(drop, list_files(drop), KEY, out)
+    return collect_labels(drop, list_files(drop), key=KEY, out=out)
 
 
 def test_label_tables_carry_pseudonyms(tmp_path):
@@ -23,11 +24,11 @@ def test_label_tables_carry_pseudonyms(tmp_path):
     tables = ("echo_reports.csv", "./diagnoses.csv")
     drop = DropFolder("s", tmp_path / "system" / "mount_sinai", "muse_xml", mrn_system="system", label_tables=tables)
     made = collect(drop, tmp_path / "labels")
-    store = ingest_site(drop, list_files(drop), IngestRecipe(), KEY, tmp_path / "store")
+    store = ingest_site(drop, list_files(drop), recipe=IngestRecipe(), key=KEY, out=tmp_path / "store")
     assert set(made.labels()["system"]) == {"measurement", "diagnosis"}
     assert made.labels()["observed_at"].null_count() == 0
     assert set(made.skipped().values()) == {0}
-    patients = set(store.records()["patient"].drop_nulls())
+    patients = set(store.ecgs()["patient"].drop_nulls())
     assert len(set(made.labels()["patient"]) & patients) > 0.8 * len(patients)
 
 
@@ -46,7 +47,7 @@ def test_a_label_table_without_its_columns_says_so(tmp_path, content):
 def test_a_missing_label_table_and_one_that_is_still_written_say_so(tmp_path):
     drop = table_of(tmp_path, b"patient_id,observed_at,system,code,value\n")
     with pytest.raises(UnsettledError, match=r"t.csv is still being written. Run again"):
-        collect_labels(drop, list_files(drop).clear(), KEY, tmp_path / "out")
+        collect_labels(drop, list_files(drop).clear(), key=KEY, out=tmp_path / "out")
     (drop.path / "t.csv").unlink()
     with pytest.raises(FileNotFoundError, match="there is no table"):
         collect(drop, tmp_path / "out")
@@ -97,8 +98,8 @@ def test_bad_rows_of_ptb_xl_are_left_out_and_counted(tmp_path, samples):
     assert made.labels().select("code", "value").rows() == [("NORM", 100.0), ("SR", 0.0)]
     assert made.skipped() == {"row whose statements cannot be read": len(bad) + 1}
     write_record(tmp_path / "a.hea", samples)
-    store = ingest_site(drop, list_files(drop), IngestRecipe(), KEY, tmp_path / "store")
-    assert set(made.labels()["record"]) == set(store.records()["record"])
+    store = ingest_site(drop, list_files(drop), recipe=IngestRecipe(), key=KEY, out=tmp_path / "store")
+    assert set(made.labels()["ecg_id"]) == set(store.ecgs()["ecg_id"])
 
 
 def test_bad_headers_end_no_labels_and_links_are_not_followed(tmp_path, samples):

@@ -3,6 +3,9 @@
 import numpy as np
 from hypothesis import strategies as st
 
+AREAS = ("auroc", "average_precision")
+"""Metrics that scikit-learn has, too."""
+
 SCORES = [0.0, 0.1, 0.25, 0.5, 0.50001, 0.9, 1.0]
 
 

@@ -7,7 +7,8 @@ from sklearn.metrics import roc_auc_score
 
 from ecg_pipeline.metrics.bootstrap import patient_draws
 from ecg_pipeline.metrics.comparisons import delong, paired_difference
-from ecg_pipeline_tests.metrics.cases import binormal, scored
+from ecg_pipeline.metrics.table import AUROC
+from ecg_pipeline_tests.metrics.cases import AREAS, binormal, scored
 
 
 def two_models(rng, n, gain=0.0):
@@ -59,10 +60,10 @@ def test_bootstrap_and_delong_agree_on_patients_with_several_ecgs_and_models_wit
     labels = np.repeat(labels, 2)
     one = np.repeat(one, 2) + rng.normal(0, 0.5, (3, 600))
     other = np.repeat(other, 2) + rng.normal(0, 0.5, (2, 600))
-    drawn, _ = paired_difference(labels, one, other, patients, 800, 0)
+    sampled = paired_difference(labels, one, other, patients, draws=800, seed=0)["auroc"]
     formula = delong(labels, one, other, patients)
-    assert drawn.value == pytest.approx(formula.value, abs=1e-12)
-    assert (drawn.low, drawn.high) == pytest.approx((formula.low, formula.high), abs=0.01)
+    assert sampled.value == pytest.approx(formula.value, abs=1e-12)
+    assert (sampled.low, sampled.high) == pytest.approx((formula.low, formula.high), abs=0.01)
 
 
 def test_the_interval_and_p_value_are_those_of_the_plain_loop():
@@ -71,7 +72,7 @@ def test_the_interval_and_p_value_are_those_of_the_plain_loop():
     for times in patient_draws(60, 100, seed=4):
         rows = np.repeat(np.arange(60), times)
         apart.append(roc_auc_score(labels[rows], one[rows]) - roc_auc_score(labels[rows], other[rows]))
-    ours, _ = paired_difference(labels, one, other, np.arange(60), 100, seed=4)
+    ours = paired_difference(labels, one, other, np.arange(60), draws=100, seed=4)["auroc"]
     assert (ours.low, ours.high) == pytest.approx(tuple(np.quantile(apart, [0.025, 0.975])), abs=1e-12)
     assert ours.p == 2 * (min(sum(d <= 0 for d in apart), sum(d >= 0 for d in apart)) + 1) / 101
 
@@ -79,19 +80,20 @@ def test_the_interval_and_p_value_are_those_of_the_plain_loop():
 def test_a_model_does_not_differ_from_itself():
     labels, scores = binormal(np.random.default_rng(3), 50)
     for ours in (
-        *paired_difference(labels, scores, scores, np.arange(50), 100, 0),
+        *paired_difference(labels, scores, scores, np.arange(50), draws=100, seed=0).values(),
         delong(labels, scores, scores, np.arange(50)),
     ):
         assert (ours.value, ours.low, ours.high, ours.p) == (0, 0, 0, 1)
 
 
-def test_models_that_do_not_differ_are_rarely_told_apart():
+def test_models_that_do_not_differ_rarely_have_a_significant_difference():
     """At the level of 5 % of 200 comparisons 10 are significant, with a standard deviation of 3."""
     rng = np.random.default_rng(4)
     by_draws, by_formula = 0, 0
     for trial in range(200):
         labels, one, other = two_models(rng, 120)
-        by_draws += paired_difference(labels, one, other, np.arange(120), 200, trial)[0].p < 0.05
+        found = paired_difference(labels, one, other, np.arange(120), draws=200, seed=trial, metrics=[AUROC])
+        by_draws += found["auroc"].p < 0.05
         by_formula += delong(labels, one, other, np.arange(120)).p < 0.05
     assert by_draws <= 22
     assert by_formula <= 22
@@ -99,10 +101,9 @@ def test_models_that_do_not_differ_are_rarely_told_apart():
 
 def test_a_difference_is_found():
     labels, one, other = two_models(np.random.default_rng(5), 600, gain=1.0)
-    drawn, precision = paired_difference(labels, one, other, np.arange(600), 300, 0)
-    assert drawn.low > 0
-    assert precision.low > 0
-    assert drawn.p == 2 / 301
+    found = paired_difference(labels, one, other, np.arange(600), draws=300, seed=0)
+    assert all(found[name].low > 0 for name in AREAS)
+    assert found["auroc"].p == 2 / 301
     assert delong(labels, one, other, np.arange(600)).p < 0.001
 
 

@@ -22,25 +22,25 @@ def test_base_size_counts_the_papers_parameters():
 
 
 def test_official_names_round_trip():
-    model, other = masked_image_model(TINY, 7, seed=0), MaskedImageModel(TINY, 7)
+    model, other = masked_image_model(TINY, vocabulary=7, seed=0), MaskedImageModel(TINY, 7)
     other.load_official_state(model.official_state())
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
 
 
 def test_a_half_loaded_model_is_an_error_that_names_the_keys():
-    state = masked_image_model(TINY, 7, seed=0).official_state()
+    state = masked_image_model(TINY, vocabulary=7, seed=0).official_state()
     state["nonsense"] = state.pop("norm.bias")
     with pytest.raises(ValueError, match=r"missing norm\.bias.*unexpected nonsense"):
         MaskedImageModel(TINY, 7).load_official_state(state)
-    state = masked_image_model(TINY, 7, seed=0).official_state()
+    state = masked_image_model(TINY, vocabulary=7, seed=0).official_state()
     del state["blocks.1.mlp.fc1.weight"]
     with pytest.raises(ValueError, match=r"missing blocks\.1\.mlp\.fc1\.weight"):
-        beit_classifier(TINY, state, 2, seed=0)
+        beit_classifier(TINY, state, classes=2, seed=0)
 
 
-def test_a_classifier_from_nothing_is_drawn_by_its_seed():
+def test_a_classifier_without_a_start_is_initialised_by_its_seed():
     recipe = BeitRecipe(width=192, depth=2, heads=3)
-    one, again, other = (beit_classifier(recipe, None, 2, seed) for seed in (0, 0, 1))
+    one, again, other = (beit_classifier(recipe, None, classes=2, seed=seed) for seed in (0, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), again.parameters(), strict=True))
     assert not torch.equal(one.get_parameter("head.weight"), other.get_parameter("head.weight"))
     assert one.get_parameter("head.weight").abs().max() < 1e-4

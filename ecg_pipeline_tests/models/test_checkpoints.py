@@ -13,7 +13,7 @@ from ecg_pipeline.models.weights import load_exactly, read_weights, save_checkpo
 
 def test_what_is_saved_comes_back(tmp_path):
     state = {"a": torch.randn(3, 4).T, "b": torch.arange(5)}
-    checkpoint = save_checkpoint(tmp_path / "made", state, {"model": {"family": "beit"}})
+    checkpoint = save_checkpoint(tmp_path / "made", state=state, config={"model": {"family": "beit"}})
     assert checkpoint.config() == {"model": {"family": "beit"}}
     read = checkpoint.state()
     assert read.keys() == state.keys()

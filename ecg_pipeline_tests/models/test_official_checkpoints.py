@@ -28,7 +28,7 @@ def logits_of(checkpoint, recipe, vocabulary, images, mask):
 
 
 def test_an_official_checkpoint_is_imported_and_exported(tmp_path):
-    model = masked_image_model(TINY, 7, seed=0).eval()
+    model = masked_image_model(TINY, vocabulary=7, seed=0).eval()
     index = "rel_pos_bias.relative_position_index"
     official = model.official_state() | {index: model.beit.get_buffer(index)}
     wrapped = {f"module.{name}": tensor for name, tensor in official.items()}
@@ -53,12 +53,14 @@ def test_an_official_checkpoint_is_imported_and_exported(tmp_path):
 
 def test_a_checkpoint_of_smaller_images_is_resized_when_it_is_fine_tuned(tmp_path):
     smaller, larger = replace(TINY, image_px=64), replace(TINY, image_px=96)
-    model = masked_image_model(smaller, 7, seed=0)
+    model = masked_image_model(smaller, vocabulary=7, seed=0)
     torch.nn.init.normal_(model.beit.rel_pos_bias.relative_position_bias_table)
     torch.save({"model": model.official_state()}, tmp_path / "small.pth")
     start = import_pretraining(tmp_path / "small.pth", larger, tmp_path / "imported")
     assert start.config()["model"]["image_px"] == 64
-    table = beit_classifier(larger, start.state(), 2, seed=0).state_dict()["blocks.1.attn.relative_position_bias_table"]
+    table = beit_classifier(larger, start.state(), classes=2, seed=0).state_dict()[
+        "blocks.1.attn.relative_position_bias_table"
+    ]
     assert torch.equal(table, resize_table(model.official_state()["rel_pos_bias.relative_position_bias_table"], 6))
 
 
@@ -77,7 +79,7 @@ def test_a_checkpoint_of_smaller_images_is_resized_when_it_is_fine_tuned(tmp_pat
     ],
 )
 def test_a_file_that_does_not_fit_is_named_and_not_imported(tmp_path, change, says):
-    state = masked_image_model(TINY, 7, seed=0).official_state() | change
+    state = masked_image_model(TINY, vocabulary=7, seed=0).official_state() | change
     torch.save({"model": {name: value for name, value in state.items() if value is not None}}, tmp_path / "wrong.pth")
     with pytest.raises(ValueError, match=says):
         import_pretraining(tmp_path / "wrong.pth", TINY, tmp_path / "out")

@@ -139,7 +139,7 @@ def test_the_chain_of_one_site_is_read_from_its_files_to_its_images(ui, page, ar
     settled(page)
     keep(page, "chain")
     counts = {
-        "waveform_store": len(made(archive, WaveformStore, "waveform_store", SITE).records()),
+        "waveform_store": len(made(archive, WaveformStore, "waveform_store", SITE).ecgs()),
         "filtered_waveforms": len(made(archive, FilteredWaveforms, "filtered_waveforms", SITE).quality()),
         "image_shards": len(made(archive, ImageShards, "image_shards", SITE)),
     }

@@ -141,7 +141,7 @@ def ecgs(calendar, site):
     """Files that stand in a site's waveform store."""
     archive = calendar.runner.workspace.archive
     store = WaveformStore(archive.folder(archive.require("waveform_store", site)))
-    return store.records()["source"].to_list()
+    return store.ecgs()["source"].to_list()
 
 
 def test_a_fresh_home_is_read_when_its_files_are_there(calendar):

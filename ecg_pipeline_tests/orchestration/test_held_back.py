@@ -34,7 +34,7 @@ def instance(again):
 
 def leaking(cohort):
     """What picks the examples of the smaller fraction's training takes a test patient's ECG in, too."""
-    honest, tested = training._examples, cohort.filter(pl.col("part") == "test").sort("record").head(1)
+    honest, tested = training._examples, cohort.filter(pl.col("split") == "test").sort("ecg_id").head(1)
 
     def examples(cohort, study, fraction):
         train, selection = honest(cohort, study, fraction)
@@ -68,7 +68,7 @@ def test_a_failed_check_publishes_nothing_and_stays_failed_when_its_neighbour_pa
     assert stale_evaluations(again) == set()
     cohort = Cohort(archive.folder(archive.require("hcm/cohort", None))).table()
     monkeypatch.setattr(training, "_examples", leaking(cohort))
-    with pytest.raises(RunsFailed, match="1 ECGs of the test part were seen by the fine-tuning"):
+    with pytest.raises(RunsFailed, match="1 ECGs of the test split were seen by the fine-tuning"):
         again.run_stale([asset], [LEAKING], instance=instance)
     assert check_states(instance) == {LEAKING: "FAILED", HONEST: "SUCCEEDED"}
     assert stale_evaluations(again) == set()
@@ -92,6 +92,6 @@ def test_what_was_held_back_is_made_when_the_fault_is_mended(again, instance, mo
     assert len(published(instance, LEAKING)) == len(before) + 1
     assert (
         pl.read_parquet(archive.folder(archive.require(asset, LEAKING)) / training.TRAINED_ON)
-        .join(cohort.filter(pl.col("part") == "test"), on="record")
+        .join(cohort.filter(pl.col("split") == "test"), on="ecg_id")
         .is_empty()
     )

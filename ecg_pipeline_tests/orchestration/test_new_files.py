@@ -155,7 +155,7 @@ def read(runner):
     """Digests of the files in the site's waveform store, and how many were rejected."""
     archive = runner.workspace.archive
     store = WaveformStore(archive.folder(archive.require("waveform_store", SITE)))
-    return sorted(store.records()["source_sha256"]), len(store.rejects())
+    return sorted(store.ecgs()["source_sha256"]), len(store.rejects())
 
 
 @pytest.mark.slow

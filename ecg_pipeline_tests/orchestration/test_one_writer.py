@@ -26,7 +26,7 @@ def tiny(tmp_path_factory):
     """A runner of a hospital system of 48 ECGs, of which nothing but the files is made."""
     folder = tmp_path_factory.mktemp("tiny")
     study = folder / "tiny.yaml"
-    study.write_text("extends: demo\nname: tiny\nsynthetic: {patients: 40, ecgs: 48}\ningest: {files_per_part: 4}\n")
+    study.write_text("extends: demo\nname: tiny\nsynthetic: {patients: 40, ecgs: 48}\ningest: {files_per_shard: 4}\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ECG_HOME", str(folder / "home"))
         patch.setenv("ECG_STUDY", str(study))

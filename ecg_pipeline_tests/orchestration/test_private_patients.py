@@ -155,7 +155,7 @@ def test_stores_name_their_files_by_digests(private):
     runner, _ = private
     for site in SITES:
         store = WaveformStore(runner.workspace.archive.folder(runner.workspace.archive.require("waveform_store", site)))
-        sources = [*store.records()["source"], *store.rejects()["source"]]
+        sources = [*store.ecgs()["source"], *store.rejects()["source"]]
         assert sources
         assert all(re.fullmatch(r"~[0-9a-f]{16}(\.xml)?", source) for source in sources)
 

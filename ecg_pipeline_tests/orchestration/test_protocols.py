@@ -18,13 +18,13 @@ from ecg_pipeline_tests.orchestration.conftest import open_runner
 
 @pytest.fixture
 def cohort(tmp_path):
-    parts = ["train"] * 20 + ["validation"] * 6 + ["test"] * 8 + ["external"] * 4
+    splits = ["train"] * 20 + ["validation"] * 6 + ["test"] * 8 + ["external"] * 4
     table = pl.DataFrame(
         {
-            "record": [f"r{number}" for number in range(len(parts))],
-            "patient": [f"p{number}" for number in range(len(parts))],
-            "part": parts,
-            "rank": [(number + 1) / 20 if part == "train" else None for number, part in enumerate(parts)],
+            "ecg_id": [f"r{number}" for number in range(len(splits))],
+            "patient": [f"p{number}" for number in range(len(splits))],
+            "split": splits,
+            "fraction_order": [(number + 1) / 20 if split == "train" else None for number, split in enumerate(splits)],
         }
     )
     table.write_parquet(tmp_path / "cohort.parquet")
@@ -40,10 +40,10 @@ def test_who_is_seen(cohort, tmp_path, protocol, trained, chosen_on, fraction):
     path = tmp_path / "study.yaml"
     path.write_text(f"extends: demo\nfinetuning: {{protocol: {protocol}}}\n")
     train, selection = _examples(cohort, load_study(path), fraction)
-    assert set(train["part"]) <= trained
-    assert set(selection["part"]) == chosen_on
+    assert set(train["split"]) <= trained
+    assert set(selection["split"]) == chosen_on
     if fraction == 1:
-        assert set(train["part"]) == trained
+        assert set(train["split"]) == trained
 
 
 ASSETS = ("stemi/mobilenet/finetuned_model", "stemi/mobilenet/evaluation", "stemi/report", "benchmark_report")
@@ -75,7 +75,7 @@ def test_the_official_protocol_is_said_to_be_optimistic_wherever_a_figure_is_pri
         report = Report(workspace.archive.folder(records[asset]))
         page, rows = report.page.read_text(), report.results().filter(pl.col("optimistic"))
         assert set(rows.select("task", "model", "fraction", "seeds").rows()) == {("stemi", "mobilenet", 1.0, 2)}
-        assert "Optimistic figures." in page
+        assert "Optimistic results." in page
         assert "Optimistic: epoch chosen on test patients." in page
         assert "over 2 seeds" in page
     run = mlflow.MlflowClient(tracking_uri(workspace.home)).get_run(records[ASSETS[0]].mlflow_run_id)

@@ -104,7 +104,7 @@ def test_rejects_equal_what_was_planted(runner):
     for site, truth in planted.sites.items():
         store = WaveformStore(runner.workspace.archive.folder(record_of(runner, "waveform_store", site)))
         assert dict(store.rejects().group_by("reason").len().iter_rows()) == truth.rejects
-        assert len(store.records()) == truth.usable
+        assert len(store.ecgs()) == truth.usable
 
 
 def test_mlflow_has_a_run_a_training_and_serves_what_was_evaluated(runner):
@@ -124,7 +124,7 @@ def test_mlflow_has_a_run_a_training_and_serves_what_was_evaluated(runner):
     evaluation = record_of(runner, "stemi/mobilenet/evaluation", "1|ptb_xl_like")
     predictions = Evaluation(runner.workspace.archive.folder(evaluation)).predictions()
     images = ImageShards(runner.workspace.archive.folder(record_of(runner, "image_shards", "ptb_xl_like")))
-    served = model.predict({"sheets": images.read_records(predictions["record"])})
+    served = model.predict({"sheets": images.read_ecgs(predictions["ecg_id"])})
     np.testing.assert_allclose(served, predictions["score"], atol=1e-5)
 
 

@@ -57,9 +57,9 @@ def labelled_sites(monkeypatch):
     """The sites whose tables of labels are read: polars does that, whose looks at files Python's audit does not see."""
     sites, collect = [], records.collect_labels
 
-    def counted(drop, *arguments):
+    def counted(drop, *arguments, **options):
         sites.append(drop.site)
-        return collect(drop, *arguments)
+        return collect(drop, *arguments, **options)
 
     monkeypatch.setattr(records, "collect_labels", counted)
     return sites
@@ -112,7 +112,7 @@ def test_a_sixth_hospital_reads_no_file_of_the_others(ingested, tmp_path, opened
     assert set(labelled_sites) == {"sixth"}
     read = WaveformStore(
         runner.workspace.archive.folder(runner.workspace.archive.require("waveform_store", "sixth"))
-    ).records()
+    ).ecgs()
     assert {path.name for path in own} >= set(read["source"])
     assert outputs(runner, ingested.workspace.study.sites) == before
     assert len(outputs(runner, ["sixth"])) == len(DATA)

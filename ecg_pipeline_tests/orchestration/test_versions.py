@@ -49,7 +49,7 @@ def test_an_old_model_is_not_tested_on_a_cohort_that_was_split_anew(runner, smal
     again.run_stale(["hcm/cohort", "hcm/test_set"])
     message = refusal(again, "hcm/heartbeit/evaluation", f"1|{SITE}")
     assert "hcm/heartbeit/evaluation 1|mount_sinai is held back" in message
-    assert re.search(r"training_never_saw_it found .*\d+ ECGs of the test part were seen by the fine-tuning", message)
+    assert re.search(r"training_never_saw_it found .*\d+ ECGs of the test split were seen by the fine-tuning", message)
     for seen_by in ("pretraining", "tokenizer"):
         assert re.search(rf"pretraining_never_saw_it found .*were seen by the {seen_by}", message)
     # Nobody of the external hospital is in the split: its test set is the same, and what was found there stands.

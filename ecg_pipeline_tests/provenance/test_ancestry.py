@@ -36,7 +36,7 @@ def keep(archive, entry, *upstream, day=1):
         upstream=upstream,
         ended_at=f"2026-01-{day:02}T00:00:00.000+00:00",
     )
-    archive.keep(made)
+    archive.save(made)
     return entry
 
 

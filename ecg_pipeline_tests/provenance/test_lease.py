@@ -84,5 +84,5 @@ def test_a_holder_who_was_overtaken_publishes_nothing(tmp_path):
     with hold(tmp_path) as held:
         held.check()
         held.path.unlink()
-        with pytest.raises(LeaseLost, match="another run took over"):
+        with pytest.raises(LeaseLost, match="another run acquired the lease"):
             held.check()

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecg_pipeline.provenance.archive import Archive, NotMaterialised
-from ecg_pipeline.provenance.record import Record, Upstream, build_id, read_record, seeds_in, write_record
+from ecg_pipeline.provenance.record import (
+    LayoutError,
+    Record,
+    Upstream,
+    build_id,
+    read_record,
+    seeds_in,
+    write_record,
+)
+from ecg_pipeline.storage.files import read_json, write_json
 
 RECORD = Record(
     asset="low_lvef/cohort",
@@ -35,11 +44,23 @@ def test_round_trip(tmp_path):
     assert read_record(write_record(tmp_path / "record.json", RECORD)) == RECORD
 
 
+def test_an_output_of_an_earlier_layout_is_refused_in_one_sentence(tmp_path):
+    archive = Archive(tmp_path)
+    archive.check_layout()
+    archive.save(RECORD)
+    archive.check_layout()
+    path = archive.place(RECORD.asset, None) / "record.json"
+    write_json(path, {name: value for name, value in read_json(path).items() if name != "layout"})
+    for read in (archive.check_layout, lambda: archive.newest(RECORD.asset, None)):
+        with pytest.raises(LayoutError, match=rf"{path} was written by another version .*Set ECG_HOME to a new folder"):
+            read()
+
+
 def test_records_are_appended_and_the_newest_is_found(tmp_path):
     archive = Archive(tmp_path)
     second = replace(RECORD, build="e" * 16, ended_at="2026-01-02T00:00:00.000+00:00")
-    archive.keep(RECORD)
-    archive.keep(second)
+    archive.save(RECORD)
+    archive.save(second)
     assert archive.newest(RECORD.asset, None) == second
     kept = sorted((archive.place(RECORD.asset, None) / "records").iterdir())
     assert [read_record(path) for path in kept] == [RECORD, second]

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from html import unescape
 
 import numpy as np
 import polars as pl
@@ -12,17 +13,21 @@ from ecg_pipeline.cohorts.tasks import DiagnosisRule, MeasurementRule, Statement
 from ecg_pipeline.evaluation.evaluate import NO_VALIDATION, write_evaluation
 from ecg_pipeline.evaluation.recipes import EvaluationRecipe
 from ecg_pipeline.evaluation.summary import by_ecg, compute_metrics, validation_thresholds
+from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.ingest.rejects import RejectReason
 from ecg_pipeline.metrics.comparisons import delong, paired_difference
 from ecg_pipeline.metrics.decision import confusion
-from ecg_pipeline.metrics.discrimination import auroc, average_precision
+from ecg_pipeline.metrics.table import METRICS, WITH_INTERVAL
 from ecg_pipeline.models.recipes import BeitRecipe, TimmRecipe
-from ecg_pipeline.reporting.page import outcome, write_report
+from ecg_pipeline.reporting.estimate import Estimate
+from ecg_pipeline.reporting.outline import HEADINGS, table_numbers, table_words
+from ecg_pipeline.reporting.page import write_report
 from ecg_pipeline.reporting.papers.heartbeit.deviations import deviations
 from ecg_pipeline.reporting.papers.heartbeit.tables import published
-from ecg_pipeline.reporting.results import Background, TaskResults
-from ecg_pipeline.reporting.tables import TOGETHER, compute_cells, result_rows
+from ecg_pipeline.reporting.results import Background, StudyResults, TaskResults
+from ecg_pipeline.reporting.tables import DIFFERENCE_SCHEMA, RESULT_SCHEMA, TOGETHER, compute_cells, result_rows
 from ecg_pipeline.reporting.tripod import ITEMS, tripod_items
+from ecg_pipeline.reporting.words import outcome
 from ecg_pipeline.tokens.recipes import TokenizerRecipe
 from ecg_pipeline.training.recipes import FinetuneRecipe, PretrainRecipe
 
@@ -42,7 +47,7 @@ def predictions(model, site, fraction=1.0, ecgs=60, seeds=(0, 1)):
         tables.append(
             pl.DataFrame(
                 {
-                    "record": [f"{site}{number:03d}" for number in range(ecgs)],
+                    "ecg_id": [f"{site}{number:03d}" for number in range(ecgs)],
                     "site": site,
                     "patient": [f"{site}{number // 2}" for number in range(ecgs)],
                     "label": labels,
@@ -73,7 +78,7 @@ def evaluation(table, out, reason=None):
             "train_positives": 44,
         },
     }
-    return write_evaluation(table, compute_metrics(table, thresholds, RECIPE), about, out)
+    return write_evaluation(table, compute_metrics(table, thresholds, RECIPE), about=about, out=out)
 
 
 def flow(ecgs):
@@ -108,8 +113,10 @@ def task(tmp_path_factory):
 @pytest.fixture(scope="module")
 def background():
     return Background(
+        paper="heartbeit",
         synthetic=False,
         pretrained="heartbeit",
+        sheet=SheetRecipe(),
         models={"heartbeit": BeitRecipe(), "other": TimmRecipe()},
         tokenizer=TokenizerRecipe(),
         pretraining=PretrainRecipe(),
@@ -118,7 +125,7 @@ def background():
                 "step": [1, 2],
                 "loss": [9.0, 8.0],
                 "accuracy": [0.0, 0.1],
-                "accuracy_drawn": [0.0, 0.2],
+                "accuracy_inked": [0.0, 0.2],
                 "accuracy_of_background": [0.1, 0.1],
             }
         ),
@@ -139,7 +146,8 @@ def background():
 
 @pytest.fixture(scope="module")
 def report(task, background, tmp_path_factory):
-    return write_report(HOSTILE, [task], background, {"Study": HOSTILE}, tmp_path_factory.mktemp("report"))
+    out = tmp_path_factory.mktemp("report")
+    return write_report(HOSTILE, [task], background, facts={"Study": HOSTILE}, out=out)
 
 
 @pytest.fixture
@@ -147,16 +155,26 @@ def text(report):
     return report.page.read_text()
 
 
-def test_figures_are_those_of_the_predictions_at_each_site_and_over_the_inside_ones(task):
+def printed(words):
+    """Words as a page prints them: a number and its percent sign stay on one line."""
+    return words.replace(" %", "\u00a0%")
+
+
+def study_results(task, background):
+    numbers = table_numbers([metric.name for metric in WITH_INTERVAL])
+    return StudyResults([task], result_rows(task, compute_cells(task, RECIPE)), background, numbers)
+
+
+def test_metrics_are_those_of_the_predictions_at_each_site_and_over_the_internal_ones(task):
     rows = result_rows(task, compute_cells(task, RECIPE))
-    pooled = pl.concat([predictions("other", site, 0.5) for site in ("north", "south")]).sort("seed", "record")
+    pooled = pl.concat([predictions("other", site, 0.5) for site in ("north", "south")]).sort("seed", "ecg_id")
     for population, table in ((TOGETHER, pooled), ("abroad", predictions("other", "abroad", 0.5))):
         row = rows.filter(site=population, model="other", fraction=0.5).row(0, named=True)
         ecgs, scores = by_ecg(table)
         labels = ecgs["label"].to_numpy()
         assert (row["ecgs"], row["patients"]) == (len(ecgs), len(ecgs) // 2)
-        assert row["auroc"] == pytest.approx(auroc(labels, scores), abs=1e-12)
-        assert row["average_precision"] == pytest.approx(average_precision(labels, scores), abs=1e-12)
+        for metric in METRICS:
+            assert row[metric.name] == pytest.approx(metric.value(labels, scores), abs=1e-12)
         assert row["auroc_low"] < row["auroc"] < row["auroc_high"]
         assert None not in row.values()
     assert rows["site"].unique(maintain_order=True).to_list() == [TOGETHER, "north", "south", "abroad"]
@@ -168,12 +186,30 @@ def test_differences_are_those_of_the_paired_bootstrap_and_delong(report):
     ecgs, one = by_ecg(predictions("heartbeit", "abroad"))
     other = by_ecg(predictions("other", "abroad"))[1]
     asked = ecgs["label"].to_numpy(), one, other, ecgs["patient"].to_numpy()
-    area, precision = paired_difference(*asked, RECIPE.bootstrap_draws, RECIPE.seed)
-    assert [row[f"auroc{end}"] for end in ("", "_low", "_high", "_p")] == [area.value, area.low, area.high, area.p]
-    assert row["average_precision"] == precision.value
+    found = paired_difference(*asked, draws=RECIPE.bootstrap_draws, seed=RECIPE.seed)
+    for name, one in found.items():
+        assert [row[f"{name}{end}"] for end in ("", "_low", "_high", "_p")] == [one.value, one.low, one.high, one.p]
     assert row["delong_p"] == delong(*asked).p
     assert row["auroc"] > 0
     assert made.height == 2 * 2
+
+
+def test_columns_of_the_results_follow_the_table_of_metrics(report):
+    by_fraction = [metric.name for metric in WITH_INTERVAL]
+    assert report.results().schema == pl.Schema(RESULT_SCHEMA)
+    assert report.differences().schema == pl.Schema(DIFFERENCE_SCHEMA)
+    values = [name for name, kind in RESULT_SCHEMA.items() if kind == pl.Float64 and name != "fraction"]
+    expected = []
+    for metric in METRICS:
+        expected += [metric.name, *(f"{metric.name}_{end}" for end in ("low", "high", "sd") if metric.interval)]
+    expected += ["slope", "intercept", "in_the_large"]
+    expected += [f"patient_{name}{end}" for name in by_fraction for end in ("", "_low", "_high")]
+    assert values == expected
+    compared = [name for name, kind in DIFFERENCE_SCHEMA.items() if kind == pl.Float64 and name != "fraction"]
+    assert [name for name in compared if not name.startswith("delong")] == [
+        f"{name}{end}" for name in by_fraction for end in ("", "_low", "_high", "_p")
+    ]
+    assert compared[4:7] == ["delong_low", "delong_high", "delong_p"]
 
 
 def test_nothing_of_a_name_becomes_markup(text):
@@ -204,15 +240,47 @@ def test_every_reject_reason_and_exclusion_is_counted(text):
 
 
 def test_every_part_of_a_paper_is_there(text):
-    for words in (*(f"Table {number}." for number in range(1, 8)), "TRIPOD+AI", "by DeLong", "random initialisation"):
+    for words in ("TRIPOD+AI", "by DeLong", "random initialisation"):
         assert words in text
-    assert text.count("<svg") == 2 * 8 + 2
-    assert ">Net benefit an ECG</text>" in text
+    of_a_population = 2 * len(WITH_INTERVAL) + len(("ROC", "precision and recall", "calibration", "decision"))
+    assert text.count("<svg") == 2 * of_a_population + len(("loss", "accuracy"))
+    assert text.count(">Net benefit an ECG</text>") == 2
     assert "<td>abroad</td><td>4</td><td>6 times</td><td>3</td>" in text
     assert "0.86 <small>(0.86–0.86)" in text
     assert "120.75" in text
     assert "Synthetic ECGs." not in text
-    assert "Optimistic figures." not in text
+    assert "Optimistic results." not in text
+
+
+def test_captions_and_the_checklist_give_the_same_table_numbers(text, task, background):
+    numbers = study_results(task, background).tables
+    captions = {int(n): words for n, words in re.findall(r"<caption>Table (\d+)\. ([^<]*)", unescape(text))}
+    assert list(captions) == list(range(1, numbers.published + 1))
+    assert "by site and split" in captions[numbers.studied]
+    for metric in WITH_INTERVAL:
+        assert captions[numbers.metrics[metric.name]].startswith(f"{printed(metric.label)} by the fraction")
+    assert "Calibration" in captions[numbers.measures]
+    assert "thresholds" in captions[numbers.operating_points]
+    assert "subgroups" in captions[numbers.subgroups]
+    items = {item.number: item for item in tripod_items(study_results(task, background))}
+    assert items["8a"].where == table_words(numbers.studied)
+    assert items["12d"].where == table_words(min(numbers.metrics.values()), max(numbers.metrics.values()))
+    assert items["12e"].where == table_words(min(numbers.metrics.values()), numbers.subgroups)
+    for metric in METRICS:
+        assert metric.label in items["12e"].text
+
+
+def test_a_study_without_a_paper_mentions_none(task, background, tmp_path):
+    alone = replace(background, paper=None)
+    text = write_report("t", [task], alone, facts={}, out=tmp_path).page.read_text()
+    assert "paper" not in re.sub(r"(?s)<style>.*?</style>", "", text)
+    assert "HeartBEiT" not in text
+    for heading in ("published", "deviations"):
+        assert HEADINGS[heading] not in text
+        assert f'href="#{task.name}-{heading}"' not in text
+        assert f'href="#{heading}"' not in text
+    assert "120.75" in text
+    assert {item.number: item.text for item in tripod_items(study_results(task, alone))}["26"] == ""
 
 
 def test_without_validation_patients_there_are_no_operating_points_and_it_is_said(task, background, tmp_path):
@@ -221,10 +289,14 @@ def test_without_validation_patients_there_are_no_operating_points_and_it_is_sai
         for number, place in enumerate(task.evaluations)
     }
     invented = replace(background, synthetic=True)
-    text = write_report("t", [replace(task, evaluations=evaluations)], invented, {}, tmp_path).page.read_text()
+    text = write_report(
+        "t", [replace(task, evaluations=evaluations)], invented, facts={}, out=tmp_path
+    ).page.read_text()
     assert "Synthetic ECGs." in text
     assert NO_VALIDATION.capitalize() in text
-    assert "Table 5." not in text
+    numbers = study_results(task, background).tables
+    assert f"Table {numbers.operating_points}." not in text
+    assert f"Table {numbers.subgroups}." in text
 
 
 def test_ecgs_of_one_label_leave_dashes_and_a_reason(task, background, tmp_path):
@@ -233,7 +305,8 @@ def test_ecgs_of_one_label_leave_dashes_and_a_reason(task, background, tmp_path)
         if place[2] == "abroad":
             table = predictions(place[0], place[2]).with_columns(label=pl.lit(0, pl.Int8))
             healthy[place] = evaluation(table, tmp_path / "healthy" / f"{place[0]}_{place[1]}")
-    made = write_report("t", [replace(task, evaluations=task.evaluations | healthy)], background, {}, tmp_path)
+    results = [replace(task, evaluations=task.evaluations | healthy)]
+    made = write_report("t", results, background, facts={}, out=tmp_path)
     assert made.results().filter(site="abroad")["auroc"].null_count() == 4
     assert made.differences().filter(site="abroad")["reason"].null_count() == 0
     assert "one label alone" in made.page.read_text()
@@ -263,19 +336,18 @@ def test_operating_points_come_from_validation_and_count_test_patients():
 
 
 def test_only_deviations_that_apply_are_listed(task, background):
-    rows = result_rows(task, compute_cells(task, RECIPE))
-    said = " ".join(deviation.here for deviation in deviations([task], rows, background))
+    study = study_results(task, background)
+    said = " ".join(deviation.here for deviation in deviations(study))
     assert "validation patients" in said
     assert "transfer" not in said
     assert "random initialisation" in said
     official = replace(background, finetuning=FinetuneRecipe(protocol="official"), pretraining=None)
-    said = [deviation.effect for deviation in deviations([task], rows, official)]
+    said = [deviation.effect for deviation in deviations(replace(study, background=official))]
     assert any("optimistic" in effect for effect in said)
 
 
 def test_tripod_items_that_records_cannot_answer_stay_blank(task, background):
-    rows = result_rows(task, compute_cells(task, RECIPE))
-    items = {item.number: item for item in tripod_items([task], rows, background)}
+    items = {item.number: item for item in tripod_items(study_results(task, background))}
     assert list(items) == [number for number, _ in ITEMS]
     assert [items[number].text for number in ("1", "17", "18a", "19", "25")] == [""] * 5
     assert "1990-01" in items["5b"].text
@@ -295,16 +367,17 @@ def test_a_label_is_said_in_words(rule, words):
 
 def test_the_papers_tables_are_whole():
     paper = published()
-    assert paper["auroc"]["low_lvef"]["internal"]["vit_b16"][0] == [0.67, 0.67, 0.67]
-    assert paper["auroc"]["stemi"]["internal"]["heartbeit"][4] == [0.95, 0.95, 0.95]
-    assert paper["auprc"]["hcm"]["external"]["efficientnet_b4"][0] == [0.61, 0.60, 0.61]
-    assert paper["auprc"]["stemi"]["internal"]["resnet_152"][4] == [0.68, 0.67, 0.68]
-    for metric in ("auroc", "auprc"):
-        assert paper[metric].keys() == paper["cohorts"].keys()
-        for task, by_part in paper[metric].items():
-            assert ("external" in by_part) == ("external" in paper["cohorts"][task])
-            for by_model in by_part.values():
-                assert by_model.keys() == paper["models"].keys()
+    auroc, auprc = paper.metrics["auroc"], paper.metrics["average_precision"]
+    assert auroc["low_lvef"]["internal"]["vit_b16"][0] == Estimate(0.67, 0.67, 0.67)
+    assert auroc["stemi"]["internal"]["heartbeit"][4] == Estimate(0.95, 0.95, 0.95)
+    assert auprc["hcm"]["external"]["efficientnet_b4"][0] == Estimate(0.61, 0.60, 0.61)
+    assert auprc["stemi"]["internal"]["resnet_152"][4] == Estimate(0.68, 0.67, 0.68)
+    for by_task in (auroc, auprc):
+        assert by_task.keys() == paper.cohorts.keys()
+        for task, by_split in by_task.items():
+            assert ("external" in by_split) == ("external" in paper.cohorts[task])
+            for by_model in by_split.values():
+                assert by_model.keys() == paper.models.keys()
                 for values in by_model.values():
-                    assert len(values) == len(paper["fractions"])
-                    assert all(low <= value <= high for value, low, high in values)
+                    assert len(values) == len(paper.fractions)
+                    assert all(one.low <= one.value <= one.high for one in values)

@@ -13,7 +13,7 @@ from ecg_pipeline.ecg import INDEPENDENT_LEADS, LEADS
 from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.signals.filters import FilterRecipe, band_pass, clean, crop, filter_site, median
 from ecg_pipeline.storage.files import folder_digests, write_parquet
-from ecg_pipeline.storage.shards import open_group, part_name, write_array
+from ecg_pipeline.storage.shards import open_group, shard_name, write_array
 
 RECIPE = FilterRecipe()
 TIME = np.arange(2500) / 500
@@ -150,7 +150,7 @@ def test_impossible_recipes_are_refused(impossible):
 
 @pytest.fixture
 def site(ptb_xl, tmp_path):
-    """A store of two parts: twelve leads at 500 Hz, eight at 500 and 250 Hz, the records out of order."""
+    """A store of two shards: twelve leads at 500 Hz, eight at 500 and 250 Hz, the records out of order."""
     eight = [LEADS.index(lead) for lead in INDEPENDENT_LEADS]
     slow = np.round(resample_poly(ptb_xl[12:], 1, 2, axis=-1), 3)
     arrays = [
@@ -161,16 +161,16 @@ def site(ptb_xl, tmp_path):
     ]
     folder, rows = tmp_path / "store", []
     open_group(folder / "waveforms.zarr")
-    for part, leads, hz, x_mv in arrays:
+    for shard, leads, hz, x_mv in arrays:
         array = f"{hz}hz_{'-'.join(leads)}_{x_mv.shape[-1]}"
-        open_group(folder / "waveforms.zarr" / part_name(part))
+        open_group(folder / "waveforms.zarr" / shard_name(shard))
         attributes = {"leads": list(leads), "sampling_hz": hz, "units": "counts"}
         counts = np.round(x_mv * 1000).astype(np.int16)
-        write_array(folder / "waveforms.zarr" / part_name(part) / array, counts, attributes)
+        write_array(folder / "waveforms.zarr" / shard_name(shard) / array, counts, attributes)
         rows += [
             {
-                "record": f"{part}{hz}{len(leads)}{row}",
-                "part": part,
+                "ecg_id": f"{shard}{hz}{len(leads)}{row}",
+                "shard": shard,
                 "array": array,
                 "row": row,
                 "waveform_sha256": hashlib.sha256(counts[row].tobytes()).hexdigest(),
@@ -181,8 +181,8 @@ def site(ptb_xl, tmp_path):
             }
             for row in range(len(x_mv))
         ]
-    table = pl.DataFrame(rows, schema_overrides={"part": pl.Int32, "row": pl.Int32, "sampling_hz": pl.Int32})
-    write_parquet(folder / "records.parquet", table.sample(fraction=1, shuffle=True, seed=1).sort("part"))
+    table = pl.DataFrame(rows, schema_overrides={"shard": pl.Int32, "row": pl.Int32, "sampling_hz": pl.Int32})
+    write_parquet(folder / "ecgs.parquet", table.sample(fraction=1, shuffle=True, seed=1).sort("shard"))
     return WaveformStore(folder)
 
 
@@ -191,13 +191,13 @@ def test_a_site_is_filtered_record_by_record(site, ptb_xl, tmp_path):
     filtered = filter_site(site, RECIPE, tmp_path / "out", progress=lambda *step: told.append(step))
     assert told == [(1, 2), (2, 2)]
     assert len(filtered) == 16
-    assert filtered.index()["record"].sort().equals(site.records()["record"].sort())
+    assert filtered.index()["ecg_id"].sort().equals(site.ecgs()["ecg_id"].sort())
     x_mv = ptb_xl[:, [LEADS.index(lead) for lead in INDEPENDENT_LEADS]]
     expected = clean(crop(x_mv[[4, 5, 9]], 500, RECIPE), RECIPE)
-    assert np.abs(filtered.read_records(["0500124", "050080", "150081"]) - expected).max() < 1e-5
-    slow = filtered.read_records(["125082"])[0] - clean(crop(x_mv[14], 500, RECIPE), RECIPE)
+    assert np.abs(filtered.read_ecgs(["0500124", "050080", "150081"]) - expected).max() < 1e-5
+    slow = filtered.read_ecgs(["125082"])[0] - clean(crop(x_mv[14], 500, RECIPE), RECIPE)
     assert np.abs(slow).mean() < 0.002
-    assert filtered.quality()["record"].equals(filtered.index()["record"])
+    assert filtered.quality()["ecg_id"].equals(filtered.index()["ecg_id"])
 
 
 def test_several_workers_write_what_one_writes(site, tmp_path):
@@ -205,23 +205,23 @@ def test_several_workers_write_what_one_writes(site, tmp_path):
     two = filter_site(site, RECIPE, tmp_path / "two", workers=2)
     assert one.index().equals(two.index())
     assert one.quality().equals(two.quality())
-    for part in one.parts():
-        assert np.array_equal(one.read(part), two.read(part))
+    for shard in one.shards():
+        assert np.array_equal(one.read(shard), two.read(shard))
 
 
-def test_a_stopped_site_goes_on_at_its_missing_part(site, tmp_path):
+def test_a_stopped_site_goes_on_at_its_missing_shard(site, tmp_path):
     out = tmp_path / "out"
     whole = filter_site(site, RECIPE, out)
-    quality, before = whole.quality(), (out / "arrays.zarr" / part_name(0) / "zarr.json").stat().st_mtime_ns
-    for name in ("index.parquet", "quality.parquet", f"arrays.zarr/{part_name(1)}/zarr.json"):
+    quality, before = whole.quality(), (out / "arrays.zarr" / shard_name(0) / "zarr.json").stat().st_mtime_ns
+    for name in ("index.parquet", "quality.parquet", f"arrays.zarr/{shard_name(1)}/zarr.json"):
         (out / name).unlink()
     again = filter_site(site, RECIPE, out)
     assert again.quality().equals(quality)
     assert again.read(1).shape == (8, 8, 2500)
-    assert (out / "arrays.zarr" / part_name(0) / "zarr.json").stat().st_mtime_ns == before
+    assert (out / "arrays.zarr" / shard_name(0) / "zarr.json").stat().st_mtime_ns == before
 
 
-def test_no_part_of_a_whole_site_is_touched_again(site, tmp_path):
+def test_no_shard_of_a_whole_site_is_touched_again(site, tmp_path):
     filter_site(site, RECIPE, tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "arrays.zarr").rglob("*")}
     content = folder_digests(tmp_path / "out")

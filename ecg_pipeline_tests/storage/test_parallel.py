@@ -1,4 +1,4 @@
-"""Work over parts: every item once, and the first error comes out before the others are begun."""
+"""Work over shards: every item once, and the first error comes out before the others are begun."""
 
 import os
 import time
@@ -13,22 +13,23 @@ from ecg_pipeline.storage.parallel import run_parallel
 def mark(item):
     folder, number = item
     if number == 7:
-        raise ValueError(f"part {number} is broken")
+        raise ValueError(f"shard {number} is broken")
     (folder / str(number)).touch(exist_ok=False)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_every_item_is_done_once_and_told(workers, tmp_path):
-    told = []
-    run_parallel(mark, [(tmp_path, number) for number in range(100, 130)], workers, lambda *step: told.append(step))
-    assert told == [(done, 30) for done in range(1, 31)]
+def test_every_item_is_done_once_and_reported(workers, tmp_path):
+    reported = []
+    items = [(tmp_path, number) for number in range(100, 130)]
+    run_parallel(mark, items, workers=workers, progress=lambda *step: reported.append(step))
+    assert reported == [(done, 30) for done in range(1, 31)]
     assert len(list(tmp_path.iterdir())) == 30
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_first_error_ends_it(workers, tmp_path):
-    with pytest.raises(ValueError, match="part 7 is broken"):
-        run_parallel(mark, [(tmp_path, number) for number in range(1000)], workers)
+    with pytest.raises(ValueError, match="shard 7 is broken"):
+        run_parallel(mark, [(tmp_path, number) for number in range(1000)], workers=workers)
     assert len(list(tmp_path.iterdir())) < 20
 
 
@@ -47,7 +48,7 @@ def test_workers_end_with_the_process_that_they_work_for(tmp_path):
     deadline = time.monotonic() + 120
     while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
-    workers = [psutil.Process(int(told.name)) for told in tmp_path.iterdir()]
+    workers = [psutil.Process(int(path.name)) for path in tmp_path.iterdir()]
     assert len(workers) == 2
     parent.kill()
     parent.join()

@@ -1,4 +1,4 @@
-"""Arrays in parts: what is written is read, and a part is whole or absent."""
+"""Arrays in shards: what is written is read, and a shard is whole or absent."""
 
 import numpy as np
 import polars as pl
@@ -8,45 +8,53 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecg_pipeline.storage.files import folder_digests
-from ecg_pipeline.storage.shards import ArrayParts, PartsWriter, forget_made_of
+from ecg_pipeline.storage.shards import (
+    ArrayShards,
+    Shard,
+    build_shards,
+    ensure_shard,
+    forget_input,
+    write_index,
+    write_shard,
+)
 
 
 def fill(folder, sizes):
     rng = np.random.default_rng(0)
     arrays = [rng.integers(0, 255, (size, 6, 7)).astype(np.uint8) for size in sizes]
-    writer = PartsWriter(folder)
     rows = []
-    for part, array in enumerate(arrays):
-        writer.write(part, array)
-        rows += [(f"r{part}-{row}", part, row) for row in range(len(array))]
-    writer.finish(pl.DataFrame(rows, schema={"record": pl.String, "part": pl.Int32, "row": pl.Int32}, orient="row"))
-    return ArrayParts(folder), arrays
+    for shard, array in enumerate(arrays):
+        write_shard(folder, shard, array)
+        rows += [(f"r{shard}-{row}", shard, row) for row in range(len(array))]
+    index = pl.DataFrame(rows, schema={"ecg_id": pl.String, "shard": pl.Int32, "row": pl.Int32}, orient="row")
+    write_index(folder, index)
+    return ArrayShards(folder), arrays
 
 
 @settings(max_examples=15, deadline=None)
 @given(sizes=st.lists(st.sampled_from([1, 2, 9, 64, 65, 150]), min_size=1, max_size=4), data=st.data())
-def test_any_records_in_any_order(sizes, data, tmp_path_factory):
-    parts, arrays = fill(tmp_path_factory.mktemp("parts"), sizes)
-    every = [(part, row) for part, size in enumerate(sizes) for row in range(size)]
+def test_any_ecgs_in_any_order(sizes, data, tmp_path_factory):
+    shards, arrays = fill(tmp_path_factory.mktemp("tables"), sizes)
+    every = [(shard, row) for shard, size in enumerate(sizes) for row in range(size)]
     wanted = data.draw(st.lists(st.sampled_from(every), min_size=1, max_size=6))
-    read = parts.read_records([f"r{part}-{row}" for part, row in wanted])
-    assert (read == np.stack([arrays[part][row] for part, row in wanted])).all()
-    assert len(parts) == sum(sizes)
+    read = shards.read_ecgs([f"r{shard}-{row}" for shard, row in wanted])
+    assert (read == np.stack([arrays[shard][row] for shard, row in wanted])).all()
+    assert len(shards) == sum(sizes)
 
 
 def test_the_folder_is_a_zarr_v3_group_of_sharded_arrays(tmp_path):
     _, arrays = fill(tmp_path, [9, 3])
     group = zarr.open_group(str(tmp_path / "arrays.zarr"), mode="r")
     assert group.metadata.zarr_format == 3
-    array = group["part_00000"]
+    array = group["shard_00000"]
     assert array.shards is not None
     assert (array[:] == arrays[0]).all()
 
 
-def test_an_unknown_record_is_named(tmp_path):
-    parts, _ = fill(tmp_path, [2])
+def test_an_unknown_ecg_is_named(tmp_path):
+    shards, _ = fill(tmp_path, [2])
     with pytest.raises(KeyError, match="r9-9"):
-        parts.read_records(["r0-0", "r9-9"])
+        shards.read_ecgs(["r0-0", "r9-9"])
 
 
 def test_equal_content_has_equal_bytes(tmp_path):
@@ -55,32 +63,59 @@ def test_equal_content_has_equal_bytes(tmp_path):
     assert folder_digests(tmp_path / "a") == folder_digests(tmp_path / "b")
 
 
-def test_a_half_written_part_is_no_part_and_is_cleared_away(tmp_path):
-    half = tmp_path / "arrays.zarr" / ".part_00000.77.tmp"
+FOLDERS = ["tables", "arrays.zarr"]
+
+
+def ensured(out, input_digest, previous=None):
+    """Whether shard 0 of `out` had to be written."""
+    written = []
+
+    def write():
+        assert not (out / "arrays.zarr" / "shard_00000").exists()
+        write_shard(out, 0, np.zeros((2, 3), np.uint8))
+        written.append(0)
+
+    ensure_shard(0, input_digest, write, out=out, previous=previous, folders=FOLDERS)
+    assert (out / "arrays.zarr" / "shard_00000" / "zarr.json").exists()
+    return bool(written)
+
+
+def test_a_half_written_shard_is_none_and_is_cleared_away(tmp_path):
+    half = tmp_path / "arrays.zarr" / ".shard_00000.77.tmp"
     half.mkdir(parents=True)
-    note = tmp_path / ".made_of" / ".part_00000.77.tmp"
+    note = tmp_path / ".input_digests" / ".shard_00000.77.tmp"
     note.parent.mkdir()
     note.write_text("half a dig")
-    assert not PartsWriter(tmp_path).stands(0, "made of nothing")
+    assert ensured(tmp_path, "a")
     fill(tmp_path, [2])
     assert not half.exists()
     assert not note.exists()
 
 
-def test_a_part_stands_only_if_it_was_made_of_the_same(tmp_path):
-    for made_of, stood in [("a", False), ("a", True), ("b", False), ("b", True), ("a", False)]:
-        writer = PartsWriter(tmp_path)
-        assert writer.stands(0, made_of) is stood
-        if not stood:
-            assert not (tmp_path / "arrays.zarr" / "part_00000").exists()
-            writer.write(0, np.zeros((2, 3), np.uint8))
+def test_a_shard_is_kept_only_if_its_input_is_the_same(tmp_path):
+    assert [ensured(tmp_path, digest) for digest in "aabba"] == [True, False, True, False, True]
 
 
-def test_a_part_that_is_forgotten_is_made_again_and_taken_over_by_nobody(tmp_path):
-    writer = PartsWriter(tmp_path / "first")
-    writer.stands(0, "a")
-    writer.write(0, np.zeros((2, 3), np.uint8))
-    assert PartsWriter(tmp_path / "second", tmp_path / "first").stands(0, "a")
-    forget_made_of(0, tmp_path / "first")
-    assert not PartsWriter(tmp_path / "third", tmp_path / "first").stands(0, "a")
-    assert not writer.stands(0, "a")
+def test_a_shard_whose_input_is_forgotten_is_made_again_and_reused_by_nobody(tmp_path):
+    assert ensured(tmp_path / "first", "a")
+    assert not ensured(tmp_path / "second", "a", previous=tmp_path / "first")
+    forget_input(0, tmp_path / "first")
+    assert ensured(tmp_path / "third", "a", previous=tmp_path / "first")
+    assert ensured(tmp_path / "first", "a")
+
+
+def test_a_stage_makes_what_its_source_has_and_reuses_what_has_the_same_input(tmp_path):
+    source, arrays = fill(tmp_path / "source", [3, 2])
+    made = []
+
+    def double(shard):
+        made.append(shard)
+        return Shard(2 * source.read(shard), {"units": "none"}, {"sizes": pl.DataFrame({"rows": [len(arrays[shard])]})})
+
+    for out, previous, expected in (("a", None, [0, 1]), ("a", None, []), ("b", tmp_path / "a", [])):
+        made.clear()
+        build_shards(source, out=tmp_path / out, work=double, input_digest=source.digest, previous=previous)
+        write_index(tmp_path / out, source.scan())
+        assert made == expected
+        assert (ArrayShards(tmp_path / out).read(1) == 2 * arrays[1]).all()
+        assert pl.read_parquet(tmp_path / out / "tables" / "shard_00001" / "sizes.parquet")["rows"].item() == 2

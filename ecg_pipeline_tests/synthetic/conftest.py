@@ -8,7 +8,7 @@ import pytest
 
 from ecg_pipeline.ingest.drop_folder import DropFolder
 from ecg_pipeline.synthetic.drop_folders import EXPORTERS
-from ecg_pipeline.synthetic.heart import draw_heart, draw_person, measure, median_beat, record
+from ecg_pipeline.synthetic.heart import measure, median_beat, sample_heart, sample_person, simulate
 from ecg_pipeline.synthetic.hospital import HospitalSystem, Planted, write_hospital_system
 from ecg_pipeline.synthetic.muse import MuseEcg, Patient, to_counts
 
@@ -24,8 +24,8 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Planted]:
 @pytest.fixture(scope="session")
 def muse_ecg() -> MuseEcg:
     rng = np.random.default_rng(0)
-    heart = draw_heart(draw_person(rng), "none", 0, rng)
-    x_mv, times, premature = record(heart, 10, 500, rng)
+    heart = sample_heart(sample_person(rng), "none", 0, rng)
+    x_mv, times, premature = simulate(heart, 10, 500, rng)
     return MuseEcg(
         exporter=EXPORTERS["mount_sinai"],
         patient=Patient("70000001", "ZORVEKQUIL", "MIRDRAX", "02-29-1940", "F"),

@@ -10,7 +10,9 @@ import pytest
 from ecg_pipeline.ingest.drop_folder import list_files, listing_version
 from ecg_pipeline.ingest.labels import collect_labels
 from ecg_pipeline.ingest.pseudonyms import fixed_key
-from ecg_pipeline.ingest.store import IngestRecipe, WaveformStore, ingest_site
+from ecg_pipeline.ingest.recipes import IngestRecipe
+from ecg_pipeline.ingest.site import ingest_site
+from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.storage.files import folder_digests
 from ecg_pipeline.synthetic.drop_folders import EXPORTERS
 from ecg_pipeline.synthetic.hospital import (
@@ -22,7 +24,7 @@ from ecg_pipeline.synthetic.hospital import (
     read_planted,
     write_hospital_system,
 )
-from ecg_pipeline.synthetic.people import LABEL_NOISE, draw_cases, draw_names, draw_visits
+from ecg_pipeline.synthetic.people import LABEL_NOISE, sample_cases, sample_names, sample_visits
 from ecg_pipeline_tests.synthetic.conftest import SMALL, drop_folder
 
 KEY = fixed_key("synthetic")
@@ -34,17 +36,20 @@ def stores(hospital: tuple[Path, Planted], tmp_path_factory: pytest.TempPathFact
     folder, _ = hospital
     out = tmp_path_factory.mktemp("stores")
     drops = {site: drop_folder(folder, site) for site in SITES}
-    return {site: ingest_site(drop, list_files(drop), IngestRecipe(), KEY, out / site) for site, drop in drops.items()}
+    return {
+        site: ingest_site(drop, list_files(drop), recipe=IngestRecipe(), key=KEY, out=out / site)
+        for site, drop in drops.items()
+    }
 
 
 def test_what_is_ingested_is_what_was_planted(hospital: tuple[Path, Planted], stores: dict[str, WaveformStore]) -> None:
     _, planted = hospital
     for site, store in stores.items():
         truth = planted.sites[site]
-        assert set(store.records()["source"]) == set(truth.ecgs)
-        assert store.records().height == truth.usable
+        assert set(store.ecgs()["source"]) == set(truth.ecgs)
+        assert store.ecgs().height == truth.usable
         assert Counter(store.rejects()["reason"]) == truth.rejects
-        assert store.records()["patient"].drop_nulls().n_unique() == truth.patients
+        assert store.ecgs()["patient"].drop_nulls().n_unique() == truth.patients
     assert sum(truth.usable for truth in planted.sites.values()) == SMALL.ecgs
 
 
@@ -52,7 +57,7 @@ def test_some_patients_are_seen_at_two_hospitals(
     hospital: tuple[Path, Planted], stores: dict[str, WaveformStore]
 ) -> None:
     _, planted = hospital
-    seen = {site: set(stores[site].records()["patient"].drop_nulls()) for site in EXPORTERS}
+    seen = {site: set(stores[site].ecgs()["patient"].drop_nulls()) for site in EXPORTERS}
     at_two = [seen["mount_sinai"] & seen[site] for site in ("beth_israel", "morningside")]
     assert all(at_two)
     assert len(at_two[0] | at_two[1]) == planted.shared_patients
@@ -65,7 +70,7 @@ def test_no_identity_comes_out(hospital: tuple[Path, Planted], stores: dict[str,
     in_exports = [word for word in planted.identities if word.encode() in exports]
     assert len(in_exports) > 0.9 * len(planted.identities)
     for store in stores.values():
-        text = store.records().write_json() + store.rejects().write_json()
+        text = store.ecgs().write_json() + store.rejects().write_json()
         assert not [word for word in planted.identities if word in text]
 
 
@@ -76,8 +81,8 @@ def test_labels_say_what_was_planted(
     for site in EXPORTERS:
         truth = planted.sites[site].ecgs
         drop = drop_folder(folder, site)
-        labels = collect_labels(drop, list_files(drop), KEY, tmp_path / site).labels()
-        records = stores[site].records().select("patient", "source", "acquired_at").drop_nulls("patient")
+        labels = collect_labels(drop, list_files(drop), key=KEY, out=tmp_path / site).labels()
+        records = stores[site].ecgs().select("patient", "source", "acquired_at").drop_nulls("patient")
         both = labels.join(records, on="patient")
         assert labels["patient"].is_in(records["patient"].implode()).all()
         for code, source, value in both.select("code", "source", "value").iter_rows():
@@ -136,7 +141,7 @@ def test_impossible_recipes_are_refused(values: dict[str, int]) -> None:
 def test_prevalences_are_met_and_a_few_ecgs_contradict_their_label() -> None:
     rng = np.random.default_rng(0)
     for shares in (HOSPITAL_DISEASES, PTB_XL_DISEASES):
-        cases = draw_cases(draw_names(1000, rng), shares, rng)
+        cases = sample_cases(sample_names(1000, rng), shares, rng)
         counts = Counter(case.disease for case in cases)
         assert all(counts[disease] == round(1000 * share) for disease, share in shares.items())
         assert sum(case.shown != case.disease for case in cases) == round(1000 * LABEL_NOISE)
@@ -146,15 +151,15 @@ def test_prevalences_are_met_and_a_few_ecgs_contradict_their_label() -> None:
 
 
 def test_names_and_numbers_are_unique() -> None:
-    names = draw_names(2000, np.random.default_rng(0))
+    names = sample_names(2000, np.random.default_rng(0))
     assert len({name.mrn for name in names}) == len({name.last_name for name in names}) == 2000
     assert all(len(name.mrn) == 8 and name.mrn.isdigit() for name in names)
 
 
 def test_every_case_comes_and_returning_ones_come_later() -> None:
     rng = np.random.default_rng(0)
-    cases = draw_cases(draw_names(50, rng), HOSPITAL_DISEASES, rng)
-    visits = draw_visits(cases, 90, rng)
+    cases = sample_cases(sample_names(50, rng), HOSPITAL_DISEASES, rng)
+    visits = sample_visits(cases, 90, rng)
     assert len(visits) == 90
     assert len({id(visit.case) for visit in visits}) == 50
     assert visits == sorted(visits, key=lambda visit: visit.at)

@@ -5,19 +5,20 @@ import numpy as np
 import pytest
 from lxml import etree
 
-from ecg_pipeline.ecg import INDEPENDENT_LEADS
+from ecg_pipeline.ecg import INDEPENDENT_LEADS, Ecg
+from ecg_pipeline.ingest.formats.format import EcgFile
 from ecg_pipeline.ingest.formats.muse_xml import read_muse_xml
 from ecg_pipeline.synthetic.muse import MuseEcg, muse_xml
 
 
-def written(ecg: MuseEcg, folder: Path) -> Path:
+def written_and_read(ecg: MuseEcg, folder: Path) -> Ecg:
     path = folder / "ecg.xml"
     path.write_bytes(muse_xml(ecg))
-    return path
+    return read_muse_xml(EcgFile(path, folder))
 
 
 def test_what_was_written_is_read(muse_ecg: MuseEcg, tmp_path: Path) -> None:
-    ecg = read_muse_xml(written(muse_ecg, tmp_path))
+    ecg = written_and_read(muse_ecg, tmp_path)
     np.testing.assert_array_equal(ecg.counts, muse_ecg.rhythm)
     assert ecg.leads == INDEPENDENT_LEADS
     assert ecg.microvolts_per_count == (4.88,) * 8
@@ -37,7 +38,7 @@ def test_habits_of_a_version_change_nothing_that_is_read(muse_ecg: MuseEcg, tmp_
         escaped=False,
     )
     assert b"ST & T" in muse_xml(odd)
-    np.testing.assert_array_equal(read_muse_xml(written(odd, tmp_path)).counts, muse_ecg.rhythm)
+    np.testing.assert_array_equal(written_and_read(odd, tmp_path).counts, muse_ecg.rhythm)
 
 
 def test_unescaped_text_is_what_a_strict_parser_refuses(muse_ecg: MuseEcg) -> None:

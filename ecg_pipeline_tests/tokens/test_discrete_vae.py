@@ -6,18 +6,18 @@ from torch.nn.functional import one_hot
 from ecg_pipeline.tokens.discrete_vae import DiscreteVae, gumbel_noise
 
 
-def test_a_cell_is_eight_pixels():
+def test_a_token_is_eight_pixels():
     network = DiscreteVae(vocabulary=20, hidden=4).eval()
     ink = torch.rand(2, 1, 112, 112)
     logits = network.encode(ink)
     assert logits.shape == (2, 20, 14, 14)
-    drawn = network.decode(one_hot(logits.argmax(1), 20).permute(0, 3, 1, 2).float())
-    assert drawn.shape == ink.shape
-    assert drawn.min() >= 0
-    assert drawn.max() <= 1
+    reconstructed = network.decode(one_hot(logits.argmax(1), 20).permute(0, 3, 1, 2).float())
+    assert reconstructed.shape == ink.shape
+    assert reconstructed.min() >= 0
+    assert reconstructed.max() <= 1
 
 
-def test_codes_begin_different_where_cells_differ():
+def test_codes_start_different_where_patches_differ():
     torch.manual_seed(0)
     network = DiscreteVae(vocabulary=64, hidden=8).train()
     ink = torch.zeros(4, 1, 112, 112)

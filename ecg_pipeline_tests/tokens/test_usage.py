@@ -1,4 +1,4 @@
-"""How a vocabulary is used, and that a tokenizer that has collapsed is told from one that has not."""
+"""Usage of a vocabulary, and that a collapsed tokenizer is detected."""
 
 import numpy as np
 import pytest
@@ -29,30 +29,35 @@ def test_ids_that_are_used_alike_have_a_perplexity_of_their_number():
     assert used == {"perplexity": pytest.approx(3), "commonest": pytest.approx(1 / 3), "used": 3 / VOCABULARY}
 
 
-def tokenizer_of(network, out, sheets):
-    made = save_tokenizer(out, network.state_dict(), {"kind": "trained", "vocabulary": VOCABULARY, "hidden": 4})
-    return measure_usage(made, sheets)
+def tokenizer_of(network, out, images):
+    made = save_tokenizer(
+        out, state=network.state_dict(), config={"kind": "trained", "vocabulary": VOCABULARY, "hidden": 4}
+    )
+    return measure_usage(made, images)
 
 
 @pytest.mark.parametrize("favoured", [1, 2])
-def test_a_collapsed_tokenizer_is_caught(site, tmp_path, favoured):
+def test_a_collapsed_tokenizer_is_detected(site, tmp_path, favoured):
     """Its last layer knows one or two ids, whatever it sees."""
     torch.manual_seed(0)
-    network = DiscreteVae(VOCABULARY, 4)
+    network = DiscreteVae(vocabulary=VOCABULARY, hidden=4)
     with torch.no_grad():
         list(network.encoder.parameters())[-1][favoured:] -= 1e4
     found = collapse(tokenizer_of(network, tmp_path / "tokenizer", site.read(0)).config())
     assert "the perplexity of its ids is" in found[0]
     if favoured == 1:
-        assert found[1] == "one id names 100.0% of the patches, more than 98%"
+        assert found[1] == "one id has 100.0% of the inked patches, more than 98%"
 
 
 def test_an_ordinary_tokenizer_passes(site, tmp_path):
     recipe = TokenizerRecipe(vocabulary=128, hidden=8, steps=60, batch=8)
-    made = train_tokenizer({"a": site}, frozenset(site.index()["record"]), recipe, tmp_path / "tokenizer")
+    ecg_ids = frozenset(site.index()["ecg_id"])
+    made = train_tokenizer(recipe, images={"a": site}, ecg_ids=ecg_ids, out=tmp_path / "tokenizer")
     assert collapse(made.config()) == []
 
 
 def test_blank_paper_alone_says_nothing_of_a_tokenizer(tmp_path):
-    made = tokenizer_of(DiscreteVae(VOCABULARY, 4), tmp_path / "tokenizer", np.full((2, 224, 224), 255, np.uint8))
-    assert collapse(made.config()) == ["no patch of the sheets that it was measured on shows anything"]
+    made = tokenizer_of(
+        DiscreteVae(vocabulary=VOCABULARY, hidden=4), tmp_path / "tokenizer", np.full((2, 224, 224), 255, np.uint8)
+    )
+    assert collapse(made.config()) == ["no patch of the measured images is inked"]

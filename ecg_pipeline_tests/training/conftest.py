@@ -1,28 +1,27 @@
-"""Sheets that a network can learn something from in seconds."""
+"""Images that a network can learn something from in seconds."""
 
 import numpy as np
 import polars as pl
 import pytest
 
 from ecg_pipeline.images.shards import ImageShards
-from ecg_pipeline.storage.shards import PartsWriter
+from ecg_pipeline.storage.shards import write_index, write_shard
 from ecg_pipeline.tokens.shards import TokenShards
 
 SIDE = 64
-INDEX = {"record": pl.String, "part": pl.Int32, "row": pl.Int32}
+INDEX = {"ecg_id": pl.String, "shard": pl.Int32, "row": pl.Int32}
 
 
-def write_parts(folder, arrays):
-    writer = PartsWriter(folder)
+def write_shards(folder, arrays):
     rows = []
-    for part, array in enumerate(arrays):
-        writer.write(part, array)
-        rows += [(f"r{part}-{row}", part, row) for row in range(len(array))]
-    writer.finish(pl.DataFrame(rows, schema=INDEX, orient="row"))
+    for shard, array in enumerate(arrays):
+        write_shard(folder, shard, array)
+        rows += [(f"r{shard}-{row}", shard, row) for row in range(len(array))]
+    write_index(folder, pl.DataFrame(rows, schema=INDEX, orient="row"))
 
 
 @pytest.fixture(scope="session")
-def sheets(tmp_path_factory):
+def examples(tmp_path_factory):
     """(ImageShards, TokenShards, table): a bar at one of two heights is the label; a token is a patch's mean ink."""
     rng = np.random.default_rng(0)
     images = np.full((48, SIDE, SIDE), 255, np.uint8)
@@ -32,11 +31,11 @@ def sheets(tmp_path_factory):
         image[top : top + 6, rng.integers(0, 10) : 54] = 0
     patches = images.reshape(48, 4, 16, 4, 16).mean(axis=(2, 4)).reshape(48, 16)
     tokens = (patches // 32).astype(np.int16)
-    folder = tmp_path_factory.mktemp("sheets")
-    write_parts(folder / "images", np.split(images, 3))
-    write_parts(folder / "tokens", np.split(tokens, 3))
-    names = [f"r{part}-{row}" for part in range(3) for row in range(16)]
+    folder = tmp_path_factory.mktemp("images")
+    write_shards(folder / "images", np.split(images, 3))
+    write_shards(folder / "tokens", np.split(tokens, 3))
+    names = [f"r{shard}-{row}" for shard in range(3) for row in range(16)]
     table = pl.DataFrame(
-        {"record": names, "site": "s", "patient": names, "label": labels.tolist()}, schema_overrides={"label": pl.Int8}
+        {"ecg_id": names, "site": "s", "patient": names, "label": labels.tolist()}, schema_overrides={"label": pl.Int8}
     )
     return ImageShards(folder / "images"), TokenShards(folder / "tokens"), table

@@ -1,4 +1,4 @@
-"""A batch shared out over processes, or cut into micro-batches, is the same step."""
+"""A batch divided among processes, or into micro-batches, gives the same step."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import torch
 
-from ecg_pipeline.models.beit import draw_drop_path_scale
+from ecg_pipeline.models.beit import sample_drop_path_scale
 from ecg_pipeline.models.checkpoints import Checkpoint
 from ecg_pipeline.training.distributed import ProcessGroup
 from ecg_pipeline.training.pretrain import pretrain
@@ -35,11 +35,12 @@ from ecg_pipeline.training.pretrain import pretrain
 from ecg_pipeline.training.distributed import init_process_group
 from ecg_pipeline_tests.training.test_distributed import RECIPE, WIDE
 images, tokens = ImageShards(Path(sys.argv[1])), TokenShards(Path(sys.argv[2]))
-records = frozenset(images.index()["record"])
+ecg_ids = frozenset(images.index()["ecg_id"])
 process_group = init_process_group("cpu")
 assert process_group.size == 2
 options = {"process_group": process_group, "micro_batch_size": 2}
-pretrain(WIDE, RECIPE, {"s": images}, {"s": tokens}, records, 8, Path(sys.argv[3]), **options)
+data = {"images": {"s": images}, "tokens": {"s": tokens}, "ecg_ids": ecg_ids}
+pretrain(WIDE, RECIPE, **data, vocabulary=8, out=Path(sys.argv[3]), **options)
 """
 
 
@@ -47,11 +48,12 @@ def trace(folder):
     return pl.read_parquet(folder / "trace.parquet")
 
 
-def alone(sheets, out, **options):
+def alone(examples, out, **options):
     torch.set_num_threads(1)
-    images, tokens, table = sheets
-    records = frozenset(table["record"])
-    return pretrain(WIDE, RECIPE, {"s": images}, {"s": tokens}, records, 8, out, **options)
+    images, tokens, table = examples
+    ecg_ids = frozenset(table["ecg_id"])
+    data = {"images": {"s": images}, "tokens": {"s": tokens}, "ecg_ids": ecg_ids}
+    return pretrain(WIDE, RECIPE, **data, vocabulary=8, out=out, **options)
 
 
 def agree(one: Checkpoint, other: Checkpoint):
@@ -62,12 +64,12 @@ def agree(one: Checkpoint, other: Checkpoint):
         assert torch.allclose(other.state()[name], weight, atol=1e-4), name
 
 
-def test_micro_batches_of_any_size_make_one_batch(sheets, tmp_path):
-    agree(alone(sheets, tmp_path / "whole"), alone(sheets, tmp_path / "micro", micro_batch_size=2))
+def test_micro_batches_of_any_size_make_one_batch(examples, tmp_path):
+    agree(alone(examples, tmp_path / "whole"), alone(examples, tmp_path / "micro", micro_batch_size=2))
 
 
-def test_two_processes_give_the_loss_of_one(sheets, tmp_path):
-    images, tokens, _ = sheets
+def test_two_processes_give_the_loss_of_one(examples, tmp_path):
+    images, tokens, _ = examples
     script = tmp_path / "run.py"
     script.write_text(UNDER_TORCHRUN)
     out = tmp_path / "two"
@@ -76,7 +78,7 @@ def test_two_processes_give_the_loss_of_one(sheets, tmp_path):
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
         check=True,
     )
-    whole = alone(sheets, tmp_path / "one")
+    whole = alone(examples, tmp_path / "one")
     agree(whole, Checkpoint(out))
     assert Checkpoint(out).config() == whole.config()
 
@@ -88,9 +90,9 @@ def test_local_slices_make_up_the_batch(size):
 
 
 def test_stochastic_depth_keeps_the_mean():
-    scale = draw_drop_path_scale(WIDE, 20_000, torch.Generator().manual_seed(0))
+    scale = sample_drop_path_scale(WIDE, 20_000, torch.Generator().manual_seed(0))
     assert scale.shape == (2, 2, 20_000)
     assert (scale[0] == 1).all()
     assert scale[1].unique().tolist() == pytest.approx([0, 1 / 0.7])
     assert scale[1].mean() == pytest.approx(1, abs=0.02)
-    assert draw_drop_path_scale(replace(TINY, drop_path=0.0), 3, torch.Generator()) is None
+    assert sample_drop_path_scale(replace(TINY, drop_path=0.0), 3, torch.Generator()) is None

@@ -26,37 +26,47 @@ def one_thread():
 
 
 class Curves:
-    """A tracker that remembers what it was told."""
+    """A tracker that stores what is logged."""
 
     def __init__(self):
-        self.told, self.names, self.points = {}, set(), []
+        self.logged, self.names, self.points = {}, set(), []
 
     def parameters(self, values):
-        self.told |= values
+        self.logged |= values
 
     def metrics(self, step, values):
         self.names |= values.keys()
         self.points.append((step, dict(values)))
 
 
-def tuned(sheets, out, model=TINY, start=None, labels=None, tracker=None, progress=no_progress, **recipe):
-    images, _, table = sheets
+def tuned(examples, out, model=TINY, start=None, labels=None, tracker=None, progress=no_progress, **recipe):
+    images, _, table = examples
     if labels is not None:
         table = table.with_columns(label=pl.Series(labels, dtype=pl.Int8))
     recipe = FinetuneRecipe(**({"epochs": 2, "batch": 8, "max_learning_rate": 3e-3} | recipe))
-    return finetune(model, recipe, start, {"s": images}, table[:32], table[32:], out, tracker, progress=progress)
+    return finetune(
+        model,
+        recipe,
+        start=start,
+        images={"s": images},
+        train=table[:32],
+        selection=table[32:],
+        out=out,
+        tracker=tracker,
+        progress=progress,
+    )
 
 
 def weights(model):
     return {seed: sha256_file(made.folder / "weights.safetensors") for seed, made in model.checkpoints().items()}
 
 
-def test_fine_tuning_from_a_pretrained_checkpoint_learns(sheets, tmp_path):
-    images, tokens, table = sheets
+def test_fine_tuning_from_a_pretrained_checkpoint_learns(examples, tmp_path):
+    images, tokens, table = examples
     recipe = PretrainRecipe(epochs=6, batch=8, learning_rate=3e-3, warmup_epochs=1, mask=MASKS)
-    records = frozenset(table["record"])
-    start = pretrain(TINY, recipe, {"s": images}, {"s": tokens}, records, 8, tmp_path / "start")
-    model = tuned(sheets, tmp_path / "tuned", start=start, epochs=12)
+    data = {"images": {"s": images}, "tokens": {"s": tokens}, "ecg_ids": frozenset(table["ecg_id"])}
+    start = pretrain(TINY, recipe, **data, vocabulary=8, out=tmp_path / "start")
+    model = tuned(examples, tmp_path / "tuned", start=start, epochs=12)
     config = model.config()
     assert model.checkpoints()[0].config()["validation_auroc"] > 0.95
     assert config["initialisation"] == "masked image modelling"
@@ -65,20 +75,20 @@ def test_fine_tuning_from_a_pretrained_checkpoint_learns(sheets, tmp_path):
     assert (config["train_ecgs"], config["validation_ecgs"]) == (32, 16)
     folder = model.checkpoints()[0].folder
     kept, chosen = pl.read_parquet(folder / "validation.parquet"), model.checkpoints()[0].config()
-    assert kept.columns == ["record", "patient", "label", "score"]
-    assert set(kept["record"]) == set(table["record"][32:])
+    assert kept.columns == ["ecg_id", "patient", "label", "score"]
+    assert set(kept["ecg_id"]) == set(table["ecg_id"][32:])
     assert roc_auc_score(kept["label"], kept["score"]) == pytest.approx(chosen["validation_auroc"], abs=1e-12)
 
 
-def test_fine_tuning_is_a_function_of_its_inputs_and_of_each_seed(sheets, tmp_path):
-    both = tuned(sheets, tmp_path / "both", seeds=(3, 1))
+def test_fine_tuning_is_a_function_of_its_inputs_and_of_each_seed(examples, tmp_path):
+    both = tuned(examples, tmp_path / "both", seeds=(3, 1))
     assert list(both.checkpoints()) == [3, 1]
     assert [made.config()["seed"] for made in both.checkpoints().values()] == [3, 1]
-    alone = weights(tuned(sheets, tmp_path / "alone", seeds=(1,)))
+    alone = weights(tuned(examples, tmp_path / "alone", seeds=(1,)))
     assert weights(both)[1] == alone[1] != weights(both)[3]
 
 
-def test_a_seed_that_stands_whole_is_not_trained_again(sheets, tmp_path):
+def test_a_seed_that_is_complete_is_not_trained_again(examples, tmp_path):
     steps = []
 
     def until_the_second_seed(done, total):
@@ -86,15 +96,15 @@ def test_a_seed_that_stands_whole_is_not_trained_again(sheets, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tuned(sheets, tmp_path / "cut", seeds=(0, 1), progress=until_the_second_seed)
+        tuned(examples, tmp_path / "cut", seeds=(0, 1), progress=until_the_second_seed)
     assert not (tmp_path / "cut" / "config.json").exists()
-    cut = tuned(sheets, tmp_path / "cut", seeds=(0, 1), progress=lambda done, total: steps.append((done, total)))
+    cut = tuned(examples, tmp_path / "cut", seeds=(0, 1), progress=lambda done, total: steps.append((done, total)))
     assert steps == [(done, 16) for done in range(9, 17)]
-    assert weights(cut) == weights(tuned(sheets, tmp_path / "whole", seeds=(0, 1)))
+    assert weights(cut) == weights(tuned(examples, tmp_path / "whole", seeds=(0, 1)))
 
 
 @pytest.mark.parametrize("model", [TINY, TimmRecipe(name="test_efficientnet")], ids=["beit", "timm"])
-def test_a_killed_fine_tuning_goes_on_bit_for_bit(sheets, tmp_path, monkeypatch, model):
+def test_a_killed_fine_tuning_goes_on_bit_for_bit(examples, tmp_path, monkeypatch, model):
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
     steps = []
 
@@ -103,10 +113,10 @@ def test_a_killed_fine_tuning_goes_on_bit_for_bit(sheets, tmp_path, monkeypatch,
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tuned(sheets, tmp_path / "cut", model=model, epochs=4, progress=until_the_third_epoch)
-    cut = tuned(sheets, tmp_path / "cut", model=model, epochs=4, progress=lambda done, total: steps.append(done))
+        tuned(examples, tmp_path / "cut", model=model, epochs=4, progress=until_the_third_epoch)
+    cut = tuned(examples, tmp_path / "cut", model=model, epochs=4, progress=lambda done, total: steps.append(done))
     assert steps == list(range(9, 17))
-    assert weights(cut) == weights(tuned(sheets, tmp_path / "whole", model=model, epochs=4))
+    assert weights(cut) == weights(tuned(examples, tmp_path / "whole", model=model, epochs=4))
 
 
 @pytest.mark.parametrize("levels", [3, 10_000])
@@ -116,24 +126,24 @@ def test_the_auroc_that_chooses_an_epoch_is_scikit_learns(levels):
     assert finetuning._auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
 
 
-def test_curves_are_named_after_their_seed(sheets, tmp_path):
+def test_curves_are_named_after_their_seed(examples, tmp_path):
     tracker = Curves()
-    tuned(sheets, tmp_path, seeds=(0, 5), tracker=tracker)
+    tuned(examples, tmp_path, seeds=(0, 5), tracker=tracker)
     curves = ("train_loss", "validation_loss", "validation_auroc", "epoch")
     assert tracker.names == {f"seed_{seed}/{curve}" for seed in (0, 5) for curve in curves}
-    assert tracker.told["chosen_by"] == "highest AUROC on validation patients"
+    assert tracker.logged["chosen_by"] == "highest AUROC on validation patients"
 
 
-def test_a_run_that_finds_a_seed_done_logs_its_curves(sheets, tmp_path):
+def test_a_run_that_finds_a_seed_done_logs_its_curves(examples, tmp_path):
     first, again = Curves(), Curves()
-    tuned(sheets, tmp_path, tracker=first)
-    tuned(sheets, tmp_path, tracker=again)
+    tuned(examples, tmp_path, tracker=first)
+    tuned(examples, tmp_path, tracker=again)
     assert again.points == first.points
     assert first.points
 
 
-def test_the_official_protocol_says_that_it_is_optimistic(sheets, tmp_path):
-    model = tuned(sheets, tmp_path, protocol="official")
+def test_the_official_protocol_says_that_it_is_optimistic(examples, tmp_path):
+    model = tuned(examples, tmp_path, protocol="official")
     config = model.config()
     assert config["chosen_by"] == "highest AUROC on test patients: optimistic"
     assert config["optimistic"] is True
@@ -163,22 +173,22 @@ def test_which_optimiser_a_protocol_takes_for_which_model(model, protocol, optim
     assert schedule.get_last_lr() == [pytest.approx(4e-5)]
 
 
-def test_one_label_alone_cannot_be_learned(sheets, tmp_path):
+def test_one_label_alone_cannot_be_learned(examples, tmp_path):
     with pytest.raises(ValueError, match="take a larger fraction"):
-        tuned(sheets, tmp_path, labels=[1] * 48)
+        tuned(examples, tmp_path, labels=[1] * 48)
 
 
-def test_where_nothing_can_be_compared_the_last_epoch_counts(sheets, tmp_path):
-    model = tuned(sheets, tmp_path, labels=[0, 1] * 16 + [0] * 16)
+def test_where_nothing_can_be_compared_the_last_epoch_counts(examples, tmp_path):
+    model = tuned(examples, tmp_path, labels=[0, 1] * 16 + [0] * 16)
     assert model.config()["chosen_by"] == "the last epoch: the validation patients do not have both labels"
     assert model.config()["chosen_epochs"] == [2]
 
 
 @pytest.mark.parametrize("model", [TINY, TimmRecipe(name="test_resnet"), TimmRecipe(name="test_efficientnet")])
-def test_a_saved_classifier_gives_the_same_logits(sheets, tmp_path, model):
-    images, _, table = sheets
-    checkpoint = tuned(sheets, tmp_path, model=model, epochs=1).checkpoints()[0]
-    batch = torch.from_numpy(images.read_records(table["record"].head(4)))
+def test_a_saved_classifier_gives_the_same_logits(examples, tmp_path, model):
+    images, _, table = examples
+    checkpoint = tuned(examples, tmp_path, model=model, epochs=1).checkpoints()[0]
+    batch = torch.from_numpy(images.read_ecgs(table["ecg_id"].head(4)))
     loaded, again = load_classifier(checkpoint), load_classifier(checkpoint)
     with torch.inference_mode():
         assert torch.equal(loaded(batch), again(batch))

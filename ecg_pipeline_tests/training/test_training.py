@@ -33,49 +33,49 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-def records_seen(batches, batch, seed, epoch):
-    return [record for _, rows in batches.epoch(batch, seed, epoch) for record in rows["record"]]
+def ecgs_seen(batches, epoch, *, batch, seed):
+    return [ecg_id for _, rows in batches.epoch(epoch, batch=batch, seed=seed) for ecg_id in rows["ecg_id"]]
 
 
 @pytest.mark.parametrize("batch", [1, 5, 16, 48, 100])
-def test_an_epoch_sees_every_record_once_but_for_the_last_incomplete_batch(sheets, batch):
-    images, _, table = sheets
-    batches = Batches({"sheets": {"s": images}}, table)
-    seen = records_seen(batches, batch, 0, 0)
+def test_an_epoch_has_every_ecg_once_but_for_an_incomplete_last_batch(examples, batch):
+    images, _, table = examples
+    batches = Batches(arrays={"images": {"s": images}}, table=table)
+    seen = ecgs_seen(batches, 0, batch=batch, seed=0)
     assert len(seen) == len(set(seen)) == batches.steps(batch) * min(batch, 48)
-    assert {record for _, rows in batches.in_order(7) for record in rows["record"]} == set(table["record"])
+    assert {ecg_id for _, rows in batches.in_order(7) for ecg_id in rows["ecg_id"]} == set(table["ecg_id"])
 
 
-def test_the_order_is_a_function_of_seed_and_epoch(sheets):
-    images, _, table = sheets
-    batches = Batches({"sheets": {"s": images}}, table)
-    assert records_seen(batches, 8, 3, 1) == records_seen(batches, 8, 3, 1)
-    assert records_seen(batches, 8, 3, 1) != records_seen(batches, 8, 3, 2)
+def test_the_order_is_a_function_of_seed_and_epoch(examples):
+    images, _, table = examples
+    batches = Batches(arrays={"images": {"s": images}}, table=table)
+    assert ecgs_seen(batches, 1, batch=8, seed=3) == ecgs_seen(batches, 1, batch=8, seed=3)
+    assert ecgs_seen(batches, 1, batch=8, seed=3) != ecgs_seen(batches, 2, batch=8, seed=3)
 
 
-def test_sheets_tokens_and_rows_stay_together(sheets):
-    images, tokens, table = sheets
-    batches = Batches({"sheets": {"s": images}, "tokens": {"s": tokens}}, table)
-    for arrays, rows in batches.epoch(8, 0, 0):
-        assert (arrays["sheets"] == images.read_records(rows["record"])).all()
-        assert (arrays["tokens"] == tokens.read_records(rows["record"])).all()
+def test_images_tokens_and_rows_stay_together(examples):
+    images, tokens, table = examples
+    batches = Batches(arrays={"images": {"s": images}, "tokens": {"s": tokens}}, table=table)
+    for arrays, rows in batches.epoch(0, batch=8, seed=0):
+        assert (arrays["images"] == images.read_ecgs(rows["ecg_id"])).all()
+        assert (arrays["tokens"] == tokens.read_ecgs(rows["ecg_id"])).all()
 
 
-def test_a_record_without_a_sheet_is_named(sheets):
-    images, _, table = sheets
-    lost = table.head(1).with_columns(record=pl.lit("lost"))
+def test_an_ecg_without_an_image_is_named(examples):
+    images, _, table = examples
+    lost = table.head(1).with_columns(ecg_id=pl.lit("lost"))
     with pytest.raises(KeyError, match="lost"):
-        list(Batches({"sheets": {"s": images}}, lost).in_order(4))
+        list(Batches(arrays={"images": {"s": images}}, table=lost).in_order(4))
 
 
 def test_uniform_masks_hide_exactly_as_many():
-    masks = [uniform(random.Random(seed), 14, 14, MaskRecipe(kind="uniform")) for seed in range(200)]
+    masks = [uniform(random.Random(seed), MaskRecipe(kind="uniform"), rows=14, columns=14) for seed in range(200)]
     assert {int(mask.sum()) for mask in masks} == {75}
     assert np.mean(masks, axis=0).std() < 0.06
 
 
 def test_the_schedule_warms_up_and_falls():
-    rates = warmup_cosine(5e-4, 1e-5, epochs=10, steps_an_epoch=20, warmup_epochs=2)
+    rates = warmup_cosine(peak=5e-4, final=1e-5, epochs=10, steps_per_epoch=20, warmup_epochs=2)
     assert len(rates) == 200
     assert rates[0] == 0
     assert rates[39] == rates[40] == 5e-4
@@ -83,14 +83,14 @@ def test_the_schedule_warms_up_and_falls():
     assert rates[-1] > 1e-5
 
 
-def pretrained(sheets, out, recipe=SHORT, records=None):
-    images, tokens, table = sheets
-    chosen = frozenset(table["record"]) if records is None else records
-    return pretrain(TINY, recipe, {"s": images}, {"s": tokens}, chosen, 8, out)
+def pretrained(examples, out, recipe=SHORT, ecg_ids=None):
+    images, tokens, table = examples
+    chosen = frozenset(table["ecg_id"]) if ecg_ids is None else ecg_ids
+    return pretrain(TINY, recipe, images={"s": images}, tokens={"s": tokens}, ecg_ids=chosen, vocabulary=8, out=out)
 
 
-def test_pretraining_learns_and_is_reproducible(sheets, tmp_path):
-    first, second = pretrained(sheets, tmp_path / "a"), pretrained(sheets, tmp_path / "b")
+def test_pretraining_learns_and_is_reproducible(examples, tmp_path):
+    first, second = pretrained(examples, tmp_path / "a"), pretrained(examples, tmp_path / "b")
     trace = pl.read_parquet(first.folder / "trace.parquet")
     assert trace["loss"][0] == pytest.approx(np.log(8), abs=0.3)
     assert trace["loss"][-5:].mean() < 0.6 * trace["loss"][0]
@@ -98,9 +98,9 @@ def test_pretraining_learns_and_is_reproducible(sheets, tmp_path):
     assert not list(tmp_path.rglob(".run_state*"))
 
 
-def test_pretraining_on_nobody_is_an_error(sheets, tmp_path):
+def test_pretraining_on_nobody_is_an_error(examples, tmp_path):
     with pytest.raises(ValueError, match="none of the pretraining sites"):
-        pretrained(sheets, tmp_path, records=frozenset({"somebody else"}))
+        pretrained(examples, tmp_path, ecg_ids=frozenset({"somebody else"}))
 
 
 KILLED = """
@@ -118,13 +118,15 @@ images, tokens = ImageShards(Path(sys.argv[1])), TokenShards(Path(sys.argv[2]))
 out = Path(sys.argv[3])
 def progress(done, total):
     (out / "alive").write_text(str(done))
-pretrain(TINY, SHORT, {"s": images}, {"s": tokens}, frozenset(images.index()["record"]), 8, out, progress=progress)
+ecg_ids = frozenset(images.index()["ecg_id"])
+data = {"images": {"s": images}, "tokens": {"s": tokens}, "ecg_ids": ecg_ids}
+pretrain(TINY, SHORT, **data, vocabulary=8, out=out, progress=progress)
 """
 
 
-def test_a_killed_pretraining_goes_on_bit_for_bit(sheets, tmp_path):
-    images, tokens, _ = sheets
-    whole = pretrained(sheets, tmp_path / "whole")
+def test_a_killed_pretraining_goes_on_bit_for_bit(examples, tmp_path):
+    images, tokens, _ = examples
+    whole = pretrained(examples, tmp_path / "whole")
     out = tmp_path / "cut"
     out.mkdir()
     command = [sys.executable, "-c", KILLED, str(images.folder), str(tokens.folder), str(out)]
@@ -148,7 +150,7 @@ def test_a_number_that_is_not_finite_stops_before_the_weights_move():
     before = model.weight.detach().clone()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1.0)
     with pytest.raises(NotFinite, match="step 7: the loss is nan"):
-        backward_and_step(model, model(torch.full((1, 2), float("nan"))).sum(), optimiser, 3.0, 7)
+        backward_and_step(model, optimiser, loss=model(torch.full((1, 2), float("nan"))).sum(), clip=3.0, step=7)
     with pytest.raises(NotFinite, match="step 8: the gradient"):
-        backward_and_step(model, (model(torch.zeros(1, 2)) * 0).sqrt().sum(), optimiser, 3.0, 8)
+        backward_and_step(model, optimiser, loss=(model(torch.zeros(1, 2)) * 0).sqrt().sum(), clip=3.0, step=8)
     assert torch.equal(model.weight, before)

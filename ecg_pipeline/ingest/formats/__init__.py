@@ -1,1 +1,26 @@
-"""The file formats that are read."""
+"""The file formats that are read. A new one costs its module and one line here: docs/howto/add-a-format.md."""
+
+from collections.abc import Mapping
+
+from ecg_pipeline.ingest.formats.cinc import cinc_statements, read_cinc
+from ecg_pipeline.ingest.formats.format import Format, Statements, Table, every_file
+from ecg_pipeline.ingest.formats.mimic_iv_ecg import read_mimic_iv_ecg
+from ecg_pipeline.ingest.formats.muse_xml import read_muse_xml
+from ecg_pipeline.ingest.formats.ptb_xl import TABLE as PTB_XL_TABLE
+from ecg_pipeline.ingest.formats.ptb_xl import ptb_xl_rows, ptb_xl_statements, read_ptb_xl
+from ecg_pipeline.ingest.formats.wfdb import is_header, signal_files
+
+FORMATS: Mapping[str, Format] = {
+    "muse_xml": Format(read_muse_xml, every_file, names_site=True),
+    "ptb_xl": Format(
+        read_ptb_xl,
+        is_header,
+        signal_files,
+        tables=(Table(PTB_XL_TABLE, ptb_xl_rows),),
+        statements=Statements("scp", ptb_xl_statements),
+        has_folds=True,
+    ),
+    "mimic_iv_ecg": Format(read_mimic_iv_ecg, is_header, signal_files),
+    "cinc": Format(read_cinc, is_header, signal_files, statements=Statements("snomed", cinc_statements), dated=False),
+}
+"""The formats by the name that a study file gives them."""

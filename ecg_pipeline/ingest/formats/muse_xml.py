@@ -13,26 +13,28 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from math import isfinite
-from pathlib import Path
 
 import numpy as np
 import pybase64
 from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 from numpy.typing import NDArray
 
-from ecg_pipeline.ecg import INDEPENDENT_LEADS, LEADS, Ecg
-from ecg_pipeline.ingest.pseudonyms import identified
+from ecg_pipeline.ecg import LEADS, Ecg
+from ecg_pipeline.ingest.checks import INVALID_SAMPLE, standard_leads, whole_hz
+from ecg_pipeline.ingest.formats.format import EcgFile
+from ecg_pipeline.ingest.formats.values import to_float, to_time
+from ecg_pipeline.ingest.pseudonyms import known_id
 from ecg_pipeline.ingest.rejects import Rejected, RejectReason
 from ecg_pipeline.storage.files import sha256_bytes
 
 MICROVOLTS = {"MICROVOLTS": 1.0, "UV": 1.0, "MILLIVOLTS": 1000.0, "MV": 1000.0}
 YEARS = {"YEARS": 1.0, "MONTHS": 1 / 12, "WEEKS": 1 / 52.18, "DAYS": 1 / 365.25, "HOURS": 1 / 8766}
 CANONICAL = {lead.upper(): lead for lead in LEADS}
-INVALID_SAMPLE = -32768
+LARGEST_BASELINE = 32_767
 
 _OPEN, _CLOSE = b"<WaveFormData>", b"</WaveFormData>"
 _CUT = b"\x7f"
-"""Stands before the number of what was cut out: the delete character, which exports do not hold."""
+"""Precedes the number of what was cut out: the delete character, which exports do not hold."""
 
 _CUT_REFERENCE = re.compile(rb"&#(?:0*127|x0*7f);", re.I)
 """The mark, as XML may write it, too."""
@@ -48,18 +50,15 @@ _BARE_LESS_THAN = re.compile(rb"<(?![A-Za-z/!?])")
 _DECLARATION = re.compile(rb"^\s*<\?xml[^>]*\?>")
 
 
-def read_muse_xml(path: Path) -> Ecg:
-    """Read one RestingECG export; see `formats.reader.Reader`."""
-    content = path.read_bytes()
+def read_muse_xml(file: EcgFile) -> Ecg:
+    """Read one RestingECG export; see `format.Reader`."""
+    content = file.path.read_bytes()
     skeleton, cut = _cut(content)
     root = _parse(skeleton)
     rhythm = _rhythm(root)
     sampling_hz = _rate(rhythm)
     counts, scales = _leads(rhythm, cut)
-    missing = [lead for lead in INDEPENDENT_LEADS if lead not in counts]
-    if missing:
-        raise Rejected(RejectReason.MISSING_LEADS, ", ".join(missing))
-    leads = tuple(lead for lead in LEADS if lead in counts)
+    leads = standard_leads(counts)
     if len({len(counts[lead]) for lead in leads}) > 1:
         raise Rejected(RejectReason.WRONG_SAMPLE_COUNT, "leads differ in length")
     patient, test = _texts(root.find("PatientDemographics")), _texts(root.find("TestDemographics"))
@@ -69,7 +68,7 @@ def read_muse_xml(path: Path) -> Ecg:
         microvolts_per_count=tuple(scales[lead] for lead in leads),
         sampling_hz=sampling_hz,
         source_sha256=sha256_bytes(content),
-        patient_id=identified(patient.get("PatientID")),
+        patient_id=known_id(patient.get("PatientID")),
         acquired_at=_time(test.get("AcquisitionDate"), test.get("AcquisitionTime")),
         age_years=_age(patient.get("PatientAge"), patient.get("AgeUnits")),
         sex={"M": "M", "F": "F"}.get((patient.get("Gender") or "").strip().upper()[:1]),
@@ -149,10 +148,7 @@ def _rate(waveform: etree._Element) -> int:
     """Samples a second: SampleBase * 10 ** SampleExponent of this waveform."""
     texts = _texts(waveform)
     exponent = _number(texts, "SampleExponent", 0.0)
-    rate = _number(texts, "SampleBase") * 10**exponent if abs(exponent) <= 9 else 0.0
-    if rate != round(rate) or not 50 <= rate <= 20_000:
-        raise Rejected(RejectReason.BAD_CALIBRATION, "sampling rate")
-    return int(rate)
+    return whole_hz(_number(texts, "SampleBase") * 10**exponent if abs(exponent) <= 9 else 0.0)
 
 
 def _leads(waveform: etree._Element, cut: Sequence[bytes]) -> tuple[dict[str, NDArray[np.int16]], dict[str, float]]:
@@ -165,10 +161,10 @@ def _leads(waveform: etree._Element, cut: Sequence[bytes]) -> tuple[dict[str, ND
         if lead is None:
             continue
         unit = MICROVOLTS.get((texts.get("LeadAmplitudeUnits") or "MICROVOLTS").strip().upper())
-        scale = _number(texts, "LeadAmplitudeUnitsPerBit") * (unit or 0.0)
-        if not 0.01 <= scale <= 1000 or _number(texts, "LeadSampleSize", 2.0) != 2:
+        if unit is None or _number(texts, "LeadSampleSize", 2.0) != 2:
             raise Rejected(RejectReason.BAD_CALIBRATION, f"lead {lead}: units")
-        counts[lead], scales[lead] = _samples(texts, lead, cut), scale
+        scales[lead] = _number(texts, "LeadAmplitudeUnitsPerBit") * unit
+        counts[lead] = _samples(texts, lead, cut)
     return counts, scales
 
 
@@ -183,16 +179,17 @@ def _samples(texts: Mapping[str, str | None], lead: str, cut: Sequence[bytes]) -
     if stated and stated.strip() and int(_number(texts, "LeadDataCRC32")) & 0xFFFFFFFF != zlib.crc32(content):
         raise Rejected(RejectReason.CHECKSUM_MISMATCH, f"lead {lead}")
     samples = np.frombuffer(content, "<i2")
-    if samples.size and samples.min() == INVALID_SAMPLE:
-        raise Rejected(RejectReason.NOT_FINITE, f"lead {lead}")
     baseline = int(_number(texts, "FirstSampleBaseline", 0.0))
-    if abs(baseline) > np.iinfo(np.int16).max:
+    if abs(baseline) > LARGEST_BASELINE:
         raise Rejected(RejectReason.BAD_CALIBRATION, f"lead {lead}: baseline")
-    return (samples.astype(np.int32) - baseline).clip(-32767, 32767).astype(np.int16) if baseline else samples
+    if baseline == 0:
+        return samples
+    counts = (samples.astype(np.int32) - baseline).clip(-32767, 32767)
+    return np.where(samples == INVALID_SAMPLE, INVALID_SAMPLE, counts).astype(np.int16)
 
 
 def _decoded(text: str, cut: Sequence[bytes]) -> bytes:
-    """The bytes that a lead's base64 stands for; a ValueError where it is none."""
+    """The bytes that a lead's base64 encodes; a ValueError where it is none."""
     encoded = text.encode()
     if cut and encoded.startswith(_CUT):
         number = int(encoded.removeprefix(_CUT))
@@ -218,14 +215,9 @@ def _number(texts: Mapping[str, str | None], name: str, default: float | None = 
 
 
 def _time(date: str | None, time: str | None) -> datetime | None:
-    try:
-        return datetime.strptime(f"{(date or '').strip()} {(time or '00:00:00').strip()}", "%m-%d-%Y %H:%M:%S")
-    except ValueError:
-        return None
+    return to_time(f"{(date or '').strip()} {(time or '00:00:00').strip()}", "%m-%d-%Y %H:%M:%S")
 
 
 def _age(age: str | None, units: str | None) -> float | None:
-    try:
-        return float(age or "") * YEARS.get((units or "YEARS").strip().upper(), 1.0)
-    except ValueError:
-        return None
+    number = to_float(age)
+    return None if number is None else number * YEARS.get((units or "YEARS").strip().upper(), 1.0)

@@ -1,32 +1,25 @@
-"""WFDB records: PTB-XL, MIMIC-IV-ECG, and the `.hea` + `.mat` files of the PhysioNet/CinC challenges.
+"""WFDB records: a header (`.hea`), and the signal files that it names. What a data set adds is in a module of its own.
 
-These data sets store format 16, which is read here: headers of the challenges hold first lines that the wfdb package
+Public data sets store format 16, which is read here: headers of the challenges hold first lines that the wfdb package
 refuses, and a header may name a signal file outside its folder, which must not be opened. Any other signal format
 goes through wfdb.
 """
 
-import csv
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
-from functools import lru_cache
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_pipeline.ecg import INDEPENDENT_LEADS, LEADS, Ecg
-from ecg_pipeline.ingest.drop_folder import leaves_folder
-from ecg_pipeline.ingest.pseudonyms import identified
+from ecg_pipeline.ecg import LEADS, Ecg
+from ecg_pipeline.ingest.checks import INVALID_SAMPLE, leaves_folder, standard_leads, whole_hz
+from ecg_pipeline.ingest.formats.format import EcgFile
 from ecg_pipeline.ingest.rejects import Rejected, RejectReason
 from ecg_pipeline.storage.files import sha256_file
 
 CANONICAL = {lead.upper(): lead for lead in LEADS}
-PTB_XL_TABLE = "ptbxl_database.csv"
-PTB_XL_COLUMNS = ("filename_hr", "patient_id", "scp_codes")
-INVALID_SAMPLE = -32768
 MICROVOLTS = {"mv": 1000.0, "uv": 1.0, "v": 1e6}
 
 LARGEST_HEADER = 2**20
@@ -58,12 +51,21 @@ class Signal:
 
 @dataclass(frozen=True)
 class Header:
-    """A WFDB header: rate, length, signals, and the `#Key: value` comments by lower-case key."""
+    """A WFDB header: rate, length, signals, and the `#Key: value` comments by lower-case key.
+
+    start: time and date of the first sample as the header writes them, empty where it does not.
+    """
 
     sampling_hz: float
     samples: int
+    start: str
     signals: tuple[Signal, ...]
     comments: Mapping[str, str]
+
+
+def is_header(name: str) -> bool:
+    """Whether a file of this name is a header: a record is read by its header."""
+    return name.endswith(".hea")
 
 
 def read_header(path: Path) -> Header:
@@ -83,7 +85,13 @@ def read_header(path: Path) -> Header:
     if len(signals) != count or not 0 < samples <= LARGEST_SAMPLES:
         raise Rejected(RejectReason.UNREADABLE, "header and its signal lines disagree")
     comments = (line.lstrip("# ").partition(":") for line in lines if line.startswith("#"))
-    return Header(rate, samples, signals, {key.strip().lower(): value.strip() for key, _, value in comments})
+    return Header(
+        sampling_hz=rate,
+        samples=samples,
+        start=" ".join(fields[4:6]),
+        signals=signals,
+        comments={key.strip().lower(): value.strip() for key, _, value in comments},
+    )
 
 
 def signal_files(path: Path) -> frozenset[str]:
@@ -94,108 +102,20 @@ def signal_files(path: Path) -> frozenset[str]:
         return frozenset()
 
 
-def read_wfdb(path: Path, largest_mb: float = 32.0) -> Ecg:
-    """Read the record of one header; see `formats.reader.Reader`. No demographics: each data set keeps its own.
-
-    largest_mb: of the signal file.
-    """
-    header = read_header(path)
-    by_lead = {CANONICAL.get((signal.lead or "").upper()): number for number, signal in enumerate(header.signals)}
-    missing = [lead for lead in INDEPENDENT_LEADS if lead not in by_lead]
-    if missing:
-        raise Rejected(RejectReason.MISSING_LEADS, ", ".join(missing))
-    leads = tuple(lead for lead in LEADS if lead in by_lead)
+def read_wfdb(file: EcgFile) -> Ecg:
+    """Read the record of one header, without demographics: each data set keeps its own. See `format.Reader`."""
+    header = read_header(file.path)
+    names = (CANONICAL.get((signal.lead or "").upper(), "") for signal in header.signals)
+    by_lead = {name: number for number, name in enumerate(names)}
+    leads = standard_leads(by_lead)
     rows = [by_lead[lead] for lead in leads]
-    if not 50 <= header.sampling_hz <= 20_000 or header.sampling_hz != round(header.sampling_hz):
-        raise Rejected(RejectReason.BAD_CALIBRATION, "sampling rate")
-    signals = [header.signals[row] for row in rows]
-    scales = tuple(_microvolts_per_count(signal) for signal in signals)
-    digital = _digital(path, header, largest_mb)
-    if (digital == INVALID_SAMPLE).any():
-        raise Rejected(RejectReason.NOT_FINITE)
+    sampling_hz = whole_hz(header.sampling_hz)
+    scales = tuple(_microvolts_per_count(header.signals[row]) for row in rows)
+    digital = _digital(file.path, header, file.largest_mb)
     counts = np.empty((len(rows), digital.shape[1]), np.int16)
-    for place, (row, signal) in enumerate(zip(rows, signals, strict=True)):
-        counts[place] = _without_baseline(digital[row], signal.baseline)
-    return Ecg(counts, leads, scales, int(header.sampling_hz), sha256_file(path))
-
-
-def read_ptb_xl(path: Path, folder: Path, largest_mb: float = 32.0) -> Ecg:
-    """Read a PTB-XL record with its row of `ptbxl_database.csv`."""
-    row = ptb_xl_rows(folder).get(path.relative_to(folder).as_posix().removesuffix(".hea"), {})
-    age = _float(row.get("age"))
-    return replace(
-        read_wfdb(path, largest_mb),
-        patient_id=ptb_xl_patient(row),
-        acquired_at=_time(row.get("recording_date"), "%Y-%m-%d %H:%M:%S"),
-        age_years=90.0 if age == 300 else age,
-        sex={"0": "M", "1": "F"}.get(row.get("sex", "")),
-        device=(row.get("device") or "").strip() or None,
-        fold=_fold(row.get("strat_fold")),
-    )
-
-
-def read_mimic_iv_ecg(path: Path, largest_mb: float = 32.0) -> Ecg:
-    """Read a MIMIC-IV-ECG record. Its folder is named after the subject; its lead order is its header's."""
-    subject = re.search(r"/p(\d{6,9})/s\d+/", path.as_posix())
-    stamp = " ".join(" ".join(_lines(path)[:1]).split()[4:6])
-    return replace(
-        read_wfdb(path, largest_mb),
-        patient_id=identified(subject.group(1)) if subject else None,
-        acquired_at=_time(stamp, "%H:%M:%S %d/%m/%Y"),
-    )
-
-
-def read_cinc(path: Path, largest_mb: float = 32.0) -> Ecg:
-    """Read a challenge record. There are no patient identifiers in these sets: each record is a patient of its own."""
-    comments = read_header(path).comments
-    return replace(
-        read_wfdb(path, largest_mb),
-        patient_id=path.stem,
-        age_years=_float(comments.get("age")),
-        sex={"m": "M", "f": "F"}.get(comments.get("sex", "").lower()[:1]),
-    )
-
-
-def ptb_xl_rows(folder: Path) -> Mapping[str, Mapping[str, str]]:
-    """Rows of `ptbxl_database.csv` by `filename_hr`. A missing table is a FileNotFoundError, a missing column a
-    ValueError that names it; a row that is not one is left out.
-    """
-    path = folder / PTB_XL_TABLE
-    try:
-        state = path.stat()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: a folder in PTB-XL's layout needs this table") from None
-    return _ptb_xl_rows(path, state.st_size, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=4)
-def _ptb_xl_rows(path: Path, size: int, mtime_ns: int) -> Mapping[str, Mapping[str, str]]:
-    """Size and time of change tell a table from what stood there before, in a process that outlives it."""
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        lines = _csv_lines(file)
-        columns = next(lines, [])
-        missing = [column for column in PTB_XL_COLUMNS if column not in columns]
-        if missing:
-            raise ValueError(f"{path}: no column {', '.join(missing)}; is this PTB-XL's table?")
-        rows = (dict(zip(columns, line, strict=False)) for line in lines)
-        return {row["filename_hr"]: row for row in rows if row.get("filename_hr")}
-
-
-def _csv_lines(file: TextIO) -> Iterator[list[str]]:
-    """The rows of a CSV file but those that the csv module refuses."""
-    reader = csv.reader(file)
-    while True:
-        try:
-            yield next(reader)
-        except csv.Error:
-            continue
-        except StopIteration:
-            return
-
-
-def ptb_xl_patient(row: Mapping[str, str]) -> str | None:
-    """The identifier in a row of PTB-XL's table, which writes numbers of patients as floats."""
-    return identified(row.get("patient_id", "").removesuffix(".0"))
+    for place, row in enumerate(rows):
+        counts[place] = _without_baseline(digital[row], header.signals[row].baseline)
+    return Ecg(counts, leads, scales, sampling_hz, sha256_file(file.path))
 
 
 def _lines(path: Path) -> list[str]:
@@ -203,7 +123,7 @@ def _lines(path: Path) -> list[str]:
         with path.open("rb") as file:
             content = file.read(LARGEST_HEADER + 1)
     except OSError:
-        raise Rejected(RejectReason.UNREADABLE, "header cannot be opened", passing=True) from None
+        raise Rejected(RejectReason.UNREADABLE, "header cannot be opened", transient=True) from None
     if len(content) > LARGEST_HEADER:
         raise Rejected(RejectReason.TOO_LARGE, "longer than a header")
     return [line.strip() for line in content.decode(errors="replace").splitlines()]
@@ -231,7 +151,7 @@ def _signal(line: str) -> Signal:
 
 def _microvolts_per_count(signal: Signal) -> float:
     unit = MICROVOLTS.get(signal.unit.lower())
-    if unit is None or not np.isfinite(signal.gain) or not 0.01 <= unit / signal.gain <= 1000:
+    if unit is None:
         raise Rejected(RejectReason.BAD_CALIBRATION, "gain or unit")
     return unit / signal.gain
 
@@ -280,13 +200,14 @@ def _check_signal_file(folder: Path, name: str, largest_mb: float) -> None:
 
 
 def _without_baseline(digital: NDArray[np.int16], baseline: int) -> NDArray[np.int16]:
-    """(T,) counts whose zero is zero volts."""
+    """(T,) counts whose zero is zero volts; invalid samples stay as they are."""
     if baseline == 0:
         return digital
     if abs(baseline) <= LARGEST_BASELINE:
-        counts = digital.astype(np.int32) - baseline
-        if max(counts.max(), -counts.min()) <= np.iinfo(np.int16).max:
-            return counts.astype(np.int16)
+        is_valid = digital != INVALID_SAMPLE
+        counts = np.where(is_valid, digital.astype(np.int32) - baseline, 0)
+        if np.abs(counts).max() <= np.iinfo(np.int16).max:
+            return np.where(is_valid, counts, INVALID_SAMPLE).astype(np.int16)
     raise Rejected(RejectReason.BAD_CALIBRATION, "baseline outside the range of the counts")
 
 
@@ -303,23 +224,3 @@ def _through_wfdb(path: Path) -> NDArray[np.int16]:
     if digital.min() < INVALID_SAMPLE or digital.max() > np.iinfo(np.int16).max:
         raise Rejected(RejectReason.BAD_CALIBRATION, "counts of more than 16 bits")
     return np.ascontiguousarray(digital).astype(np.int16)
-
-
-def _float(text: str | None) -> float | None:
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if np.isfinite(number) else None
-
-
-def _fold(text: str | None) -> int | None:
-    number = _float(text)
-    return int(number) if number is not None and 1 <= number <= 1000 else None
-
-
-def _time(text: str | None, form: str) -> datetime | None:
-    try:
-        return datetime.strptime(text or "", form)
-    except ValueError:
-        return None

@@ -1,4 +1,4 @@
-"""The asset graph, chapter by chapter: read it as the paper's table of contents."""
+"""The asset graph, in the order of the paper's methods section."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from ecg_pipeline.orchestration.assets.cohorts import cohort_asset, test_set_ass
 from ecg_pipeline.orchestration.assets.evaluation import benchmark_asset, evaluation_asset, report_asset
 from ecg_pipeline.orchestration.assets.hospitals import hospital_assets
 from ecg_pipeline.orchestration.assets.images import NATURAL, image_assets, natural_version
-from ecg_pipeline.orchestration.assets.ingest import RAW, raw_version, ingest_assets
+from ecg_pipeline.orchestration.assets.ingest import RAW, ingest_assets, raw_version
 from ecg_pipeline.orchestration.assets.published import (
     published_assets,
     published_key,

@@ -8,8 +8,8 @@ import dagster as dg
 from ecg_pipeline.cohorts import cohort as cohort_module
 from ecg_pipeline.cohorts import leaks
 from ecg_pipeline.cohorts import test_set as testing
-from ecg_pipeline.cohorts.cohort import Cohort, SiteRecords, assemble_cohort, known_inside
-from ecg_pipeline.cohorts.pool import pretraining_pool
+from ecg_pipeline.cohorts.cohort import Cohort, SiteEcgs, assemble_cohort, known_internally
+from ecg_pipeline.cohorts.pretraining_set import pretraining_set
 from ecg_pipeline.cohorts.test_set import TestSet, assemble_test_set
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.ingest.labels import ClinicalLabels
@@ -27,7 +27,7 @@ def cohort_asset(study: Study, task: str) -> dg.AssetsDefinition:
     """Asset `{task}/cohort`."""
     recipe = study.tasks[task]
     own = (*recipe.sites, *recipe.external)
-    # What published weights were trained on nobody here knows.
+    # The training set of published weights is not known.
     pretrained_on = () if study.pretraining.weights else study.pretraining_sites
     of_task, of_both = (
         dg.SpecificPartitionsPartitionMapping(list(dict.fromkeys(sites))) for sites in (own, (*own, *pretrained_on))
@@ -42,9 +42,9 @@ def cohort_asset(study: Study, task: str) -> dg.AssetsDefinition:
         },
         check_specs=blocking_checks(
             [task, "cohort"],
-            "patients_in_one_part",
-            "waveforms_in_one_part",
-            "external_patients_unknown_inside",
+            "patients_in_one_split",
+            "waveforms_in_one_split",
+            "external_patients_unknown_internally",
             "fractions_nested_by_patient",
             "labels_follow_the_rule",
         ),
@@ -63,20 +63,21 @@ def cohort_asset(study: Study, task: str) -> dg.AssetsDefinition:
         clinical_labels: dict[str, ClinicalLabels],
     ) -> Events:
         """Labelled ECGs with a split by patient (train, validation, test, external) and nested fractions."""
-        records = {site: store.records() for site, store in waveform_store.items()}
-        sites = {site: SiteRecords(records[site], clinical_labels[site].labels()) for site in own}
-        pool = None
+        ecgs = {site: store.ecgs() for site, store in waveform_store.items()}
+        sites = {site: SiteEcgs(ecgs[site], clinical_labels[site].labels()) for site in own}
+        seen = None
         if pretrained_on:
-            pool = pretraining_pool((records[site] for site in pretrained_on), study.split)
+            seen = pretraining_set((ecgs[site] for site in pretrained_on), study.split)
 
         def check(made: Cohort) -> Iterator[dg.AssetCheckResult]:
             table = made.table()
-            inside = known_inside(recipe, sites, pool)
+            internal = known_internally(recipe, sites, seen)
             labels = {site: brought.labels for site, brought in sites.items()}
-            yield check_result("patients_in_one_part", leaks.patients_crossing(table))
-            yield check_result("waveforms_in_one_part", leaks.waveforms_crossing(table))
+            yield check_result("patients_in_one_split", leaks.patients_crossing(table))
+            yield check_result("waveforms_in_one_split", leaks.waveforms_crossing(table))
             yield check_result(
-                "external_patients_unknown_inside", leaks.external_inside(table, recipe.external, inside)
+                "external_patients_unknown_internally",
+                leaks.external_seen_internally(table, external=recipe.external, internal=internal),
             )
             yield check_result("fractions_nested_by_patient", leaks.unnested(table))
             yield check_result("labels_follow_the_rule", leaks.mislabelled(table, labels, recipe.rule))
@@ -84,7 +85,7 @@ def cohort_asset(study: Study, task: str) -> dg.AssetsDefinition:
         yield from workspace.materialise(
             context,
             Cohort,
-            lambda build: assemble_cohort(recipe, study.split, sites, pool, build.folder),
+            lambda build: assemble_cohort(recipe, split=study.split, sites=sites, pretrained_on=seen, out=build.folder),
             metadata.cohort,
             check,
         )

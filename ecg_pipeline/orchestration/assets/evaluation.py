@@ -18,14 +18,15 @@ from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
 from ecg_pipeline.models.recipes import RANDOM
 from ecg_pipeline.orchestration import metadata
-from ecg_pipeline.orchestration.assets.training import TRAINED_ON, seen_in_pools
+from ecg_pipeline.orchestration.assets.training import TRAINED_ON, seen_in_pretraining
 from ecg_pipeline.orchestration.checks import blocking_checks, check_result
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.partitions import FRACTION, SITE, dimensions, evaluation_partitions
 from ecg_pipeline.orchestration.resources import Events, Workspace
 from ecg_pipeline.reporting import page as reporting
-from ecg_pipeline.reporting.page import outcome, write_report
+from ecg_pipeline.reporting.page import write_report
 from ecg_pipeline.reporting.results import Background, Report, TaskResults
+from ecg_pipeline.reporting.words import outcome
 from ecg_pipeline.study import Study
 
 
@@ -67,14 +68,14 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
                 finetuned_model,
                 test_set,
                 tested,
-                study.evaluation,
-                build.folder,
-                workspace.device,
-                build.progress,
+                recipe=study.evaluation,
+                out=build.folder,
+                device=workspace.device,
+                progress=build.progress,
             ),
             lambda made: {
                 **metadata.evaluation(made),
-                "test_data_looked_at": workspace.archive.times(asset, context.partition_key),
+                "evaluation_count": workspace.archive.times(asset, context.partition_key),
             },
             lambda made: _seen_before(finetuned_model, tested),
         )
@@ -84,12 +85,12 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
 
 def _seen_before(model: FinetunedModel, tested: pl.DataFrame) -> Iterator[dg.AssetCheckResult]:
     """Check that no tested ECG was seen when the model was made, which may be long ago."""
-    found = leaks.seen_before(pl.read_parquet(model.folder / TRAINED_ON), tested, "the fine-tuning")
+    found = leaks.seen_before(tested, seen=pl.read_parquet(model.folder / TRAINED_ON), by="the fine-tuning")
     yield check_result("training_never_saw_it", found)
     if model.config()["initialisation"] == RANDOM:
         yield check_result("pretraining_never_saw_it", [], f"nothing was pretrained: {RANDOM}")
     else:
-        yield seen_in_pools("pretraining_never_saw_it", model.folder, tested)
+        yield seen_in_pretraining("pretraining_never_saw_it", model.folder, tested)
 
 
 def report_asset(study: Study, task: str) -> dg.AssetsDefinition:
@@ -111,20 +112,22 @@ def _report_asset(study: Study, tasks: list[str], key: dg.AssetKey, title: str, 
         for model in study.models
     }
     cohorts = {f"{task}__cohort": dg.AssetIn(key=[task, "cohort"], dagster_type=Cohort) for task in tasks}
-    looked = {f"{task}__saliency": dg.AssetIn(key=[task, "saliency"], dagster_type=Saliency) for task in tasks}
+    saliencies = {f"{task}__saliency": dg.AssetIn(key=[task, "saliency"], dagster_type=Saliency) for task in tasks}
     stores = {"waveform_store": dg.AssetIn(partition_mapping=dg.SpecificPartitionsPartitionMapping(sites))}
     checkpoint = {"pretrained_checkpoint": dg.AssetIn(key=[study.pretraining.model, "pretrained_checkpoint"])}
 
     @dg.asset(
         key=key,
         group_name=group,
-        ins={**inputs, **cohorts, **looked, **stores, **checkpoint},
+        ins={**inputs, **cohorts, **saliencies, **stores, **checkpoint},
         kinds={"html"},
         **identified(
             reporting.REVISION,
             title=title,
+            paper=study.paper,
             tasks={task: study.tasks[task] for task in tasks},
             sites={name: (site.title, site.role) for name, site in study.sites.items()},
+            sheet=study.sheet,
             models=study.models,
             tokenizer=study.tokenizer,
             pretraining=study.pretraining,
@@ -154,7 +157,7 @@ def _report_asset(study: Study, tasks: list[str], key: dg.AssetKey, title: str, 
         yield from workspace.materialise(
             context,
             Report,
-            lambda build: write_report(title, results, background, facts, build.folder),
+            lambda build: write_report(title, results, background, facts=facts, out=build.folder),
             lambda made: metadata.report(made, workspace.home),
         )
 
@@ -169,7 +172,7 @@ def _task_results(
     saliency: Saliency,
     stores: Mapping[str, WaveformStore],
 ) -> TaskResults:
-    """Collect what the report of a task is made of. made: evaluations by model and partition."""
+    """The results of a task for its report. made: evaluations by model and partition."""
     study, recipe = workspace.study, workspace.study.tasks[task]
     partitions, sites = evaluation_partitions(study, task), (*recipe.sites, *recipe.external)
     evaluations, evaluation_counts = {}, {}
@@ -205,8 +208,10 @@ def _background(
         .sort()
     )
     return Background(
+        paper=study.paper,
         synthetic=study.is_synthetic,
         pretrained=study.pretraining.model,
+        sheet=study.sheet,
         models=study.models,
         tokenizer=study.tokenizer,
         pretraining=None if study.pretraining.weights else study.pretraining.recipe,

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from ecg_pipeline.images import distance as wasserstein
-from ecg_pipeline.images import shards
+from ecg_pipeline.images import distance, shards
 from ecg_pipeline.images.distance import ImageDistance, measure_distances
 from ecg_pipeline.images.natural import folder_version
 from ecg_pipeline.images.shards import ImageShards, render_site
@@ -42,7 +41,7 @@ def image_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
 
     @dg.observable_source_asset(key=NATURAL, group_name="images")
     def natural() -> dg.DataVersion:
-        """Photographs to hold ECGs against: a folder that the study names, or three that dependencies ship."""
+        """Photographs that ECGs are compared with: a folder that the study names, or three that dependencies ship."""
         return dg.DataVersion(natural_version(study))
 
     @dg.asset(
@@ -55,27 +54,32 @@ def image_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
     def image_shards(
         context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace], filtered_waveforms: FilteredWaveforms
     ) -> Events:
-        """One 224 x 224 sheet an ECG: eight leads on a fixed scale of millivolts and time."""
+        """One 224 x 224 image an ECG: eight leads on a fixed scale of millivolts and time."""
         yield from workspace.materialise(
             context,
             ImageShards,
             lambda build: render_site(
-                filtered_waveforms, study.sheet, build.folder, workspace.workers, build.progress, build.previous()
+                filtered_waveforms,
+                study.sheet,
+                build.folder,
+                workers=workspace.workers,
+                progress=build.progress,
+                previous=build.previous(),
             ),
             lambda made: metadata.image_shards(made, workspace.home),
         )
 
-    @dg.asset(
-        group_name="images", deps=[NATURAL], **identified(wasserstein.REVISION, image_distance=study.image_distance)
-    )
+    @dg.asset(group_name="images", deps=[NATURAL], **identified(distance.REVISION, image_distance=study.image_distance))
     def image_distance(
         context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace], image_shards: dict[str, ImageShards]
     ) -> Events:
-        """Wasserstein distances within and between ECG sheets and natural images (paper: Wasserstein Distance)."""
+        """Wasserstein distances within and between ECG images and natural images (paper: Wasserstein Distance)."""
         yield from workspace.materialise(
             context,
             ImageDistance,
-            lambda build: measure_distances(image_shards, study.image_distance, build.folder, natural_folder(study)),
+            lambda build: measure_distances(
+                image_shards, study.image_distance, out=build.folder, natural=natural_folder(study)
+            ),
             metadata.image_distance,
         )
 

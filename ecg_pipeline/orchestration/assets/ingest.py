@@ -9,7 +9,8 @@ from ecg_pipeline.ingest import labels, store
 from ecg_pipeline.ingest.drop_folder import DropFolder, implausible, list_files, listing_version, settled_files
 from ecg_pipeline.ingest.labels import ClinicalLabels, collect_labels
 from ecg_pipeline.ingest.pseudonyms import PseudonymKey, fixed_key, load_key
-from ecg_pipeline.ingest.store import WaveformStore, ingest_site
+from ecg_pipeline.ingest.site import ingest_site
+from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.assets.hospitals import hospital_deps
 from ecg_pipeline.orchestration.checks import blocking_checks, check_result, warning_checks, warning_result
@@ -88,14 +89,14 @@ def ingest_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         **identified(store.REVISION, ingest=study.ingest),
     )
     def waveform_store(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Events:
-        """Waveforms as recorded in Zarr, one row an ECG in `records.parquet`, one row a file not used in `rejects`."""
+        """Waveforms as recorded in Zarr, one row an ECG in `ecgs.parquet`, one row a file not used in `rejects`."""
         site = context.partition_key
         drop, key, listing = drop_folder(study, site), site_key(study, site), looks.settled(context)
         why = implausible(drop, listing, _last_count(workspace, site))
         if listing is None or (why and not workspace.execution.accept_fewer_files):
             yield check_result(WHOLE, [why or ""])
-            if standing := _newest_store(workspace, site):
-                yield _understood(standing)
+            if newest := _newest_store(workspace, site):
+                yield _understood(newest)
             raise dg.Failure(why)
 
         def check(made: WaveformStore) -> Iterator[dg.AssetCheckResult]:
@@ -106,7 +107,14 @@ def ingest_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
             context,
             WaveformStore,
             lambda build: ingest_site(
-                drop, listing, study.ingest, key, build.folder, workspace.workers, build.progress, build.previous()
+                drop,
+                listing,
+                recipe=study.ingest,
+                key=key,
+                out=build.folder,
+                workers=workspace.workers,
+                progress=build.progress,
+                previous=build.previous(),
             ),
             metadata.waveform_store,
             check,
@@ -130,7 +138,7 @@ def ingest_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         yield from workspace.materialise(
             context,
             ClinicalLabels,
-            lambda build: collect_labels(drop, listing, key, build.folder),
+            lambda build: collect_labels(drop, listing, key=key, out=build.folder),
             metadata.clinical_labels,
             read={RAW: listing_version(drop, listing)},
         )
@@ -139,14 +147,14 @@ def ingest_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
 
 
 class _Looks:
-    """Cache of one listing of a drop folder a run, so that all its outputs are made of the same files."""
+    """Cache of one listing of a drop folder a run, so that all its outputs are read from the same files."""
 
     def __init__(self, study: Study):
         self.study = study
         self.taken: tuple[str, pl.DataFrame | None] = "", None
 
     def settled(self, context: dg.AssetExecutionContext) -> pl.DataFrame | None:
-        """The files of the run's site that nobody is still writing; None where there is no folder."""
+        """The settled files of the run's site; None where there is no folder."""
         site, run = context.partition_key, context.run.run_id
         if self.taken[0] != run:
             drop = drop_folder(self.study, site)

@@ -1,4 +1,4 @@
-"""What the models of a task look at."""
+"""Saliency: which parts of an ECG the models of a task respond to."""
 
 from typing import Any
 
@@ -41,12 +41,12 @@ def saliency_asset(study: Study, task: str) -> dg.AssetsDefinition:
         )
         for model in study.models
     }
-    drawn = {name: dg.AssetIn(partition_mapping=of_task) for name in ("image_shards", "filtered_waveforms")}
+    views = {name: dg.AssetIn(partition_mapping=of_task) for name in ("image_shards", "filtered_waveforms")}
 
     @dg.asset(
         key=[task, "saliency"],
         group_name=task,
-        ins={**models, **evaluations, **drawn},
+        ins={**models, **evaluations, **views},
         kinds={"torch", "png"},
         **identified(
             explaining.REVISION,
@@ -69,15 +69,15 @@ def saliency_asset(study: Study, task: str) -> dg.AssetsDefinition:
             Saliency,
             lambda build: explain(
                 {model: made[f"{model}__model"] for model in study.models},
-                {model: _predictions(made[f"{model}__evaluation"]) for model in study.models},
-                image_shards,
-                filtered_waveforms,
-                study.sheet,
-                study.filters.sampling_hz,
                 study.saliency,
-                build.folder,
-                workspace.device,
-                build.progress,
+                predictions={model: _predictions(made[f"{model}__evaluation"]) for model in study.models},
+                images=image_shards,
+                waveforms=filtered_waveforms,
+                sheet=study.sheet,
+                sampling_hz=study.filters.sampling_hz,
+                out=build.folder,
+                device=workspace.device,
+                progress=build.progress,
             ),
             lambda made: metadata.saliency(made, workspace.home),
         )

@@ -31,7 +31,12 @@ def signal_assets(study: Study) -> list[dg.AssetsDefinition]:
             context,
             FilteredWaveforms,
             lambda build: filter_site(
-                waveform_store, study.filters, build.folder, workspace.workers, build.progress, build.previous()
+                waveform_store,
+                study.filters,
+                build.folder,
+                workers=workspace.workers,
+                progress=build.progress,
+                previous=build.previous(),
             ),
             metadata.filtered_waveforms,
         )

@@ -1,10 +1,10 @@
-"""The image tokenizer and the patch tokens that it gives."""
+"""The image tokenizer, and the patch tokens of every image."""
 
 from collections.abc import Iterator
 
 import dagster as dg
 
-from ecg_pipeline.cohorts.pool import keep_pool, pretraining_pool, record_training_set
+from ecg_pipeline.cohorts.pretraining_set import pretraining_set, record_training_set, save_training_set
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.orchestration import metadata
@@ -21,7 +21,7 @@ from ecg_pipeline.tokens.shards import TokenShards, tokenise_site
 from ecg_pipeline.tokens.tokenizer import ImageTokenizer, collapse
 
 MEASURED = 512
-"""Sheets on which the use of an imported vocabulary is measured: 100,000 patches."""
+"""Number of images on which the usage of an imported vocabulary is measured: 100,000 patches."""
 
 
 def token_assets(study: Study) -> list[dg.AssetsDefinition]:
@@ -48,21 +48,27 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
         def make(build: Build) -> None:
             from ecg_pipeline.tokens.dalle import import_tokenizer
             from ecg_pipeline.tokens.encode import measure_usage
-            from ecg_pipeline.tokens.train import sample_sheets, train_tokenizer
+            from ecg_pipeline.tokens.train import sample_images, train_tokenizer
 
-            pool = pretraining_pool((store.records() for store in waveform_store.values()), study.split)
-            records, recipe = frozenset(pool["record"]), study.tokenizer
+            ecgs = pretraining_set((store.ecgs() for store in waveform_store.values()), study.split)
+            ecg_ids, recipe = frozenset(ecgs["ecg_id"]), study.tokenizer
             if isinstance(recipe, ImportedTokenizer):
-                imported = import_tokenizer(weights_file(recipe.weights), build.folder)
-                measure_usage(imported, sample_sheets(image_shards, records, seed=0, limit=MEASURED), workspace.device)
+                imported = import_tokenizer(weights_file(recipe.weights), out=build.folder)
+                measure_usage(imported, sample_images(image_shards, ecg_ids, seed=0, limit=MEASURED), workspace.device)
                 record_training_set(build.folder, tokenizer=None)
                 return
-            keep_pool(build.folder, pool)
+            save_training_set(build.folder, ecgs)
             with workspace.training(build) as run:
                 train_tokenizer(
-                    image_shards, records, recipe, build.folder, workspace.device, build.progress, run.metrics
+                    recipe,
+                    images=image_shards,
+                    ecg_ids=ecg_ids,
+                    out=build.folder,
+                    device=workspace.device,
+                    progress=build.progress,
+                    log_metrics=run.metrics,
                 )
-            record_training_set(build.folder, tokenizer=pool)
+            record_training_set(build.folder, tokenizer=ecgs)
 
         yield from workspace.materialise(context, ImageTokenizer, make, metadata.image_tokenizer, _codebook_in_use)
 
@@ -87,7 +93,12 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
             context,
             TokenShards,
             lambda build: tokenise_site(
-                image_shards, image_tokenizer, build.folder, workspace.device, build.progress, build.previous()
+                image_shards,
+                image_tokenizer,
+                build.folder,
+                device=workspace.device,
+                progress=build.progress,
+                previous=build.previous(),
             ),
             lambda made: metadata.patch_tokens(made, image_tokenizer.vocabulary),
         )

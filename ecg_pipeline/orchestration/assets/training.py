@@ -9,15 +9,15 @@ import polars as pl
 
 from ecg_pipeline.cohorts import leaks
 from ecg_pipeline.cohorts.cohort import Cohort
-from ecg_pipeline.cohorts.pool import (
+from ecg_pipeline.cohorts.pretraining_set import (
     COLUMNS,
     TOKENIZER,
     UNKNOWN,
-    hand_on_pools,
-    keep_pool,
-    pretraining_pool,
-    read_pool,
+    copy_training_sets,
+    pretraining_set,
+    read_training_set,
     record_training_set,
+    save_training_set,
 )
 from ecg_pipeline.cohorts.splits import TRAIN, VALIDATION
 from ecg_pipeline.images.shards import ImageShards
@@ -44,7 +44,7 @@ TRAINED_ON = "trained_on.parquet"
 
 
 def pretraining_asset(study: Study) -> dg.AssetsDefinition:
-    """Asset `{model}/pretrained_checkpoint`: trained here, or taken over from a published file."""
+    """Asset `{model}/pretrained_checkpoint`: trained here, or imported from a published file."""
     return _imported(study) if study.pretraining.weights else _trained(study)
 
 
@@ -102,10 +102,10 @@ def _trained(study: Study) -> dg.AssetsDefinition:
         """Masked image modelling over the training patients of the pretraining sites (paper: Pre-training)."""
 
         def make(build: Build) -> None:
-            pool = pretraining_pool((store.records() for store in waveform_store.values()), study.split)
-            named_by = read_pool(image_tokenizer.folder)
-            if named_by is not None:
-                keep_pool(build.folder / TOKENIZER, named_by)
+            ecgs = pretraining_set((store.ecgs() for store in waveform_store.values()), study.split)
+            seen_by_tokenizer = read_training_set(image_tokenizer.folder)
+            if seen_by_tokenizer is not None:
+                save_training_set(build.folder / TOKENIZER, seen_by_tokenizer)
             result = run_training_job(
                 context,
                 TrainingJob(
@@ -113,7 +113,7 @@ def _trained(study: Study) -> dg.AssetsDefinition:
                     recipe=study.pretraining.recipe,
                     image_shards=image_shards,
                     patch_tokens=patch_tokens,
-                    pool=keep_pool(build.folder, pool),
+                    training_set=save_training_set(build.folder, ecgs),
                     vocabulary=image_tokenizer.vocabulary,
                     out=build.folder,
                     home=workspace.home,
@@ -126,7 +126,7 @@ def _trained(study: Study) -> dg.AssetsDefinition:
                 ),
                 build.progress,
             )
-            record_training_set(build.folder, network=pool, tokenizer=named_by)
+            record_training_set(build.folder, network=ecgs, tokenizer=seen_by_tokenizer)
             build.remember_run(result["mlflow_run_id"], result["page"])
 
         yield from workspace.materialise(context, Checkpoint, make, metadata.pretrained_checkpoint)
@@ -176,30 +176,33 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
 
             write_parquet(build.folder / TRAINED_ON, train.select(COLUMNS))
             if isinstance(start, Checkpoint):
-                hand_on_pools(start.folder, build.folder)
+                copy_training_sets(start.folder, to=build.folder)
             build.tags |= {"protocol": study.finetuning.protocol, "optimistic": str(study.finetuning.is_optimistic)}
             with workspace.training(build) as run:
                 tuned = finetune(
                     recipe,
                     study.finetuning,
-                    start,
-                    image_shards,
-                    train,
-                    selection,
-                    build.folder,
-                    run,
-                    workspace.device,
-                    build.progress,
+                    start=start,
+                    images=image_shards,
+                    train=train,
+                    selection=selection,
+                    out=build.folder,
+                    tracker=run,
+                    device=workspace.device,
+                    progress=build.progress,
                 )
                 first = next(iter(tuned.checkpoints().values()))
-                log_classifier(f"{task}-{model}", first, study.sheet, study.filters)
+                log_classifier(f"{task}-{model}", first, sheet=study.sheet, filters=study.filters)
 
         def check(made: FinetunedModel) -> Iterator[dg.AssetCheckResult]:
-            kept = cohort.table().filter(pl.col("part") != TRAIN)
-            yield pretraining_never_saw_it(start, kept)
-            untrained = kept.filter(pl.col("part") != VALIDATION) if study.finetuning.is_optimistic else kept
+            held_out = cohort.table().filter(pl.col("split") != TRAIN)
+            yield pretraining_never_saw_it(start, held_out)
+            if study.finetuning.is_optimistic:
+                held_out = held_out.filter(pl.col("split") != VALIDATION)
             trained_on = pl.read_parquet(made.folder / TRAINED_ON)
-            yield check_result("training_never_saw_it", leaks.seen_before(trained_on, untrained, "the fine-tuning"))
+            yield check_result(
+                "training_never_saw_it", leaks.seen_before(held_out, seen=trained_on, by="the fine-tuning")
+            )
             yield _chosen_on_validation(made, study)
 
         yield from workspace.materialise(context, FinetunedModel, make, metadata.finetuned_model, check)
@@ -210,27 +213,28 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
 def _examples(cohort: Cohort, study: Study, fraction: float) -> tuple[pl.DataFrame, pl.DataFrame]:
     """ECGs to train on, and those to choose the epoch on: test patients under the official protocol alone."""
     if study.finetuning.chosen_on == "test":
-        return cohort.train_and_validation(fraction, study.split), cohort.test_inside()
+        return cohort.train_and_validation(fraction, study.split), cohort.test_internal()
     return cohort.train(fraction), cohort.validation()
 
 
-def pretraining_never_saw_it(start: Checkpoint | Path | None, kept: pl.DataFrame) -> dg.AssetCheckResult:
-    """Check that the ECGs kept from training are new to the pretrained model, by the record beside it."""
+def pretraining_never_saw_it(start: Checkpoint | Path | None, held_out: pl.DataFrame) -> dg.AssetCheckResult:
+    """Check that the pretrained model has not seen held-out ECGs, by the training set stored beside it."""
     if start is None:
         return check_result("pretraining_never_saw_it", [], f"nothing was pretrained: {RANDOM}")
-    return seen_in_pools("pretraining_never_saw_it", start.folder if isinstance(start, Checkpoint) else start, kept)
+    folder = start.folder if isinstance(start, Checkpoint) else start
+    return seen_in_pretraining("pretraining_never_saw_it", folder, held_out)
 
 
-def seen_in_pools(check: str, folder: Path, kept: pl.DataFrame) -> dg.AssetCheckResult:
-    """Check that ECGs are new to a network and its tokenizer, by the training sets in its folder."""
-    pool = read_pool(folder)
-    if pool is None:
+def seen_in_pretraining(check: str, folder: Path, held_out: pl.DataFrame) -> dg.AssetCheckResult:
+    """Check that a network and its tokenizer have not seen held-out ECGs, by the training sets in its folder."""
+    by_network, by_tokenizer = read_training_set(folder), read_training_set(folder / TOKENIZER)
+    if by_network is None:
         return check_result(check, [], UNKNOWN, warns=True)
-    found, named_by = leaks.seen_before(pool, kept, "the pretraining"), read_pool(folder / TOKENIZER)
-    if named_by is None:
+    found = leaks.seen_before(held_out, seen=by_network, by="the pretraining")
+    if by_tokenizer is None:
         return check_result(check, found, f"what the tokenizer saw is {UNKNOWN}", warns=True)
-    found += leaks.seen_before(named_by, kept, "the tokenizer")
-    return check_result(check, found, f"{len(pool)} ECGs were pretrained on")
+    found += leaks.seen_before(held_out, seen=by_tokenizer, by="the tokenizer")
+    return check_result(check, found, f"{len(by_network)} ECGs were pretrained on")
 
 
 def _chosen_on_validation(made: FinetunedModel, study: Study) -> dg.AssetCheckResult:
@@ -238,7 +242,7 @@ def _chosen_on_validation(made: FinetunedModel, study: Study) -> dg.AssetCheckRe
     found = []
     for seed, checkpoint in made.checkpoints().items():
         trace, epoch = pl.read_parquet(checkpoint.folder / "trace.parquet"), checkpoint.config()["chosen_epoch"]
-        sentences = leaks.wrongly_chosen(trace, epoch, study.finetuning.chosen_on)
+        sentences = leaks.wrongly_chosen(trace, chosen_epoch=epoch, chosen_on=study.finetuning.chosen_on)
         found += [f"seed {seed}: {sentence}" for sentence in sentences]
     is_optimistic = study.finetuning.is_optimistic
     return check_result("chosen_on_validation", found, OPTIMISTIC if is_optimistic else "", warns=is_optimistic)

@@ -53,10 +53,10 @@ def build_app(home: Path, mlflow: str) -> Starlette:
 
     def sheets(request: Request) -> Response:
         images = ImageShards(_build(archive, request, "image_shards", request.path_params["site"]))
-        first = images.scan().head(PREVIEWS).collect()["record"].to_list()
+        first = images.scan().head(PREVIEWS).collect()["ecg_id"].to_list()
         if not first:
             raise HTTPException(404)
-        return Response(contact_sheet(images.read_records(first), 2), media_type="image/png", headers=HEADERS)
+        return Response(contact_sheet(images.read_ecgs(first), 2), media_type="image/png", headers=HEADERS)
 
     def picture(request: Request) -> Response:
         saliency = Saliency(_build(archive, request, f"{request.path_params['task']}/saliency", None))

@@ -1,4 +1,4 @@
-"""Server processes: started, told when to end, and gone when whoever started them is gone, however it went.
+"""Server processes: started, ended on request, and ended when the process that started them is gone, however it went.
 
 A server leads a process group, so that its own children end with it. The code server is different: the Dagster runs
 that it started are its children, and they go on. Asked to end, it takes no new run, and ends after the last of them.

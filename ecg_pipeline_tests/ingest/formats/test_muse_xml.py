@@ -1,4 +1,4 @@
-"""GE MUSE exports, real and bent."""
+"""GE MUSE exports, real and altered."""
 
 import zlib
 from contextlib import suppress
@@ -12,26 +12,29 @@ from hypothesis.extra import numpy as hnp
 from ecg_pipeline.ecg import INDEPENDENT_LEADS
 from ecg_pipeline.ingest.formats.muse_xml import read_muse_xml
 from ecg_pipeline.ingest.rejects import Rejected, RejectReason
+from ecg_pipeline_tests.ingest import conftest
 from ecg_pipeline_tests.ingest.conftest import export_xml, waveform_xml
 
 
-def read(tmp_path, text, encoding="iso-8859-1"):
+def written(tmp_path, text, encoding="iso-8859-1"):
     path = tmp_path / "ecg.xml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
-    return read_muse_xml(path)
+    return path
+
+
+def read(tmp_path, text):
+    return conftest.read(read_muse_xml, written(tmp_path, text))
 
 
 def reason_of(tmp_path, text):
-    with pytest.raises(Rejected) as rejected:
-        read(tmp_path, text)
-    return rejected.value.reason
+    return conftest.reason_of(read_muse_xml, written(tmp_path, text))
 
 
 def test_real_exports(shared):
     files = sorted((shared / "data" / "muse_xml").glob("*.xml"))
     assert len(files) == 6
     for path in files:
-        ecg = read_muse_xml(path)
+        ecg = conftest.read(read_muse_xml, path)
         assert ecg.leads == INDEPENDENT_LEADS
         assert (ecg.sampling_hz, ecg.counts.shape) == (500, (8, 5000))
         assert set(ecg.microvolts_per_count) == {4.88}
@@ -82,7 +85,7 @@ def test_latin_letters_in_a_file_that_claims_utf_8(tmp_path, counts):
         lambda text: text.replace("\n", "\r\n \t"),
     ],
 )
-def test_waveforms_are_found_whatever_stands_around_them(tmp_path, counts, change):
+def test_waveforms_are_found_whatever_surrounds_them(tmp_path, counts, change):
     text = change(export_xml(waveform_xml("Median", counts[:, :600] // 2) + waveform_xml("Rhythm", counts)))
     assert np.array_equal(read(tmp_path, text).counts, counts)
 
@@ -144,6 +147,20 @@ def test_every_way_to_be_refused(tmp_path, counts):
     for reason, texts in cases.items():
         for text in texts:
             assert reason_of(tmp_path, text) == reason
+
+
+@pytest.mark.parametrize("baseline", [0, 7])
+def test_an_invalid_sample_is_seen_whatever_the_baseline(tmp_path, counts, baseline):
+    counts[2, 7] = -32768
+    text = export_xml(waveform_xml("Rhythm", counts))
+    text = text.replace("</LeadID>", f"</LeadID><FirstSampleBaseline>{baseline}</FirstSampleBaseline>")
+    assert reason_of(tmp_path, text) == RejectReason.NOT_FINITE
+
+
+def test_the_baseline_is_taken_off(tmp_path, counts):
+    text = export_xml(waveform_xml("Rhythm", counts))
+    text = text.replace("</LeadID>", "</LeadID><FirstSampleBaseline>7</FirstSampleBaseline>")
+    assert (read(tmp_path, text).counts == counts - 7).all()
 
 
 @settings(max_examples=60, deadline=None)

@@ -69,7 +69,7 @@ def test_no_damage_to_ptb_xls_table_ends_the_labels(ptb_xl, tmp_path):
         content = chance.choice(HEADER_MUTATIONS)(whole, chance)
         (drop.path / "ptbxl_database.csv").write_bytes(content)
         try:
-            collect_labels(drop, list_files(drop), fixed_key("test"), tmp_path / "out")
+            collect_labels(drop, list_files(drop), key=fixed_key("test"), out=tmp_path / "out")
         except ValueError as error:
             assert "ptbxl_database.csv: no column" in str(error), f"seed {seed}"  # noqa: PT017
             assert content.partition(b"\n")[0] != lines[0].strip(), f"seed {seed}"

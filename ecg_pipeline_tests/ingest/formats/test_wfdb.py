@@ -1,69 +1,23 @@
-"""WFDB records: real ones equal what the wfdb package reads, bad ones are refused."""
+"""WFDB headers and signals: what the wfdb package reads, read alike, and bad ones refused."""
 
 import re
 
-import numpy as np
 import pytest
 import wfdb
 
 from ecg_pipeline.ecg import LEADS
-from ecg_pipeline.ingest.formats.wfdb import read_cinc, read_header, read_mimic_iv_ecg, read_ptb_xl, read_wfdb
-from ecg_pipeline.ingest.rejects import Rejected, RejectReason
-from ecg_pipeline_tests.ingest.conftest import write_record
-
-MIMIC_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
-
-
-def test_real_challenge_records_equal_what_wfdb_reads(shared):
-    compared = refused_by_wfdb = 0
-    for path in sorted((shared / "data" / "cinc").rglob("*.hea")):
-        ecg = read_cinc(path)
-        try:
-            record = wfdb.rdrecord(str(path.with_suffix("")))
-        except ValueError:
-            refused_by_wfdb += 1
-            continue
-        x_mv = ecg.counts * np.array(ecg.microvolts_per_count)[:, None] / 1000
-        order = [[name.upper() for name in record.sig_name].index(lead.upper()) for lead in ecg.leads]
-        np.testing.assert_allclose(x_mv, record.p_signal.T[order], atol=1e-9)
-        compared += 1
-    assert compared > 250
-    assert refused_by_wfdb > 0
-
-
-def test_demographics_of_a_challenge_record(shared):
-    ecg = read_cinc(shared / "data" / "cinc" / "a" / "A0374.hea")
-    assert (ecg.age_years, ecg.sex, ecg.patient_id) == (88.0, "F", "A0374")
-
-
-def test_another_lead_order_is_put_right(tmp_path, samples):
-    path = write_record(tmp_path / "files" / "p1000" / "p10001234" / "s4000" / "4000.hea", samples, MIMIC_LEADS)
-    ecg = read_mimic_iv_ecg(path)
-    assert ecg.leads == LEADS
-    assert (ecg.counts[LEADS.index("aVF")] == samples[MIMIC_LEADS.index("aVF")]).all()
-    assert ecg.patient_id == "10001234"
-
-
-def test_ptb_xl_rows_belong_to_their_record(tmp_path, samples):
-    path = write_record(tmp_path / "records500" / "00000" / "00007_hr.hea", samples)
-    (tmp_path / "ptbxl_database.csv").write_text(
-        "ecg_id,patient_id,age,sex,device,recording_date,scp_codes,strat_fold,filename_hr\n"
-        "7,9182.0,300.0,1,CS-12,1984-11-09 09:17:34,{},3,records500/00000/00007_hr\n"
-    )
-    ecg = read_ptb_xl(path, tmp_path)
-    assert (ecg.patient_id, ecg.age_years, ecg.sex, ecg.fold) == ("9182", 90.0, "F", 3)
-    assert ecg.acquired_at.year == 1984
+from ecg_pipeline.ingest.formats.wfdb import read_header, read_wfdb
+from ecg_pipeline.ingest.rejects import RejectReason
+from ecg_pipeline_tests.ingest.conftest import read, reason_of, write_record
 
 
 def test_the_first_line_of_georgia(tmp_path, samples):
     line = "E00271.mat 12 500 5000 05-May-2020 14:50:55"
-    assert (read_wfdb(write_record(tmp_path / "E00271.hea", samples, first_line=line)).counts == samples).all()
+    assert (read(read_wfdb, write_record(tmp_path / "E00271.hea", samples, first_line=line)).counts == samples).all()
 
 
 def refused(path):
-    with pytest.raises(Rejected) as rejected:
-        read_wfdb(path)
-    return rejected.value.reason
+    return reason_of(read_wfdb, path)
 
 
 def test_every_way_to_be_refused(tmp_path, samples):
@@ -146,28 +100,18 @@ def test_another_format_equals_what_wfdb_reads(tmp_path, samples):
         baseline=[0] * 12,
         write_dir=str(tmp_path),
     )
-    assert (read_wfdb(tmp_path / "a.hea").counts == samples // 8).all()
+    assert (read(read_wfdb, tmp_path / "a.hea").counts == samples // 8).all()
 
 
-def test_a_table_that_changes_is_read_again(tmp_path, samples):
+@pytest.mark.parametrize("baseline", [0, 7])
+def test_an_invalid_sample_is_seen_whatever_the_baseline(tmp_path, samples, baseline):
+    samples[4, 4] = -32768
     path = write_record(tmp_path / "a.hea", samples)
-    for age in (50, 66):
-        (tmp_path / "ptbxl_database.csv").write_text(f"filename_hr,patient_id,scp_codes,age\na,1,{{}},{age}\n")
-        assert read_ptb_xl(path, tmp_path).age_years == age
+    path.write_text(path.read_text().replace("(0)", f"({baseline})"))
+    assert refused(path) == RejectReason.NOT_FINITE
 
 
-def test_rows_that_are_none_do_not_end_a_table(tmp_path, samples):
+def test_the_baseline_is_taken_off(tmp_path, samples):
     path = write_record(tmp_path / "a.hea", samples)
-    (tmp_path / "ptbxl_database.csv").write_bytes(
-        b"filename_hr,patient_id,scp_codes,age,strat_fold\n"
-        b"b\nb,1,2,3,4,5,6,7,8\n\n,,,,\n\xff\xfe,1\x00,{},,\nc," + b"9" * 200_000 + b",,\n"
-        b"a,17.0,{},1e400,99999999999999999999\n"
-    )
-    ecg = read_ptb_xl(path, tmp_path)
-    assert (ecg.patient_id, ecg.age_years, ecg.fold) == ("17", None, None)
-
-
-def test_a_table_without_its_columns_says_so(tmp_path, samples):
-    (tmp_path / "ptbxl_database.csv").write_text("filename_hr,age\na,1\n")
-    with pytest.raises(ValueError, match=r"ptbxl_database.csv: no column patient_id, scp_codes"):
-        read_ptb_xl(write_record(tmp_path / "a.hea", samples), tmp_path)
+    path.write_text(path.read_text().replace("(0)", "(-7)"))
+    assert (read(read_wfdb, path).counts == samples + 7).all()

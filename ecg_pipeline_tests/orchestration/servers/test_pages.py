@@ -21,7 +21,7 @@ from ecg_pipeline.orchestration.servers.pages import build_app
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.provenance.record import Record
 from ecg_pipeline.storage.files import write_parquet
-from ecg_pipeline.storage.shards import PartsWriter
+from ecg_pipeline.storage.shards import write_index, write_shard
 
 RUN = "0123456789abcdef0123456789abcdef"
 
@@ -29,7 +29,7 @@ RUN = "0123456789abcdef0123456789abcdef"
 def keep(home, asset, partition, build, ended_at):
     """Record a build whose files are in place."""
     said = {"asset": asset, "partition": partition, "build": build, "ended_at": ended_at, "upstream": ()}
-    Archive(home / "assets").keep(Record(**({field.name: None for field in fields(Record)} | said)))
+    Archive(home / "assets").save(Record(**({field.name: None for field in fields(Record)} | said)))
 
 
 def build_folder(home, asset, partition, build):
@@ -50,10 +50,9 @@ def home(tmp_path_factory):
     (unrecorded / "report.html").write_text("held back")
 
     folder = build_folder(home, "image_shards", "north", "i1")
-    writer = PartsWriter(folder)
-    writer.write(0, np.full((6, 8, 8), 200, np.uint8))
+    write_shard(folder, 0, np.full((6, 8, 8), 200, np.uint8))
     rows = [(f"r{number}", 0, number) for number in range(6)]
-    writer.finish(pl.DataFrame(rows, {"record": pl.String, "part": pl.Int32, "row": pl.Int32}, orient="row"))
+    write_index(folder, pl.DataFrame(rows, {"ecg_id": pl.String, "shard": pl.Int32, "row": pl.Int32}, orient="row"))
     keep(home, "image_shards", "north", "i1", "2026-01-01T00:00:00.000+00:00")
 
     folder = build_folder(home, "stroke/saliency", None, "s1")
@@ -160,9 +159,9 @@ def test_pictures_of_a_saliency_are_counted_from_one(port):
 def test_links_of_the_ui_lead_to_what_they_say(port, home):
     links.write_addresses(home, links.Addresses(pages=port))
     root = links.address(port)
-    report = links.report_page(home, build_folder(home, "stroke/report", None, "b1"))
-    sheets = links.sheets_preview(home, build_folder(home, "image_shards", "north", "i1"))
-    picture = links.saliency_preview(home, build_folder(home, "stroke/saliency", None, "s1"), 2)
+    report = links.report_page(build_folder(home, "stroke/report", None, "b1"), home=home)
+    sheets = links.image_preview(build_folder(home, "image_shards", "north", "i1"), home=home)
+    picture = links.saliency_preview(build_folder(home, "stroke/saliency", None, "s1"), 2, home=home)
     assert b"AUROC of b1" in ask(port, report.removeprefix(root))[2]
     for link in (sheets, picture, links.mlflow_run(home, RUN)):
         assert link.startswith(root)

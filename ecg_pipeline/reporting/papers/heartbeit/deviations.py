@@ -1,83 +1,77 @@
-"""Where a study's protocol differs from the paper's, and what that does to its figures: only what applies to it."""
+"""Where a study's protocol differs from the paper's, and what that does to its results: only what applies to it."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import polars as pl
 
-from ecg_pipeline.models.recipes import BeitRecipe
-from ecg_pipeline.reporting.results import Background, TaskResults
+from ecg_pipeline.models.recipes import RANDOM, BeitRecipe
+from ecg_pipeline.reporting.outline import table_words
+from ecg_pipeline.reporting.paper import Deviation
+from ecg_pipeline.reporting.results import Background, StudyResults
 from ecg_pipeline.tokens.recipes import TokenizerRecipe
 
-RANDOM = "random initialisation"
+# The network and the tokenizer of the paper.
+WIDTH, DEPTH, VOCABULARY = 768, 12, 8192
 
 
-@dataclass(frozen=True)
-class Deviation:
-    """What the paper (its text, or the code that was released with it) does, what is done here, and the effect."""
-
-    paper: str
-    here: str
-    effect: str
-
-
-def deviations(tasks: Sequence[TaskResults], results: pl.DataFrame, background: Background) -> list[Deviation]:
+def deviations(study: StudyResults) -> list[Deviation]:
     """The deviations of a study, the weightiest first."""
     return [
-        *_of_patients(tasks, background),
-        *_of_pretraining(background),
-        *_of_finetuning(results, background),
-        *_of_tasks(tasks),
-        *_of_statistics(results, background),
+        *_of_patients(study),
+        *_of_pretraining(study.background),
+        *_of_finetuning(study),
+        *_of_tasks(study),
+        *_of_statistics(study),
     ]
 
 
-def _of_patients(tasks: Sequence[TaskResults], background: Background) -> Iterator[Deviation]:
+def _of_patients(study: StudyResults) -> Iterator[Deviation]:
+    tasks, background = study.tasks, study.background
     if background.synthetic:
         yield Deviation(
             "ECGs of patients.",
             "At least one site's patients and ECGs are invented.",
-            "No figure here says anything about medicine, or about how models compare on real ECGs.",
+            "The results say nothing about medicine, nor about how models compare on real ECGs.",
         )
     if background.pretraining:
         yield Deviation(
             "All ECGs of all hospitals are pretrained on, without labels: the external hospital and every test "
             "patient among them.",
             "Tokenizer and pretraining see training patients only.",
-            "Figures are those of patients whom the model has never seen; lower than the paper's if seeing helps.",
+            "Results are those of patients whom the model has never seen; lower than the paper's if seeing helps.",
         )
     else:
         yield Deviation(
             "All ECGs of all hospitals are pretrained on, without labels: the external hospital and every test "
             "patient among them.",
-            "The checkpoint was taken over: on whom it was pretrained is not on record here.",
+            "A published checkpoint is used: on whom it was pretrained is not recorded here.",
             "Tested patients may have been seen without labels.",
         )
     if any("external" in task.roles.values() for task in tasks):
         yield Deviation(
             "The external set is cut by hospital alone: a patient seen at two hospitals can train and be external.",
             "Such patients are left out of the external set, and counted in the participant flow.",
-            "External figures are of strangers; lower than the paper's, if it had many such patients.",
+            "No external patient was seen in training; lower results than the paper's, if it had many such patients.",
         )
     if any("transfer" in task.roles.values() for task in tasks):
         yield Deviation(
             "PTB-XL is called an external validation.",
             "It is called a transfer: models are fine-tuned on its training patients and tested on its test patients.",
-            "None on the figures.",
+            "None on the results.",
         )
     split = (
-        "PTB-XL's own folds where a record has one, else a hash of the patient"
+        "PTB-XL's own folds where an ECG has one, else a hash of the patient"
         if background.split.kind == "ptb_xl_folds"
         else "a hash of the patient, the same for every task and for pretraining"
     )
     yield Deviation(
-        "Patients are shuffled in the order of their identifiers, and a fifth of them test.",
-        f"Who tests is decided by {split}.",
-        "Other patients test than would in the paper; nobody changes sides when patients are added.",
+        "Patients are shuffled in the order of their identifiers, and a fifth of them are for testing.",
+        f"Test patients are chosen by {split}.",
+        "Other test patients than the paper's; no patient changes the split when patients are added.",
     )
     yield Deviation(
         "A fraction of the training data is one of ECGs, so even a small one holds many patients.",
-        "A fraction is one of patients with all their ECGs, and a smaller one lies within a larger.",
+        "A fraction is one of patients with all their ECGs, and smaller ones are nested in larger ones.",
         "Small fractions are harder here than in the paper.",
     )
 
@@ -86,13 +80,13 @@ def _of_pretraining(background: Background) -> Iterator[Deviation]:
     recipe, beit = background.pretraining, background.models[background.pretrained]
     if isinstance(background.tokenizer, TokenizerRecipe):
         yield Deviation(
-            "Images become tokens by DALL-E's tokenizer, with 8,192 of them.",
+            f"Images become tokens by DALL-E's tokenizer, with {VOCABULARY:,} of them.",
             f"By a tokenizer trained here on ECG sheets, with {background.tokenizer.vocabulary:,}.",
-            "Other targets of pretraining; which serve better is not known.",
+            "Other targets of pretraining; which are better is not known.",
         )
-    if isinstance(beit, BeitRecipe) and (beit.width, beit.depth) != (768, 12):
+    if isinstance(beit, BeitRecipe) and (beit.width, beit.depth) != (WIDTH, DEPTH):
         yield Deviation(
-            "12 layers of width 768, 86 million parameters.",
+            f"{DEPTH} layers of width {WIDTH}, 86 million parameters.",
             f"{beit.depth} layers of width {beit.width}.",
             "A smaller model has less to gain from pretraining.",
         )
@@ -104,25 +98,25 @@ def _of_pretraining(background: Background) -> Iterator[Deviation]:
             "75 of 196 patches, BEiT's default, are 38 %, and most likely what the paper means.",
         )
     yield Deviation(
-        "How eight leads are drawn on a sheet, and the order of both filters, are not published.",
-        "One fixed layout and scale for all models, as the study file says.",
-        "All models here see the same sheets; those of the paper may have looked otherwise.",
+        "How eight leads are laid out on a sheet, and the order of both filters, are not published.",
+        "One fixed layout and scale for all models, given in the study file.",
+        "All models here see the same sheets; those of the paper may have looked different.",
     )
 
 
-def _of_finetuning(results: pl.DataFrame, background: Background) -> Iterator[Deviation]:
-    recipe = background.finetuning
+def _of_finetuning(study: StudyResults) -> Iterator[Deviation]:
+    results, background, recipe = study.rows, study.background, study.background.finetuning
     if recipe.is_optimistic:
         yield Deviation(
-            "The figures are those of the best epoch on the test set.",
-            "The same, by choice. Only who trains and who tests is this study's own split.",
-            "Every figure here is optimistic, as the paper's are.",
+            "Results are those of the best epoch on the test set.",
+            "The same, by choice; the split into training and test patients is this study's own.",
+            "All results are optimistic, as the paper's are.",
         )
     else:
         yield Deviation(
-            "The figures are those of the best epoch on the test set; there is no validation set.",
-            "The epoch is chosen once, on validation patients, and no test patient has a say in it.",
-            "Lower figures than the paper's protocol would give, most of all at small fractions.",
+            "Results are those of the best epoch on the test set; there is no validation set.",
+            "The epoch is chosen once, on validation patients; test patients do not influence it.",
+            "Lower results than the paper's protocol would give, most of all at small fractions.",
         )
         yield Deviation(
             "AdamW for HeartBEiT and Adam for the others, one learning rate for all.",
@@ -148,41 +142,42 @@ def _of_finetuning(results: pl.DataFrame, background: Background) -> Iterator[De
             "A fairer, probably stronger baseline than the paper's.",
         )
     yield Deviation(
-        "One training a figure; the head's initial weights and the order of ECGs are not seeded.",
-        f"{len(recipe.seeds)} seeded training{'s' if len(recipe.seeds) > 1 else ''} a figure.",
-        "The spread over seeds is part of the truth: with one seed it is unknown.",
+        "One training a result; the head's initial weights and the order of ECGs are not seeded.",
+        f"{len(recipe.seeds)} seeded training{'s' if len(recipe.seeds) > 1 else ''} a result.",
+        "The spread over seeds is part of the uncertainty: with one seed it is unknown.",
     )
 
 
-def _of_tasks(tasks: Sequence[TaskResults]) -> Iterator[Deviation]:
-    names = {task.name for task in tasks}
+def _of_tasks(study: StudyResults) -> Iterator[Deviation]:
+    names, studied = {task.name for task in study.tasks}, table_words(study.tables.studied)
     if "low_lvef" in names:
         yield Deviation(
             "A low ejection fraction is 40 % or less by the title, less than 40 % by the text.",
-            "The rule of the study file, printed in Table 1.",
-            "Small: only ejection fractions of exactly 40 % change sides.",
+            f"The rule of the study file, printed in {studied}.",
+            "Small: only ejection fractions of exactly 40 % get the other label.",
         )
     if "stemi" in names:
         yield Deviation(
             "No rule says which of PTB-XL's statements make a STEMI; 5.6 % of ECGs are positive.",
-            "The statements of the study file, printed in Table 1, not tuned to meet that prevalence.",
+            f"The statements of the study file, printed in {studied}, not tuned to meet that prevalence.",
             "AUPRC and predictive values move with the prevalence.",
         )
 
 
-def _of_statistics(results: pl.DataFrame, background: Background) -> Iterator[Deviation]:
+def _of_statistics(study: StudyResults) -> Iterator[Deviation]:
+    measures = table_words(study.tables.measures)
     yield Deviation(
         "500 bootstrap draws; nearly all intervals are printed with a width of 0.00.",
-        f"{background.evaluation.bootstrap_draws} draws over patients, percentiles; differences are paired.",
-        "Wider, truthful intervals. Overlap of intervals is not used as a test.",
+        f"{study.background.evaluation.bootstrap_draws} draws over patients, percentiles; differences are paired.",
+        "Wider intervals, as wide as the patients' number demands. Overlap of intervals is not used as a test.",
     )
     yield Deviation(
         "AUPRC is the area under straight lines between points of the curve.",
-        "Average precision; the other stands beside it in the table of further measures.",
+        f"Average precision; the other is in {measures}.",
         "Slightly lower values.",
     )
     yield Deviation(
-        "Figures count ECGs.",
-        "The main tables count ECGs too; figures that count each patient once stand beside them.",
+        "Metrics count ECGs.",
+        f"The main tables count ECGs too; {measures} counts each patient once.",
         "None on the main tables.",
     )

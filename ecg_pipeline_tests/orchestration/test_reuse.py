@@ -3,7 +3,7 @@
 import pytest
 
 from ecg_pipeline.storage.files import folder_digests
-from ecg_pipeline.storage.shards import part_name
+from ecg_pipeline.storage.shards import shard_name
 from ecg_pipeline_tests.orchestration.conftest import SMALL, open_runner
 
 STAGES = {"waveform_store": "waveforms.zarr", "filtered_waveforms": "arrays.zarr", "image_shards": "arrays.zarr"}
@@ -15,7 +15,7 @@ def grown(tmp_path, monkeypatch):
     """The runner of all files of a site, after a run without four of its later ones, and the folders of that run."""
     monkeypatch.setenv("ECG_HOME", str(tmp_path))
     study = tmp_path / "growing.yaml"
-    study.write_text(SMALL.replace("name: small", "name: growing") + "ingest: {files_per_part: 16}\n")
+    study.write_text(SMALL.replace("name: small", "name: growing") + "ingest: {files_per_shard: 16}\n")
     runner = open_runner(study)
     runner.run_stale(["hospital_system"])
     late = sorted((tmp_path / "growing" / "hospital_system" / SITE).rglob("*.xml"))[58:62]
@@ -30,14 +30,14 @@ def outputs(runner):
     return {stage: runner.workspace.archive.folder(runner.workspace.archive.require(stage, SITE)) for stage in STAGES}
 
 
-def shared_parts(before, after):
-    """By stage, the parts whose files are the same ones, not copies."""
+def shared_shards(before, after):
+    """By stage, the shards whose files are the same ones, not copies."""
 
-    def files(stage, folder, part):
-        return {path.stat().st_ino for path in (folder / STAGES[stage] / part_name(part)).rglob("*") if path.is_file()}
+    def files(stage, folder, shard):
+        return {path.stat().st_ino for path in (folder / STAGES[stage] / shard_name(shard)).rglob("*") if path.is_file()}
 
     return {
-        stage: [part for part in range(10) if files(stage, after[stage], part) & files(stage, before[stage], part)]
+        stage: [shard for shard in range(10) if files(stage, after[stage], shard) & files(stage, before[stage], shard)]
         for stage in STAGES
     }
 
@@ -49,12 +49,12 @@ def as_recorded(runner):
     )
 
 
-def test_new_files_at_a_site_cost_their_part(grown):
+def test_new_files_at_a_site_cost_their_shard(grown):
     runner, before = grown
     runner.run_stale(list(STAGES), [SITE])
     after = outputs(runner)
     assert not set(after.items()) & set(before.items())
-    assert shared_parts(before, after) == {stage: [0, 1, 2] for stage in STAGES}
+    assert shared_shards(before, after) == {stage: [0, 1, 2] for stage in STAGES}
     assert as_recorded(runner)
 
 
@@ -66,8 +66,8 @@ def test_an_output_that_was_tampered_with_is_not_built_upon(grown):
     shard.write_bytes(content)
     runner.run_stale(list(STAGES), [SITE])
     after = outputs(runner)
-    assert shared_parts(before, after)["image_shards"] == []
-    assert shared_parts(before, after)["filtered_waveforms"]
+    assert shared_shards(before, after)["image_shards"] == []
+    assert shared_shards(before, after)["filtered_waveforms"]
     assert as_recorded(runner)
     assert shard.relative_to(before["image_shards"]).as_posix() in folder_digests(after["image_shards"])
     assert (after["image_shards"] / shard.relative_to(before["image_shards"])).read_bytes() != content

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 from ecg_pipeline.ingest.drop_folder import DropFolder
+from ecg_pipeline.ingest.formats.format import EcgFile
 from ecg_pipeline.ingest.formats.muse_xml import read_muse_xml
+from ecg_pipeline.ingest.reading import read_ecg
+from ecg_pipeline.ingest.recipes import IngestRecipe
 from ecg_pipeline.ingest.rejects import Rejected, RejectReason
-from ecg_pipeline.ingest.store import IngestRecipe, read_ecg
-from ecg_pipeline.synthetic.misbehaviour import MUSE_FAULTS, TOO_LARGE_BYTES, WFDB_FAULTS, MuseFault, WfdbFault
+from ecg_pipeline.synthetic.faults import MUSE_FAULTS, TOO_LARGE_BYTES, WFDB_FAULTS, MuseFault, WfdbFault
 from ecg_pipeline.synthetic.muse import MuseEcg, muse_xml
 
 ONLY_ONCE = {RejectReason.TOO_LARGE}
@@ -35,7 +37,7 @@ def test_muse_fault_is_rejected_for_its_reason(
     drop = DropFolder("mount_sinai", tmp_path / "mount_sinai", "muse_xml", (muse_ecg.exporter.site_name,))
     if reason == RejectReason.DUPLICATE_WAVEFORM:
         assert path.read_bytes() != muse_xml(muse_ecg)
-        np.testing.assert_array_equal(read_muse_xml(path).counts, muse_ecg.rhythm)
+        np.testing.assert_array_equal(read_muse_xml(EcgFile(path, tmp_path)).counts, muse_ecg.rhythm)
         return
     with pytest.raises(Rejected) as rejected:
         read_ecg(path, drop, IngestRecipe())

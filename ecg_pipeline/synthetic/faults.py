@@ -1,6 +1,6 @@
-"""Files that misbehave: for each reason of `records.rejects` the ways in which a drop folder really shows it.
+"""Faulty files: for each reason of `ingest.rejects`, files as they occur in real drop folders.
 
-Each fault takes a good ECG and the path to write to, and leaves there a file that is rejected for exactly that reason.
+Each fault takes a good ECG and a path, and writes there a file that is rejected for exactly that reason.
 """
 
 import re
@@ -28,7 +28,7 @@ _EXTERNAL_ENTITY = '<!DOCTYPE RestingECG [<!ENTITY secret SYSTEM "file:///etc/ho
 
 
 def _content(content: bytes) -> MuseFault:
-    """Something else altogether stands in the file."""
+    """The file has another content."""
     return lambda ecg, path: path.write_bytes(content)
 
 
@@ -71,7 +71,7 @@ def _at_level(count: int) -> MuseFault:
 
 
 def _without(lead: int, samples: slice) -> MuseFault:
-    """Samples of a lead hold the value that stands for none."""
+    """Samples of a lead hold the value of a sample that was not recorded."""
 
     def change(ecg: MuseEcg) -> MuseEcg:
         return replace(ecg, rhythm=_with_samples(ecg.rhythm, lead, samples, -32768))
@@ -91,13 +91,13 @@ def _with_samples(counts: NDArray[np.int16], lead: int, samples: slice, value: i
 
 
 def _sparse(ecg: MuseEcg, path: Path) -> None:
-    """Takes no room on the disk."""
+    """A large file that takes no space on the disk."""
     with path.open("wb") as file:
         file.truncate(TOO_LARGE_BYTES)
 
 
 def _linked(name: str) -> MuseFault:
-    """A link to an ECG of the next hospital, whose folder stands beside this one."""
+    """A link to an ECG of the next hospital, whose folder is beside this one."""
 
     def link(ecg: MuseEcg, path: Path) -> None:
         neighbour = "mount_sinai" if path.parent.name == "beth_israel" else "beth_israel"

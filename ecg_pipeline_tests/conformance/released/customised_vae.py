@@ -1,7 +1,6 @@
 """The discrete VAE that BEiT's authors offer beside DALL-E's, as their `customized` tokenizer, with its loss.
 
-Halving convolutions with a residual block behind each, a codebook, and the mirror of it. Ours (`discrete_vae`) differs:
-it draws ink, works at the tokens' resolution, and presses for an even use of the codes.
+Convolutions of stride 2, each followed by a residual block, a codebook, and the mirror image of the encoder.
 """
 
 from collections.abc import Mapping
@@ -47,7 +46,7 @@ class CustomisedVae(nn.Module):
         return self.encoder(images)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Images drawn from codes, one-hot or soft, (B, V, h, w)."""
+        """Images reconstructed from codes (B, V, h, w), one-hot or soft."""
         return self.decoder(torch.einsum("bvhw,vd->bdhw", codes, self.codebook.weight))
 
     def load_official_state(self, state: Mapping[str, Tensor]) -> None:
@@ -61,7 +60,7 @@ def divergence_from_uniform(logits: Tensor) -> Tensor:
     return (logarithms.exp() * (logarithms + log(logits.shape[1]))).sum(dim=1).flatten(1)
 
 
-def official_loss(images: Tensor, logits: Tensor, drawn: Tensor, divergence_weight: float) -> Tensor:
+def official_loss(images: Tensor, *, logits: Tensor, reconstructed: Tensor, divergence_weight: float) -> Tensor:
     """The authors' training loss. Its divergence is summed over the batch, not averaged, so that a weight above zero
     counts more in a larger batch."""
-    return mse_loss(drawn, images) + divergence_weight * divergence_from_uniform(logits).sum()
+    return mse_loss(reconstructed, images) + divergence_weight * divergence_from_uniform(logits).sum()

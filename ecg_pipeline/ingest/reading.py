@@ -1,0 +1,98 @@
+"""One listed file of a drop folder, read: whatever is wrong with it, it becomes an ECG and its row, or a reject."""
+
+import hashlib
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from ecg_pipeline.ecg import Ecg
+from ecg_pipeline.ingest.checks import check_ecg, check_file
+from ecg_pipeline.ingest.drop_folder import DropFolder, file_state
+from ecg_pipeline.ingest.formats import FORMATS
+from ecg_pipeline.ingest.formats.format import EcgFile
+from ecg_pipeline.ingest.pseudonyms import PseudonymKey, stated_age
+from ecg_pipeline.ingest.recipes import IngestRecipe
+from ecg_pipeline.ingest.rejects import Rejected, RejectReason, reader_error
+
+CHANGED = "changed since the folder was listed"
+
+PLAIN_SUFFIXES = {".xml", ".hea", ".txt", ".csv", ".pdf", ".dat", ".mat", ".zip"}
+"""Suffixes of private files that may be stored: any other may be part of a patient's name."""
+
+
+def read_listed_file(
+    name: str, listed: tuple[int, int], *, drop: DropFolder, recipe: IngestRecipe, key: PseudonymKey
+) -> tuple[Ecg, dict[str, Any]]:
+    """The ECG of a listed file, and its row of the table as `ecg_row` gives it. Raises `Rejected` whatever a reader
+    raises.
+
+    listed: the file's size and time of change in the listing; a file that has changed since is a reject.
+    """
+    path = drop.file(name)
+    try:
+        ecg = read_ecg(path, drop, recipe)
+        outcome = ecg, ecg_row(name, ecg, drop=drop, key=key)
+    except MemoryError:
+        raise
+    except Rejected as rejected:
+        outcome = rejected
+    except Exception as error:  # noqa: BLE001 - one file never ends a site; `WaveformStore.reader_errors` counts these
+        outcome = reader_error(error)
+    if _has_changed(path, listed):
+        outcome = Rejected(RejectReason.UNREADABLE, CHANGED, transient=True)
+    if isinstance(outcome, Rejected):
+        raise outcome
+    return outcome
+
+
+def read_ecg(path: Path, drop: DropFolder, recipe: IngestRecipe) -> Ecg:
+    """The ECG of one file of a drop folder, with every check. Raises `Rejected`."""
+    check_file(path, drop.path, recipe.largest_file_mb)
+    ecg = FORMATS[drop.format].read(EcgFile(path, drop.path, recipe.largest_file_mb))
+    check_ecg(ecg, site_names=drop.site_names, minimum_seconds=recipe.minimum_seconds)
+    return ecg
+
+
+def ecg_row(name: str, ecg: Ecg, *, drop: DropFolder, key: PseudonymKey) -> dict[str, Any]:
+    """What may be stored of the ECG of a listed file, as its row of the table without `shard`, `array` and `row`."""
+    waveform = hashlib.sha256(repr((ecg.sampling_hz, ecg.leads, ecg.microvolts_per_count)).encode())
+    waveform.update(np.ascontiguousarray(ecg.counts).data)
+    return {
+        "ecg_id": ecg_id_of(drop, key, name),
+        "site": drop.site,
+        "patient": key.pseudonym(drop.mrn_system, ecg.patient_id) if ecg.patient_id else None,
+        "microvolts_per_count": list(ecg.microvolts_per_count),
+        "leads": list(ecg.leads),
+        "sampling_hz": ecg.sampling_hz,
+        "samples": ecg.counts.shape[1],
+        "source": source_of(drop, key, name),
+        "source_sha256": ecg.source_sha256,
+        "waveform_sha256": waveform.hexdigest(),
+        "acquired_at": ecg.acquired_at,
+        "age_years": stated_age(ecg.age_years),
+        "sex": ecg.sex,
+        "device": ecg.device,
+        "fold": ecg.fold,
+    }
+
+
+def ecg_id_of(drop: DropFolder, key: PseudonymKey, name: str) -> str:
+    """Sixteen hex digits for one file of a site: the primary key of its ECG in every later table."""
+    return key.digest(f"record\0{drop.site}\0{name}")[:16]
+
+
+def source_of(drop: DropFolder, key: PseudonymKey, name: str) -> str:
+    """A file's name as it may be stored: at a private site its keyed digest, as files may be named after patients."""
+    if not drop.private:
+        return name
+    suffix = PurePosixPath(name).suffix
+    digest = key.digest(f"source\0{drop.site}\0{name}")[:16]
+    return f"~{digest}{suffix if suffix.lower() in PLAIN_SUFFIXES else ''}"
+
+
+def _has_changed(path: Path, listed: tuple[int, int]) -> bool:
+    try:
+        return file_state(path) not in (listed, None)
+    except OSError:
+        return True

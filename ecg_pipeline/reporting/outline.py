@@ -1,0 +1,55 @@
+"""The outline of a page: headings, by the anchors that link to them, and the numbers of its tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+HEADINGS = {
+    "studied": "Who was studied",
+    "flow": "From files to ECGs",
+    "performance": "How well the models do",
+    "differences": "Differences between models",
+    "figures": "Figures",
+    "measures": "Further measures",
+    "points": "Operating points",
+    "subgroups": "Subgroups",
+    "saliency": "What the models look at",
+    "published": "The paper's results",
+    "pretraining": "Pretraining and images",
+    "deviations": "Where this differs from the paper",
+    "tripod": "TRIPOD+AI",
+}
+"""In the order of the page. Those from `studied` to `published` occur once a task."""
+
+OF_A_TASK = tuple(HEADINGS)[: tuple(HEADINGS).index("published") + 1]
+
+
+@dataclass(frozen=True)
+class TableNumbers:
+    """Numbers of the tables of a task, in the order of the page. metrics: by name, of those with an interval."""
+
+    studied: int
+    metrics: Mapping[str, int]
+    measures: int
+    operating_points: int
+    subgroups: int
+    published: int
+
+
+def table_numbers(metrics: Sequence[str]) -> TableNumbers:
+    """The numbers where the named metrics have a table each."""
+    after = 2 + len(metrics)
+    return TableNumbers(
+        studied=1,
+        metrics={name: number for number, name in enumerate(metrics, start=2)},
+        measures=after,
+        operating_points=after + 1,
+        subgroups=after + 2,
+        published=after + 3,
+    )
+
+
+def table_words(first: int, last: int | None = None) -> str:
+    """A table or a range of them in words: `Table 1`, `Tables 2 and 3`, `Tables 2 to 6`."""
+    if last is None or first == last:
+        return f"Table {first}"
+    return f"Tables {first} {'and' if last == first + 1 else 'to'} {last}"

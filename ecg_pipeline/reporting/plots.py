@@ -1,0 +1,77 @@
+"""The figures of a task: metrics and differences by fraction, then curves of models that saw all training patients."""
+
+import polars as pl
+
+from ecg_pipeline.metrics.table import WITH_INTERVAL
+from ecg_pipeline.reporting import tables
+from ecg_pipeline.reporting.figures import (
+    calibration_figure,
+    decision_figure,
+    difference_figure,
+    fraction_figure,
+    precision_recall_figure,
+    roc_figure,
+    training_figure,
+)
+from ecg_pipeline.reporting.results import Background, TaskResults
+
+ACCURACIES = {
+    "accuracy_of_background": "if always the commonest",
+    "accuracy": "of all",
+    "accuracy_inked": "of all but the commonest",
+}
+"""What the columns of a pretraining's trace are called in its figure; plotted in this order, the last on top."""
+
+
+def pretraining_figures(background: Background) -> list[str]:
+    """Loss, and accuracy on the masked patches, by step."""
+    trace = background.pretraining_trace
+    if trace is None:
+        return []
+    trace = trace.rename(ACCURACIES)
+    return [
+        training_figure(trace, ["loss"], "Masked image modelling: loss"),
+        training_figure(trace, list(ACCURACIES.values()), "Masked patches predicted correctly"),
+    ]
+
+
+def task_figures(
+    task: TaskResults,
+    cells: tables.Cells,
+    results: pl.DataFrame,
+    differences: pl.DataFrame,
+    *,
+    population: str,
+    models: list[str],
+    where: str,
+) -> list[str]:
+    """SVG of one population. where: a line or two below every title."""
+    largest = tables.fractions(task)[-1]
+    computed = {model: cells[model, largest, population] for model in models}
+    computed = {model: found for model, found in computed.items() if "reason" not in found.metrics}
+    if not computed:
+        return []
+    figures = []
+    order = pl.col("model").replace_strict({model: place for place, model in enumerate(models)})
+    for metric in WITH_INTERVAL:
+        values = [
+            pl.col(metric.name).alias("value"),
+            pl.col(f"{metric.name}_low").alias("low"),
+            pl.col(f"{metric.name}_high").alias("high"),
+        ]
+        by_fraction = results.filter(site=population).sort(order, "fraction").select("model", "fraction", *values)
+        title = f"{metric.heading} by training data\n{where}"
+        figures.append(fraction_figure(by_fraction, metric.heading, title))
+        apart = differences.filter(site=population).select(pl.col("other").alias("model"), "fraction", *values)
+        if apart["value"].drop_nulls().len():
+            title = f"{metric.heading}: {models[0]} less each other model\n{where}"
+            figures.append(difference_figure(apart, metric.heading, title))
+    predictions = {model: tables.predictions(task, model, largest, population) for model in computed}
+    at = f"{100 * largest:g} % of training data\n{where}"
+    return [
+        *figures,
+        roc_figure(predictions, f"ROC, {at}"),
+        precision_recall_figure(predictions, f"Precision and recall, {at}"),
+        calibration_figure({model: found.calibration for model, found in computed.items()}, f"Calibration, {at}"),
+        decision_figure({model: found.decision for model, found in computed.items()}, f"Decision curves, {at}"),
+    ]

@@ -1,4 +1,4 @@
-# Every verb of the project. Two commands set a fresh machine up: `make demo` and `make test`.
+# All commands of the project. `make demo` and `make test` work on a fresh machine.
 .PHONY: setup demo test check ui screenshots lock test-science test-orchestration test-ui acceptance
 
 BIN := .venv/bin
@@ -28,7 +28,7 @@ test-science: setup
 test-orchestration: setup
 	$(BIN)/pytest -m "not acceptance" ecg_pipeline_tests/orchestration ecg_pipeline_tests/test_ui.py
 
-# Everything pressed at once in a real UI, and read there in a browser.
+# A backfill of all assets in a running UI, checked in a browser.
 test-ui: setup
 	$(BIN)/pytest ecg_pipeline_tests/orchestration/test_backfill.py ecg_pipeline_tests/orchestration/test_browser.py
 

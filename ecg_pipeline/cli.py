@@ -1,4 +1,4 @@
-"""The `ecg-pipeline` command. Everything it makes goes through a Dagster instance, so the UI shows it."""
+"""The `ecg-pipeline` command. Outputs are made in Dagster runs, which the UI shows."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="From hospital XML to an audited ECG foundation model.",
+    help="From hospital XML to an evaluated ECG foundation model.",
 )
 study_app = typer.Typer(no_args_is_help=True, help="Study files.")
 app.add_typer(study_app, name="study")
@@ -40,7 +40,7 @@ StudyOption = Annotated[str | None, typer.Option("--study", help="A built-in stu
 @app.command()
 def demo() -> None:
     """Run the whole pipeline on a synthetic hospital system: MUSE XML to evaluation reports."""
-    _choose("demo")
+    _set_active_study("demo")
     study = active_study()
     runner = _open(study)
     began = time.monotonic()
@@ -59,11 +59,11 @@ def materialize(
     ] = None,
     study: StudyOption = None,
     accept_fewer_files: Annotated[
-        bool, typer.Option("--accept-fewer-files", help="Read drop folders though most of their files are gone.")
+        bool, typer.Option("--accept-fewer-files", help="Read drop folders even if most of their files are missing.")
     ] = False,
 ) -> None:
-    """Bring assets up to date: all of them, or those named. What is up to date already is left alone."""
-    _choose(study)
+    """Materialise stale assets: all of them, or those named. Partitions that are up to date are skipped."""
+    _set_active_study(study)
     active = active_study()
     config = {"resources": {"workspace": {"config": {"accept_fewer_files": True}}}} if accept_fewer_files else {}
     made = _run_stale(_open(active, config), assets or ["*"], partition or [])
@@ -73,8 +73,8 @@ def materialize(
 
 @app.command()
 def ui(study: StudyOption = None, port: Annotated[int, typer.Option(help="First of three ports.")] = PORT) -> None:
-    """Start the Dagster UI with its daemon, and MLflow and reports beside it, over this study's home."""
-    _choose(study)
+    """Start the Dagster UI with its daemon, and servers for MLflow and reports, for this study's home."""
+    _set_active_study(study)
     from ecg_pipeline.orchestration.servers.ui import UiError, serve
 
     try:
@@ -88,7 +88,7 @@ def report(
     study: StudyOption = None, open_page: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False
 ) -> None:
     """Print the path of the newest benchmark report, or open it."""
-    _choose(study)
+    _set_active_study(study)
     page = _benchmark_page(active_study())
     if page is None:
         raise typer.Exit(_fail("There is no report yet: run `ecg-pipeline materialize`."))
@@ -99,12 +99,12 @@ def report(
 
 @app.command()
 def rejects(site: Annotated[str, typer.Argument(help="A site of the study.")], study: StudyOption = None) -> None:
-    """Print which files of a site are not used, by name, and why: on this terminal, where names may be seen."""
+    """Print the names of a site's files that are not used, and why. Names may identify patients."""
     from ecg_pipeline.ingest.site import named_rejects
     from ecg_pipeline.ingest.store import WaveformStore
     from ecg_pipeline.orchestration.assets.ingest import site_key
 
-    _choose(study)
+    _set_active_study(study)
     active = active_study()
     if site not in active.sites:
         raise typer.Exit(_fail(f"There is no site {site}; there are {', '.join(active.sites)}."))
@@ -124,12 +124,12 @@ def rejects(site: Annotated[str, typer.Argument(help="A site of the study.")], s
 
 @app.command()
 def bench(
-    names: Annotated[list[str] | None, typer.Argument(help="Which comparisons; by default all.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Which benchmarks; by default all.")] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the rows to a file, not to the screen.")
     ] = None,
 ) -> None:
-    """Time fast ways against the usual ones, both in turn in one run."""
+    """Run benchmarks: each stage compared with common libraries or with a limit."""
     from ecg_pipeline.bench.rows import ROWS
 
     if unknown := [name for name in names or () if name not in ROWS]:
@@ -150,7 +150,7 @@ def bench(
 
 @study_app.command("check")
 def study_check(file: Annotated[str, typer.Argument(help="A study file, or the name of a built-in study.")]) -> None:
-    """Check a study file: its keys, its values, and that its parts agree."""
+    """Check a study file: its keys, its values, and that its sections are consistent."""
     try:
         checked = load_study(study_file(file))
     except StudyError as error:
@@ -163,8 +163,8 @@ def study_check(file: Annotated[str, typer.Argument(help="A study file, or the n
     console.print(f"fingerprint {checked.fingerprint()}")
 
 
-def _choose(study: str | None) -> None:
-    """Make the named study the active one, for this process and those it starts; a wrong one ends the command."""
+def _set_active_study(study: str | None) -> None:
+    """Make a study the active one, for this process and its children; exit with its errors if it is invalid."""
     if study:
         os.environ["ECG_STUDY"] = str(Path(study).absolute()) if Path(study).is_file() else study
     try:
@@ -197,12 +197,12 @@ def _open(study: Study, config: dict[str, Any] | None = None) -> "Runner":
             workspace,
             os.cpu_count() or 1,
             config or {},
-            lambda line: console.print(_marked(line)),
+            lambda line: console.print(_coloured(line)),
             status.update,
         )
 
 
-def _marked(line: str) -> Text:
+def _coloured(line: str) -> Text:
     """A line about a run, coloured by how it ended."""
     return Text(line, "red" if line.startswith("✗") else "")
 

@@ -2,9 +2,9 @@
 
 import dagster as dg
 
-from ecg_pipeline.orchestration import without_marks
+from ecg_pipeline.orchestration import without_preview_warnings
 from ecg_pipeline.orchestration.assets import source_versions, study_assets
-from ecg_pipeline.orchestration.automation import automated
+from ecg_pipeline.orchestration.automation import with_automation
 from ecg_pipeline.orchestration.jobs import study_jobs
 from ecg_pipeline.orchestration.resources import Workspace, make_workspace, workspace_resource
 from ecg_pipeline.orchestration.schedules import study_schedules
@@ -19,10 +19,10 @@ def build_workspace(study: Study) -> Workspace:
 
 def build_definitions(workspace: Workspace) -> dg.Definitions:
     """Assemble the definitions of a workspace's study."""
-    with without_marks():
+    with without_preview_warnings():
         jobs = study_jobs(workspace.study, lambda: built)
         built = dg.Definitions(
-            assets=automated(study_assets(workspace.study), workspace),
+            assets=with_automation(study_assets(workspace.study), workspace),
             jobs=jobs,
             schedules=study_schedules(jobs),
             sensors=study_sensors(),

@@ -1,4 +1,4 @@
-"""The vocabulary: leads, units, the shape legend, and one ECG as it was recorded.
+"""Shared definitions: leads, shape legend and units, progress callback, recipe errors, and one ECG as recorded.
 
 Shape legend, used in every docstring of the project:
 N ECGs, L leads, T samples, P patches, D width, V vocabulary, H W pixels.
@@ -26,12 +26,12 @@ def no_progress(done: int, total: int) -> None:
     """No-op progress callback."""
 
 
-MOST_SEED = 2**32 - 1
-"""Greatest seed that every generator takes."""
+MAX_SEED = 2**32 - 1
+"""Largest seed that every random generator accepts."""
 
 
 class RecipeError(ValueError):
-    """An invalid recipe. keys: which of its values to change, the likeliest first."""
+    """An invalid recipe. keys: the values of it that may be wrong, most likely first."""
 
     def __init__(self, sentence: str, *keys: str):
         super().__init__(sentence)
@@ -39,14 +39,14 @@ class RecipeError(ValueError):
 
 
 def check_seed(seed: int, key: str = "seed") -> None:
-    """Raise a RecipeError for a seed that a generator would not take."""
-    if not 0 <= seed <= MOST_SEED:
-        raise RecipeError(f"a seed lies between 0 and {MOST_SEED:,}, not {seed}", key)
+    """Raise a RecipeError unless every random generator accepts the seed."""
+    if not 0 <= seed <= MAX_SEED:
+        raise RecipeError(f"a seed must lie between 0 and {MAX_SEED:,}, not {seed}", key)
 
 
 @dataclass(frozen=True, eq=False)
 class Ecg:
-    """One ECG as recorded: counts and what turns them into millivolts, with what the file says of it.
+    """One ECG as recorded: its samples as counts, their scale, and the metadata of its file.
 
     counts: (L, T) int16, baseline removed. Millivolts = counts * microvolts_per_count[:, None] / 1000.
     source_sha256: digest of the file that was read; of a WFDB record, its header.

@@ -1,7 +1,7 @@
-"""A worker process: `python -m ecg_pipeline.run_worker FD DAGSTER_HOME` makes Dagster runs that it is asked for.
+"""A worker process: `python -m ecg_pipeline.run_worker FD DAGSTER_HOME` executes Dagster runs.
 
-It is asked through the socket FD by `orchestration.run_worker.RunWorker`, and ends when that process is gone, in the
-middle of a run, too.
+It receives them through the socket FD from `orchestration.run_worker.RunWorker`, and ends when that process has ended,
+even in the middle of a run.
 """
 
 import os
@@ -19,21 +19,21 @@ from ecg_pipeline.study import active_study
 
 
 def main(fd: int, home: str) -> None:
-    """Make the requested runs until the requesting process is gone."""
-    connection, asked = Connection(fd), SimpleQueue()
-    threading.Thread(target=_listen, args=(connection, asked), daemon=True).start()
+    """Execute requested runs until the parent process has ended."""
+    connection, requests = Connection(fd), SimpleQueue()
+    threading.Thread(target=_listen, args=(connection, requests), daemon=True).start()
     workspace = build_workspace(active_study()).with_terminal_progress(lambda text: connection.send(("progress", text)))
     definitions = build_definitions(workspace)
     with dg.DagsterInstance.from_config(home) as instance:
         while True:
-            run, config = asked.get()
-            connection.send(("ended", execute(definitions, instance, run, config)))
+            run, config = requests.get()
+            connection.send(("ended", execute(definitions, instance, run=run, config=config)))
 
 
-def _listen(connection: Connection, asked: "SimpleQueue[Any]") -> None:
+def _listen(connection: Connection, requests: "SimpleQueue[Any]") -> None:
     try:
         while True:
-            asked.put(connection.recv())
+            requests.put(connection.recv())
     except (EOFError, ConnectionError):
         os._exit(0)
 

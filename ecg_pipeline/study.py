@@ -1,8 +1,7 @@
-"""The study: what a paper's methods section says, as one file from which the asset graph is built.
+"""Reads the study file: what a paper's methods section says, and what the asset graph is built from.
 
-Everything in it is identity: it changes results and enters the fingerprint. Where things run and where they are
-written is execution and stands in the environment: `ECG_STUDY` names a built-in study or a file, `ECG_HOME` the folder
-that everything is written to.
+The study file holds what changes results. Where things run and where outputs are written is set by environment
+variables: `ECG_STUDY` is a built-in study or a file, `ECG_HOME` the folder that everything is written to.
 """
 
 import os
@@ -25,40 +24,41 @@ from ecg_pipeline.study_sections import identity as identity
 BUILT_IN = Path(__file__).parent / "studies"
 
 RULES = {rule.__name__: rule.kind for rule in (MeasurementRule, DiagnosisRule, StatementRule)}
-"""The kinds of rules, by what pydantic calls them."""
+"""The `kind` of each rule, by the class name that pydantic puts into error locations."""
 
 Keys = tuple[str, ...]
 
 
 class StudyError(ValueError):
-    """A study file that cannot be used: says which file, which line, which key, and what is wrong there."""
+    """A study file is invalid. The message gives file, line, key and what is wrong."""
 
 
 def built_in_studies() -> list[str]:
-    """Names of the studies that come with the package."""
+    """Names of the studies in the package."""
     return sorted(path.stem for path in BUILT_IN.glob("*.yaml"))
 
 
 def study_file(name: str) -> Path:
-    """The file of a built-in study's name or of a path."""
+    """Path of a study file. name: of a built-in study, or a path."""
     built_in, path = BUILT_IN / f"{name}.yaml", Path(name)
     if built_in.exists():
         return built_in
     if path.is_file():
         return path
-    raise StudyError(f"{name}: no such file, and no built-in study; those are {', '.join(built_in_studies())}")
+    known = ", ".join(built_in_studies())
+    raise StudyError(f"{name}: no such file or built-in study; the built-in studies are {known}")
 
 
 def active_study() -> Study:
-    """The study that `ECG_STUDY` names; the demo where it names none."""
+    """The study named by `ECG_STUDY`, by default the demo."""
     return load_study(study_file(os.environ.get("ECG_STUDY") or "demo"))
 
 
 def load_study(path: Path) -> Study:
     """Read and check a study file. `extends: NAME` starts from another study, whose values it replaces key by key.
 
-    Errors are one StudyError: file, line, key and what is wrong there, for every wrong key; sections that do not agree
-    are looked for once each of them is right.
+    All errors are raised as one StudyError with a line for each: file, line, key and what is wrong. Whether sections
+    are consistent is checked only if each of them is valid.
     """
     files = _files(path)
     content = reduce(_overlay, (file.content for file in reversed(files)))
@@ -67,8 +67,8 @@ def load_study(path: Path) -> Study:
     try:
         study = Study.model_validate(content)
     except ValidationError as error:
-        meant = [wrong for wrong in error.errors() if not _is_of_another_kind(content, wrong["loc"])]
-        lines = [_describe(files, content, wrong) for wrong in meant]
+        relevant = [wrong for wrong in error.errors() if not _is_of_another_kind(content, wrong["loc"])]
+        lines = [_describe(files, content, wrong) for wrong in relevant]
         raise StudyError("\n".join(dict.fromkeys(lines))) from None
     lines = [_line(files, [tuple(key.split(".")) for key in found.keys], found.sentence) for found in problems(study)]
     if lines:
@@ -77,31 +77,31 @@ def load_study(path: Path) -> Study:
 
 
 def study_home(study: Study) -> Path:
-    """The folder that everything of a study is written to: `ECG_HOME`/name, by default ./ecg_home/name."""
+    """Home folder of a study, for all its outputs: `ECG_HOME`/name, by default ./ecg_home/name."""
     return Path(os.environ.get("ECG_HOME") or "ecg_home").absolute() / study.name
 
 
 def drop_folder(study: Study, site: str) -> DropFolder:
     """The drop folder of a site, with the environment variables in its path filled in."""
-    place = study.sites[site]
-    text = place.path.replace("${ECG_HOME}", str(study_home(study)))
+    section = study.sites[site]
+    text = section.path.replace("${ECG_HOME}", str(study_home(study)))
     path = Path(os.path.expandvars(text)).expanduser()
     if "$" in str(path):
-        raise StudyError(f"sites.{site}.path: {place.path} names an environment variable that is not set")
+        raise StudyError(f"sites.{site}.path: {section.path} uses an environment variable that is not set")
     return DropFolder(
         site=site,
         path=path,
-        format=place.format,
-        site_names=place.site_names,
-        mrn_system=place.mrn_system or site,
-        label_tables=place.label_tables,
-        patients=place.patients,
+        format=section.format,
+        site_names=section.site_names,
+        mrn_system=section.mrn_system or site,
+        label_tables=section.label_tables,
+        patients=section.patients,
     )
 
 
 @dataclass(frozen=True)
 class _File:
-    """One study file: its keys without `extends`, and its YAML nodes, which know their lines."""
+    """One study file: its keys without `extends`, and its root YAML node, which has line numbers."""
 
     path: Path
     content: dict[str, Any]
@@ -109,16 +109,16 @@ class _File:
 
 
 def _files(path: Path, seen: tuple[Path, ...] = ()) -> list[_File]:
-    """A study file and, behind it, those that it extends."""
+    """A study file, followed by those that it extends."""
     if path.resolve() in seen:
-        raise StudyError(f"{path}: `extends` comes back to this file")
+        raise StudyError(f"{path}: this file extends itself, directly or through other files")
     try:
         text = path.read_text(encoding="utf-8")
         content, root = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: this is not YAML: {error}") from None
+        raise StudyError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(content, dict):
-        raise StudyError(f"{path}: a study is a mapping of sections, this file holds {type(content).__name__}")
+        raise StudyError(f"{path}: a study file must be a mapping of sections, not {type(content).__name__}")
     base = content.pop("extends", None)
     own = _File(path, content, root)
     if base is None:
@@ -129,7 +129,7 @@ def _files(path: Path, seen: tuple[Path, ...] = ()) -> list[_File]:
 
 
 def _overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` laid over it, mapping by mapping; a null takes a key away."""
+    """`base` updated recursively with `changes`; a null removes a key."""
     result = dict(base)
     for key, value in changes.items():
         if value is None:
@@ -142,37 +142,37 @@ def _overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _repeated_keys(files: Sequence[_File]) -> Iterator[str]:
-    """A sentence for each key that a mapping holds twice: YAML would quietly take the last."""
+    """A message for each duplicate key of a mapping, of which YAML would silently use the last."""
     for file in files:
-        waiting, done = [file.root], set[int]()
-        while waiting:
-            node = waiting.pop(0)
-            if id(node) in done:
+        queue, visited = [file.root], set[int]()
+        while queue:
+            node = queue.pop(0)
+            if id(node) in visited:
                 continue
-            done.add(id(node))
+            visited.add(id(node))
             if isinstance(node, yaml.SequenceNode):
-                waiting += node.value
+                queue += node.value
             elif isinstance(node, yaml.MappingNode):
-                waiting += [value for _, value in node.value]
+                queue += [value for _, value in node.value]
                 lines: dict[str, int] = {}
                 for name, line in ((str(key.value), key.start_mark.line + 1) for key, _ in node.value):
                     if name in lines:
-                        yield f"{file.path}:{line}: {name}: this key stands in line {lines[name]} already: remove one"
+                        yield f"{file.path}:{line}: {name}: duplicate of the key in line {lines[name]}: remove one"
                     lines[name] = line
 
 
 def _rules_without_kind(files: Sequence[_File], content: dict[str, Any]) -> Iterator[str]:
-    """A sentence for each rule that does not say of which kind it is: several may fit."""
+    """A message for each rule without a valid `kind`, because several kinds could match it."""
     tasks = content.get("tasks")
     for name, task in tasks.items() if isinstance(tasks, dict) else ():
         rule = task.get("rule") if isinstance(task, dict) else None
         if isinstance(rule, dict) and rule.get("kind") not in RULES.values():
             place = ("tasks", str(name), "rule")
-            yield _line(files, [(*place, "kind"), place], f"a rule says its kind: {', '.join(RULES.values())}")
+            yield _line(files, [(*place, "kind"), place], f"a rule needs a kind: {', '.join(RULES.values())}")
 
 
 def _is_of_another_kind(content: Any, loc: Sequence[str | int]) -> bool:
-    """Whether something is wrong only if another rule was meant than the one whose kind is given."""
+    """Whether an error location belongs to a kind of rule other than the one in the file."""
     match loc:
         case ["tasks", name, "rule", recipe, *_] if recipe in RULES:
             rule = content["tasks"].get(name, {}).get("rule")
@@ -191,7 +191,7 @@ def _describe(files: Sequence[_File], content: dict[str, Any], wrong: Any) -> st
 
 
 def _in_content(content: Any, loc: Sequence[str | int], is_missing: bool) -> Keys:
-    """The keys of a place as the file has them: without the names that pydantic gives to one of several recipes."""
+    """An error location as keys of the file: without the class names that pydantic adds for unions."""
     keys: list[str] = []
     for place, key in enumerate(loc):
         held: Any = dict(enumerate(content)) if isinstance(content, list) else content
@@ -204,9 +204,10 @@ def _in_content(content: Any, loc: Sequence[str | int], is_missing: bool) -> Key
 
 
 def _line(files: Sequence[_File], places: Sequence[Keys], message: str) -> str:
-    """`file:line: key: message`, of the first place that the nearest of the files holds in full.
+    """Format an error as `file:line: key: message`.
 
-    Where none is held in full, the first file tells the line of what it holds of the first place.
+    places: candidate keys, most likely first. The first file that contains one of them completely is named; if none
+    does, the first file and the line of the deepest key of the first place that it contains.
     """
     for file in files:
         for keys in places:
@@ -219,7 +220,7 @@ def _line(files: Sequence[_File], places: Sequence[Keys], message: str) -> str:
 
 
 def _line_of(file: _File, keys: Keys) -> tuple[int, int]:
-    """Line of the deepest of `keys` that a file holds, and how many of them it holds."""
+    """Line of the deepest of the nested `keys` that a file contains, and how many of them it contains."""
     node, line = file.root, 1
     for depth, key in enumerate(keys):
         if isinstance(node, yaml.MappingNode):

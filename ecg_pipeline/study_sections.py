@@ -1,7 +1,7 @@
 """The sections of a study file, each key with its type: what a paper's methods section says.
 
-Everything in it is identity: it changes results and enters the fingerprint, but for the paths and titles of sites.
-Whether the sections agree with each other is for `study_checks`.
+All values change results and enter the fingerprint, except the paths and titles of sites. `study_checks` checks that
+the sections are consistent with each other.
 """
 
 from dataclasses import asdict
@@ -30,7 +30,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class Section(BaseModel):
-    """A part of the study file: unknown keys and numbers that are not finite are errors, values do not change."""
+    """A section of the study file, immutable. Unknown keys and numbers that are not finite are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -50,12 +50,12 @@ def _known_format(name: str) -> str:
 class Site(Section):
     """One hospital or data set.
 
-    role: `internal` sites train and test; `external` sites only validate; a `transfer` site is a new source of data
-    that is fine-tuned and tested on its own. pretraining: whether its training patients are pretrained on.
+    role: `internal` sites train and test; `external` sites only test; a `transfer` site is another source of data
+    that is fine-tuned and tested on its own. pretraining: whether its training patients are used for pretraining.
     path may name environment variables; `${ECG_HOME}` is this study's home.
-    patients: `private` identifiers are keyed with the hospital's secret; `public` and `synthetic` ones with a fixed
-    word, so that everybody gets the same pseudonyms and the same split.
-    mrn_system: sites with one numbering of patients share it, so that a patient seen at two of them is one patient.
+    patients: `private` identifiers are hashed with the hospital's secret key, `public` and `synthetic` ones with a
+    fixed key, so that everybody gets the same pseudonyms and the same split.
+    mrn_system: name of the system that numbers the patients. Sites with the same name share their patients.
     """
 
     title: str
@@ -72,7 +72,7 @@ class Site(Section):
 class Pretraining(Section):
     """Masked image modelling: which of the study's models, and how.
 
-    weights: name of a checkpoint file of BEiT's or HeartBEiT's own scripts that is taken over in place of a training.
+    weights: name of a checkpoint file of BEiT's or HeartBEiT's own scripts, imported instead of training.
     """
 
     model: Name
@@ -80,19 +80,19 @@ class Pretraining(Section):
     weights: str | None = None
 
     @model_validator(mode="after")
-    def _trained_or_taken_over(self) -> "Pretraining":
+    def _trained_or_imported(self) -> "Pretraining":
         if self.weights is None:
             return self
         if not is_file_name(self.weights):
-            raise RecipeError(f"weights is the name of a file, without a folder, not `{self.weights}`", "weights")
+            raise RecipeError(f"weights must be a file name without a folder, not `{self.weights}`", "weights")
         if "recipe" in self.model_fields_set:
-            sentence = "give weights or a recipe, not both: `recipe: null` drops an inherited one"
+            sentence = "give weights or a recipe, not both: `recipe: null` removes an inherited recipe"
             raise RecipeError(sentence, "weights", "recipe")
         return self
 
 
 def _kind(tokenizer: Any) -> str | None:
-    """Which tokenizer is meant; one that does not say is trained."""
+    """The `kind` of a tokenizer section; `trained` by default."""
     return tokenizer.get("kind", "trained") if isinstance(tokenizer, dict) else getattr(tokenizer, "kind", None)
 
 
@@ -102,7 +102,7 @@ Tokenizer = Annotated[
 
 
 class Study(Section):
-    """A whole study. Sections are named after the packages that they steer.
+    """A whole study. Sections are named after the packages that they configure.
 
     paper: the published paper that the study reproduces: its report prints the paper's results and the deviations.
     """
@@ -130,26 +130,26 @@ class Study(Section):
     def pretrained_model(self) -> BeitRecipe:
         """The network that is pretrained."""
         recipe = self.models[self.pretraining.model]
-        assert isinstance(recipe, BeitRecipe)  # the study was checked for it
+        assert isinstance(recipe, BeitRecipe)  # see study_checks.networks.pretraining
         return recipe
 
     @property
     def pretraining_sites(self) -> tuple[str, ...]:
-        """Names of the sites that are pretrained on."""
+        """Names of the sites whose training patients are used for pretraining."""
         return tuple(name for name, site in self.sites.items() if site.pretraining)
 
     @property
     def is_synthetic(self) -> bool:
-        """Whether any of the patients is invented."""
+        """Whether any site has synthetic patients."""
         return any(site.patients == "synthetic" for site in self.sites.values())
 
     def fingerprint(self) -> str:
-        """Sixteen hex digits over everything in the study but the places of its files."""
+        """Digest of everything in the study that changes results, 16 hex digits."""
         return digest_json(identity({name: getattr(self, name) for name in type(self).model_fields}))[:16]
 
 
 def identity(value: Any) -> Any:
-    """What of a study value changes results, as JSON: everything but the paths of sites."""
+    """The part of a study value that changes results, as JSON: everything except paths and titles of sites."""
     if isinstance(value, Site):
         return {name: identity(v) for name, v in value if name not in ("path", "title")}
     if isinstance(value, BaseModel):

@@ -1,4 +1,4 @@
-"""MLflow: one run a training, with its parameters, curves and model. The only module that knows MLflow."""
+"""MLflow: one run a training, with its parameters, curves and model. The only module that imports MLflow."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ def tracking_uri(home: Path) -> str:
 
 
 def has_server(home: Path) -> bool:
-    """Whether the tracking URI is a server, so that none is started for this study."""
+    """Whether the tracking URI is a server; then `ecg-pipeline ui` starts none."""
     return tracking_uri(home).startswith("http")
 
 

@@ -28,7 +28,7 @@ def follow(page: str, tree: Path, environment: dict[str, str]) -> str:
 
 def run(commands: str, tree: Path, environment: dict[str, str]) -> str:
     """Run bash commands in a tree, where `ecg-pipeline` is that of the tree."""
-    tool = f"ecg-pipeline() {{ {sys.executable} -m ecg_pipeline.cli \"$@\"; }}\n"
+    tool = f'ecg-pipeline() {{ {sys.executable} -m ecg_pipeline.cli "$@"; }}\n'
     done = subprocess.run(
         ["bash", "-euc", tool + commands],
         cwd=tree,

@@ -44,7 +44,7 @@ def test_a_study_without_its_data_says_which_folder(tmp_path, monkeypatch):
     assert result.exit_code == 2
     assert "sites.mount_sinai.path: there is no folder" in result.output
     monkeypatch.delenv("ECG_DATA")
-    assert "names an environment variable that is not set" in run("materialize").output
+    assert "uses an environment variable that is not set" in run("materialize").output
 
 
 def test_no_report_yet(tmp_path, monkeypatch):

@@ -52,10 +52,10 @@ def test_the_papers_design_is_stated_in_full():
         ("extends: demo\nfilters: {low_hz: 60.0}\n", "study.yaml:2: filters.low_hz: band-pass"),
         ("extends: demo\ntasks:\n  hcm:\n    sites: [atlantis]\n", "there is no site `atlantis`"),
         ("extends: demo\nfractions: [0.5, 2]\n", "study.yaml:2: fractions.1:"),
-        ("extends: nowhere\n", "nowhere: no such file, and no built-in study"),
-        ("extends: study.yaml\n", "comes back to this file"),
-        ("just words", "a study is a mapping"),
-        ("a: [1", "this is not YAML"),
+        ("extends: nowhere\n", "nowhere: no such file or built-in study"),
+        ("extends: study.yaml\n", "this file extends itself"),
+        ("just words", "a study file must be a mapping"),
+        ("a: [1", "not valid YAML"),
     ],
 )
 def test_a_wrong_file_gets_one_clear_error(tmp_path, text, says):
@@ -65,7 +65,7 @@ def test_a_wrong_file_gets_one_clear_error(tmp_path, text, says):
 
 
 def test_an_external_site_is_not_pretrained_on(tmp_path):
-    with pytest.raises(StudyError, match="an external site is not pretrained on"):
+    with pytest.raises(StudyError, match="an external site must not be used for pretraining"):
         load_study(changed(tmp_path, "extends: heartbeit\nsites: {morningside: {pretraining: true}}\n"))
 
 

@@ -9,7 +9,7 @@ import torch
 from ecg_pipeline.models.timm_names import _registered, is_timm_model
 from ecg_pipeline.study import StudyError, built_in_studies, load_study, study_file
 from ecg_pipeline.study_checks import problems
-from ecg_pipeline.study_checks.hospital_system import PLANTED_CODES, PLANTED_TABLES
+from ecg_pipeline.study_checks.hospital_system import SYNTHETIC_CODES, SYNTHETIC_TABLES
 from ecg_pipeline.synthetic.hospital import HospitalSystem, write_hospital_system
 from ecg_pipeline.tokens.discrete_vae import DiscreteVae
 from ecg_pipeline.tokens.pixels import token_view
@@ -33,7 +33,7 @@ filters:
   samples: 5000
 """,
         [
-            "4: filters.samples: 5000 samples at 500 Hz are 10 s, but recordings from 5 s on are used: raise "
+            "4: filters.samples: 5000 samples at 500 Hz are 10 s, but recordings of 5 s are accepted: raise "
             "ingest.minimum_seconds, or filter fewer samples",
         ],
     ),
@@ -43,7 +43,7 @@ extends: demo
 ingest: {minimum_seconds: 4.5}
 """,
         [
-            "2: ingest.minimum_seconds: 2500 samples at 500 Hz are 5 s, but recordings from 4.5 s on are used: "
+            "2: ingest.minimum_seconds: 2500 samples at 500 Hz are 5 s, but recordings of 4.5 s are accepted: "
             "raise ingest.minimum_seconds, or filter fewer samples",
         ],
     ),
@@ -128,7 +128,7 @@ models:
     patch_px: 32
 """,
         [
-            "4: models.heartbeit.patch_px: patches of 32 px cut 224 px into 7 x 7, but a sheet has 14 x 14 "
+            "4: models.heartbeit.patch_px: patches of 32 px divide 224 px into 7 x 7, but an image has 14 x 14 "
             "tokens: choose patch_px = image_px / 14",
         ],
     ),
@@ -151,7 +151,7 @@ models:
     name: resnet_of_nobody
 """,
         [
-            "4: models.mobilenet.name: timm has no model `resnet_of_nobody`; `timm.list_models()` says which there are",
+            "4: models.mobilenet.name: timm has no model `resnet_of_nobody`; `timm.list_models()` lists them",
         ],
     ),
     (
@@ -162,7 +162,7 @@ models:
     weights: ''
 """,
         [
-            "4: models.mobilenet.weights: weights is the name of a file, without a folder, not ``",
+            "4: models.mobilenet.weights: weights must be the name of a file, without a folder, not ``",
         ],
     ),
     (
@@ -173,7 +173,7 @@ models:
     weights: ..
 """,
         [
-            "4: models.mobilenet.weights: weights is the name of a file, without a folder, not `..`",
+            "4: models.mobilenet.weights: weights must be the name of a file, without a folder, not `..`",
         ],
     ),
     (
@@ -184,7 +184,7 @@ tokenizer:
   vocabulary: 3
 """,
         [
-            "4: tokenizer.vocabulary: a vocabulary has 4 to 32,767 tokens: with fewer its use always counts as "
+            "4: tokenizer.vocabulary: a vocabulary must have 4 to 32,767 tokens: with fewer its use always counts as "
             "collapsed, and tokens are stored as int16",
         ],
     ),
@@ -206,7 +206,7 @@ pretraining:
     mask: {patches: 196}
 """,
         [
-            "4: pretraining.recipe.mask.patches: 196 of 196 patches hidden leave nothing to see: hide fewer",
+            "4: pretraining.recipe.mask.patches: 196 of 196 masked patches leave none visible: mask fewer",
         ],
     ),
     (
@@ -240,8 +240,8 @@ pretraining:
     mask: {patches: 15, smallest_block: 15, aspect: 1.0}
 """,
         [
-            "4: pretraining.recipe.mask.smallest_block: no block of 15 to 15 patches with sides of 1 or more to 1 "
-            "fits into 14 x 14, so nothing would be hidden: allow smaller or longer ones",
+            "4: pretraining.recipe.mask.smallest_block: no block of 15 to 15 patches with sides of 1 or more "
+            "to 1 fits into 14 x 14, so nothing would be masked: allow smaller or longer blocks",
         ],
     ),
     (
@@ -252,8 +252,8 @@ pretraining:
     mask: {patches: 190, smallest_block: 185}
 """,
         [
-            "4: pretraining.recipe.mask.smallest_block: no block of 185 to 190 patches with sides of 0.3 or more "
-            "to 1 fits into 14 x 14, so nothing would be hidden: allow smaller or longer ones",
+            "4: pretraining.recipe.mask.smallest_block: no block of 185 to 190 patches with sides of 0.3 or "
+            "more to 1 fits into 14 x 14, so nothing would be masked: allow smaller or longer blocks",
         ],
     ),
     (
@@ -264,7 +264,7 @@ pretraining:
     clip: 0
 """,
         [
-            "4: pretraining.recipe.clip: clip is positive",
+            "4: pretraining.recipe.clip: clip must be positive",
         ],
     ),
     (
@@ -275,7 +275,7 @@ pretraining:
     warmup_epochs: 9
 """,
         [
-            "4: pretraining.recipe.warmup_epochs: a warm-up of 9 epochs does not lie within 5",
+            "4: pretraining.recipe.warmup_epochs: warmup_epochs must lie between 0 and 5, not 9",
         ],
     ),
     (
@@ -286,7 +286,7 @@ pretraining:
     seed: -1
 """,
         [
-            "4: pretraining.recipe.seed: a seed lies between 0 and 4,294,967,295, not -1",
+            "4: pretraining.recipe.seed: a seed must lie between 0 and 4,294,967,295, not -1",
         ],
     ),
     (
@@ -296,7 +296,7 @@ finetuning:
   seeds: [0, 4294967296]
 """,
         [
-            "3: finetuning.seeds: a seed lies between 0 and 4,294,967,295, not 4294967296",
+            "3: finetuning.seeds: a seed must lie between 0 and 4,294,967,295, not 4294967296",
         ],
     ),
     (
@@ -316,7 +316,7 @@ evaluation:
   seed: -1
 """,
         [
-            "3: evaluation.seed: a seed lies between 0 and 4,294,967,295, not -1",
+            "3: evaluation.seed: a seed must lie between 0 and 4,294,967,295, not -1",
         ],
     ),
     (
@@ -326,7 +326,7 @@ image_distance:
   natural: ..
 """,
         [
-            "3: image_distance.natural: natural is the name of a folder below ECG_DATA, not a path: `..`",
+            "3: image_distance.natural: natural must be the name of a folder below ECG_DATA, not a path: `..`",
         ],
     ),
     (
@@ -337,7 +337,7 @@ sites:
   beth_israel: {pretraining: false}
 """,
         [
-            "2: sites: no site has `pretraining: true`: name at least one internal or transfer site",
+            "2: sites: no site has `pretraining: true`: set it for at least one internal or transfer site",
         ],
     ),
     (
@@ -348,7 +348,7 @@ sites:
     pretraining: true
 """,
         [
-            "4: sites.morningside.pretraining: an external site is not pretrained on, or it would not be external",
+            "4: sites.morningside.pretraining: an external site must not be used for pretraining",
         ],
     ),
     (
@@ -359,8 +359,8 @@ sites:
     site_names: [PTB]
 """,
         [
-            "4: sites.ptb_xl_like.site_names: files of format ptb_xl name no site, so every one would be "
-            "rejected: site_names belong to muse_xml",
+            "4: sites.ptb_xl_like.site_names: files of format ptb_xl have no site name, so all would be "
+            "rejected: use site_names only with muse_xml",
         ],
     ),
     (
@@ -371,8 +371,8 @@ sites:
     label_tables: [echo_reports.csv, ../diagnoses.csv]
 """,
         [
-            "4: sites.brooklyn.label_tables: `../diagnoses.csv` must be the plain path of a file inside the "
-            "site's folder",
+            "4: sites.brooklyn.label_tables: `../diagnoses.csv` must be the relative path of a file in the "
+            "site's folder, without `..`",
         ],
     ),
     (
@@ -383,7 +383,7 @@ sites:
     label_tables: [echo_reports.csv, echo_reports.csv]
 """,
         [
-            "4: sites.brooklyn.label_tables: a label table is named twice",
+            "4: sites.brooklyn.label_tables: a label table is listed twice",
         ],
     ),
     (
@@ -406,8 +406,8 @@ sites:
     site_names: [MOUNT SINAI BETH ISRAEL]
 """,
         [
-            "4: sites.brooklyn.path: sites beth_israel and brooklyn would read the same files: give each its own "
-            "folder, or, of MUSE exports, site_names that have none in common",
+            "4: sites.brooklyn.path: sites beth_israel and brooklyn would read the same files: give each its "
+            "own folder, or, for MUSE exports, different site_names",
         ],
     ),
     (
@@ -418,8 +418,8 @@ sites:
     path: ${ECG_DATA}/brooklyn/ptb_xl
 """,
         [
-            "4: sites.ptb_xl.path: sites brooklyn and ptb_xl would read the same files: give each its own folder, "
-            "or, of MUSE exports, site_names that have none in common",
+            "4: sites.ptb_xl.path: sites brooklyn and ptb_xl would read the same files: give each its own "
+            "folder, or, for MUSE exports, different site_names",
         ],
     ),
     (
@@ -430,10 +430,10 @@ sites:
     patients: public
 """,
         [
-            "4: sites.brooklyn.patients: sites mount_sinai, mount_sinai_west, beth_israel, brooklyn, morningside "
-            "share the numbering of patients `mount_sinai_health_system`, but private, public and synthetic "
-            "identifiers get different pseudonyms, so one patient would be several: make `patients` equal, or "
-            "give each its own mrn_system",
+            "4: sites.brooklyn.patients: sites mount_sinai, mount_sinai_west, beth_israel, brooklyn, "
+            "morningside share the mrn_system `mount_sinai_health_system`, but private, public and synthetic "
+            "identifiers get different pseudonyms, so one patient would count as several: make `patients` "
+            "equal, or give each site its own mrn_system",
         ],
     ),
     (
@@ -444,9 +444,10 @@ sites:
   ptb_xl: {mrn_system: mount_sinai_health_system, patients: private}
 """,
         [
-            "2: split.kind: sites mount_sinai, mount_sinai_west, beth_israel, brooklyn, morningside, ptb_xl share "
-            "the numbering of patients `mount_sinai_health_system`, but only those of format ptb_xl have folds, "
-            "so one patient could both train and test: give each its own mrn_system, or split by patient_hash",
+            "2: split.kind: sites mount_sinai, mount_sinai_west, beth_israel, brooklyn, morningside, ptb_xl "
+            "share the mrn_system `mount_sinai_health_system`, but only those of format ptb_xl have folds, so "
+            "one patient could both train and test: give each site its own mrn_system, or use `kind: "
+            "patient_hash`",
         ],
     ),
     (
@@ -458,7 +459,7 @@ sites: {ptb_xl_like: null}
 tasks: {stemi: null}
 """,
         [
-            "3: split.kind: no site is of format ptb_xl, so none has folds: split by patient_hash",
+            "3: split.kind: no site is of format ptb_xl, so none has folds: use `kind: patient_hash`",
         ],
     ),
     (
@@ -469,8 +470,8 @@ sites:
     path: /data/mount_sinai
 """,
         [
-            "4: sites.mount_sinai.path: its patients are synthetic, but the study's hospital system is written to "
-            "${ECG_HOME}/hospital_system: name a folder there",
+            "4: sites.mount_sinai.path: its patients are synthetic, but the study's hospital system is written "
+            "to ${ECG_HOME}/hospital_system: use a folder in it",
         ],
     ),
     (
@@ -494,7 +495,7 @@ sites:
 """,
         [
             "4: sites.mount_sinai.path: sites mount_sinai and ptb_xl_like would read the same files: give each "
-            "its own folder, or, of MUSE exports, site_names that have none in common",
+            "its own folder, or, for MUSE exports, different site_names",
             "4: sites.mount_sinai.path: the hospital system has no site `.`; it has mount_sinai, beth_israel, "
             "morningside, ptb_xl_like",
         ],
@@ -505,7 +506,8 @@ extends: demo
 synthetic: null
 """,
         [
-            "2: synthetic: nobody writes this folder: add `synthetic: {}` to the study, or name another",
+            "2: synthetic: this folder is only written by synthetic studies: add `synthetic: {}`, or use "
+            "another folder",
         ],
     ),
     (
@@ -530,7 +532,7 @@ sites:
         [
             "4: sites.ptb_xl_like.format: the hospital system writes ptb_xl_like as ptb_xl, not as cinc",
             "4: sites.ptb_xl_like.format: ECGs of `ptb_xl_like` carry no statements of system scp: format cinc "
-            "has snomed; change the rule, or leave the site out",
+            "has snomed; change the rule, or remove the site",
         ],
     ),
     (
@@ -541,8 +543,8 @@ sites:
     site_names: [MOUNT SINAI WEST]
 """,
         [
-            "4: sites.mount_sinai.site_names: the exports of mount_sinai say `MOUNT SINAI HOSPITAL`, so every one "
-            "would be rejected: add that name",
+            "4: sites.mount_sinai.site_names: the exports of mount_sinai have the site name `MOUNT SINAI "
+            "HOSPITAL`, so all would be rejected: add it",
         ],
     ),
     (
@@ -565,12 +567,12 @@ tasks:
     rule: {code: I21.0}
 """,
         [
-            "4: tasks.hcm.rule.code: the synthetic hospital system has no diagnosis I21.0: take another rule, or "
-            "leave `mount_sinai` out",
-            "4: tasks.hcm.rule.code: the synthetic hospital system has no diagnosis I21.0: take another rule, or "
-            "leave `beth_israel` out",
-            "4: tasks.hcm.rule.code: the synthetic hospital system has no diagnosis I21.0: take another rule, or "
-            "leave `morningside` out",
+            "4: tasks.hcm.rule.code: the synthetic hospital system has no diagnosis I21.0: use another rule, "
+            "or remove `mount_sinai`",
+            "4: tasks.hcm.rule.code: the synthetic hospital system has no diagnosis I21.0: use another rule, "
+            "or remove `beth_israel`",
+            "4: tasks.hcm.rule.code: the synthetic hospital system has no diagnosis I21.0: use another rule, "
+            "or remove `morningside`",
         ],
     ),
     (
@@ -581,8 +583,8 @@ tasks:
     rule: {positive: [INJECTION]}
 """,
         [
-            "4: tasks.stemi.rule.positive: the synthetic hospital system has no statement INJECTION: take another "
-            "rule, or leave `ptb_xl_like` out",
+            "4: tasks.stemi.rule.positive: the synthetic hospital system has no statement INJECTION: use "
+            "another rule, or remove `ptb_xl_like`",
         ],
     ),
     (
@@ -591,12 +593,12 @@ extends: demo
 fractions: [0.001, 1.0]
 """,
         [
-            "2: fractions: 0.001 of at most 397 training patients is one of them, so there is nobody to tell "
-            "apart in `low_lvef`: take a larger fraction, or more synthetic patients",
-            "2: fractions: 0.001 of at most 397 training patients is one of them, so there is nobody to tell "
-            "apart in `hcm`: take a larger fraction, or more synthetic patients",
-            "2: fractions: 0.001 of at most 175 training patients is one of them, so there is nobody to tell "
-            "apart in `stemi`: take a larger fraction, or more synthetic patients",
+            "2: fractions: 0.001 of at most 397 training patients is one patient, too few to train `low_lvef`: "
+            "use a larger fraction, or more synthetic patients",
+            "2: fractions: 0.001 of at most 397 training patients is one patient, too few to train `hcm`: use "
+            "a larger fraction, or more synthetic patients",
+            "2: fractions: 0.001 of at most 175 training patients is one patient, too few to train `stemi`: "
+            "use a larger fraction, or more synthetic patients",
         ],
     ),
     (
@@ -605,7 +607,7 @@ extends: demo
 tasks: {hcm: null, low_lvef: null, stemi: null}
 """,
         [
-            "2: tasks: there is no task, so there is nothing to report: name at least one",
+            "2: tasks: there is no task: add at least one",
         ],
     ),
     (
@@ -619,8 +621,8 @@ tasks:
         [
             "4: tasks.hcm.sites: there is no site `atlantis`; the sites are mount_sinai, beth_israel, "
             "morningside, ptb_xl_like",
-            "5: tasks.hcm.external: the role of `beth_israel` is internal: it belongs under `sites`, or its role "
-            "is external",
+            "5: tasks.hcm.external: the role of `beth_israel` is internal: move it to `sites`, or set its role "
+            "to external",
         ],
     ),
     (
@@ -632,7 +634,7 @@ tasks:
     external: []
 """,
         [
-            "4: tasks.hcm.sites: `morningside` is external; it belongs under `external`",
+            "4: tasks.hcm.sites: the role of `morningside` is external: move it to `external`",
         ],
     ),
     (
@@ -643,7 +645,7 @@ tasks:
     external: [morningside, morningside]
 """,
         [
-            "4: tasks.hcm.external: a site is named twice",
+            "4: tasks.hcm.external: a site is listed twice",
         ],
     ),
     (
@@ -665,8 +667,8 @@ tasks:
     sites: [ptb_xl_like]
 """,
         [
-            "4: tasks.hcm.sites: a diagnosis stands in a label table, and `ptb_xl_like` names none: give it "
-            "label_tables, or leave it out",
+            "4: tasks.hcm.sites: a diagnosis needs a label table, and `ptb_xl_like` has none: add "
+            "label_tables, or remove the site",
         ],
     ),
     (
@@ -677,10 +679,10 @@ sites:
     label_tables: null
 """,
         [
-            "4: sites.morningside.label_tables: a measurement stands in a label table, and `morningside` names "
-            "none: give it label_tables, or leave it out",
-            "4: sites.morningside.label_tables: a diagnosis stands in a label table, and `morningside` names "
-            "none: give it label_tables, or leave it out",
+            "4: sites.morningside.label_tables: a measurement needs a label table, and `morningside` has none: "
+            "add label_tables, or remove the site",
+            "4: sites.morningside.label_tables: a diagnosis needs a label table, and `morningside` has none: "
+            "add label_tables, or remove the site",
         ],
     ),
     (
@@ -691,8 +693,8 @@ tasks:
     sites: [mount_sinai]
 """,
         [
-            "4: tasks.stemi.sites: ECGs of `mount_sinai` carry no statements of system scp: format muse_xml has "
-            "none; change the rule, or leave the site out",
+            "4: tasks.stemi.sites: ECGs of `mount_sinai` carry no statements of system scp: format muse_xml "
+            "has none; change the rule, or remove the site",
         ],
     ),
     (
@@ -704,7 +706,7 @@ tasks:
 """,
         [
             "4: tasks.stemi.rule.system: ECGs of `ptb_xl_like` carry no statements of system snomed: format "
-            "ptb_xl has scp; change the rule, or leave the site out",
+            "ptb_xl has scp; change the rule, or remove the site",
         ],
     ),
     (
@@ -727,7 +729,7 @@ tasks:
       exclude: [INJAS]
 """,
         [
-            "5: tasks.stemi.rule.exclude: INJAS cannot both be positive and leave an ECG out",
+            "5: tasks.stemi.rule.exclude: INJAS cannot be in both `positive` and `exclude`",
         ],
     ),
     (
@@ -739,7 +741,7 @@ tasks:
       minimum_likelihood: 101
 """,
         [
-            "5: tasks.stemi.rule.minimum_likelihood: likelihoods of scp lie between 0 and 100: 101 is no least one",
+            "5: tasks.stemi.rule.minimum_likelihood: minimum_likelihood of scp must lie between 0 and 100, not 101",
         ],
     ),
     (
@@ -754,8 +756,8 @@ tasks:
     rule: {system: null, positive: null, kind: measurement}
 """,
         [
-            "8: tasks.stemi.rule.kind: a measurement counts near the time of the ECG, and format cinc of `ptb_xl` "
-            "gives none: take another rule, or leave the site out",
+            "8: tasks.stemi.rule.kind: a measurement must be close in time to the ECG, and ECGs of format cinc "
+            "of `ptb_xl` have no time: use another rule, or remove the site",
         ],
     ),
     (
@@ -767,7 +769,7 @@ tasks:
       kind: hunch
 """,
         [
-            "5: tasks.hcm.rule.kind: a rule says its kind: measurement, diagnosis, statement",
+            "5: tasks.hcm.rule.kind: a rule needs a kind: measurement, diagnosis, statement",
         ],
     ),
     (
@@ -779,7 +781,7 @@ tasks:
       kind: null
 """,
         [
-            "5: tasks.hcm.rule.kind: a rule says its kind: measurement, diagnosis, statement",
+            "5: tasks.hcm.rule.kind: a rule needs a kind: measurement, diagnosis, statement",
         ],
     ),
     (
@@ -791,7 +793,7 @@ tasks:
       window_days: -1
 """,
         [
-            "5: tasks.low_lvef.rule.window_days: a window has 0 to 36,525 days, not -1",
+            "5: tasks.low_lvef.rule.window_days: a window must have 0 to 36,525 days, not -1",
         ],
     ),
     (
@@ -813,7 +815,7 @@ models:
   cohort: {family: timm, name: resnet18}
 """,
         [
-            "3: models.cohort: every task has something else of this name: choose another for the model",
+            "3: models.cohort: every task has an asset of this name: choose another for the model",
         ],
     ),
     (
@@ -824,7 +826,7 @@ models:
 tokenizer: {kind: dalle, vocabulary: null, hidden: null, steps: null, batch: null}
 """,
         [
-            "3: models.image_tokenizer: the tokenizer has this name: choose another for the model",
+            "3: models.image_tokenizer: the tokenizer's asset has this name: choose another for the model",
         ],
     ),
     (
@@ -837,8 +839,8 @@ tasks:
   hcm__a: {title: T, sites: [mount_sinai], rule: {kind: diagnosis}}
 """,
         [
-            "6: tasks.hcm__a: task `hcm__a` with model `x` reads like task `hcm` with model `a__x`: rename one, "
-            "without a double underscore",
+            "6: tasks.hcm__a: task `hcm__a` with model `x` gets the same name as task `hcm` with model `a__x`: "
+            "rename one, without a double underscore",
         ],
     ),
     (
@@ -847,7 +849,7 @@ extends: demo
 fractions: []
 """,
         [
-            "2: fractions: there is no fraction to train on: 1.0 is all training patients",
+            "2: fractions: there is no fraction: add one; 1.0 is all training patients",
         ],
     ),
     (
@@ -858,8 +860,8 @@ fractions:
   - 0.50000001
 """,
         [
-            "2: fractions: a fraction is named twice, or two are the same in six digits: leave one out",
-            "2: fractions: 0.50000001 has more digits than its partition's name: write 0.5",
+            "2: fractions: two fractions are equal in six digits: remove one",
+            "2: fractions: 0.50000001 has more than six digits, the length of a partition key: write 0.5",
         ],
     ),
     (
@@ -870,7 +872,8 @@ tasks:
     fractions: [0.3333333333, 1.0]
 """,
         [
-            "4: tasks.hcm.fractions: 0.3333333333 has more digits than its partition's name: write 0.333333",
+            "4: tasks.hcm.fractions: 0.3333333333 has more than six digits, the length of a partition key: "
+            "write 0.333333",
         ],
     ),
     (
@@ -882,7 +885,7 @@ sites:
   morningside: {role: internal}
 """,
         [
-            "5: morningside: this key stands in line 4 already: remove one",
+            "5: morningside: duplicate of the key in line 4: remove one",
         ],
     ),
 ]
@@ -937,10 +940,10 @@ def test_an_unusual_study_is_not_refused(tmp_path, text):
 def test_what_the_checks_know_of_the_hospital_system_is_what_it_writes(tmp_path):
     write_hospital_system(HospitalSystem(patients=40, ecgs=60), tmp_path / "system")
     tables = {path.name for path in (tmp_path / "system" / "mount_sinai").glob("*.csv")}
-    assert tables == PLANTED_TABLES
+    assert tables == SYNTHETIC_TABLES
     rows = [pl.read_csv(tmp_path / "system" / "mount_sinai" / table) for table in sorted(tables)]
     codes = set(pl.concat([row.select("system", "code") for row in rows]).unique().iter_rows())
-    assert codes == {(rule.kind, code) for rule, known in PLANTED_CODES.items() for code in known}
+    assert codes == {(rule.kind, code) for rule, known in SYNTHETIC_CODES.items() for code in known}
 
 
 def test_a_sheet_has_as_many_tokens_as_the_checks_know():

@@ -180,7 +180,7 @@ def test_a_taken_port_and_a_second_ui_are_told_before_anything_starts(ui, tmp_pa
     words, environment = command(ui.folder, three_free_ports())
     said = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert said.returncode == 2
-    assert "run already" in said.stderr
+    assert "are already running" in said.stderr
 
 
 def test_servers_go_with_a_command_that_is_killed(tmp_path):
@@ -253,7 +253,7 @@ def left_behind(tmp_path, ecgs):
 @pytest.mark.acceptance
 def test_a_run_goes_on_without_the_servers_and_is_named(tmp_path, no_dagster_home):
     with left_behind(tmp_path, 6_000) as (ui, instance, run_id, process):
-        assert "These runs go on, and the next `ecg-pipeline ui` can terminate them" in ui.log
+        assert "These runs continue, and the next `ecg-pipeline ui` can terminate them" in ui.log
         psutil.wait_procs([process], timeout=PATIENCE_S)
         assert instance.get_run_by_id(run_id).status.value == "SUCCESS"
 

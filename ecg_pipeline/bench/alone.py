@@ -9,7 +9,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def alone(call: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
+def run_in_new_process(call: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
     """Call a function in a new process and return its result. Function, arguments and result must be picklable."""
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         return process.submit(call, *arguments, **named).result()

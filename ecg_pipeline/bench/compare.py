@@ -12,8 +12,8 @@ PAIRS = 5
 class Row:
     """One result. ratio: how many times as fast ours is as `against`, median over pairs of runs; low, high: its range.
 
-    Of a limit (`within`): ratio is the measured value. met: whether the target is reached, or the limit kept. unit: of
-    the ratio, in words.
+    For a limit (`within`), ratio is the measured value. met: whether the target is reached or the limit is kept. unit:
+    unit of the ratio, as text.
     """
 
     name: str

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from ecg_pipeline.bench.alone import alone
+from ecg_pipeline.bench.alone import run_in_new_process
 from ecg_pipeline.bench.compare import Row, compare, within
 from ecg_pipeline.images.distance import pairwise
 from ecg_pipeline.images.natural import natural_images
@@ -48,7 +48,7 @@ def bootstrap() -> list[Row]:
         work=DRAWS / draws_of_theirs,
         clock=time.process_time,
     )
-    used_mb = alone(intervals_mb, TEST_ECGS)
+    used_mb = run_in_new_process(intervals_mb, TEST_ECGS)
     memory = within(
         "bootstrap", against="a limit for its arrays", measured=[used_mb], limit=MEMORY_MB, unit="MB at most"
     )

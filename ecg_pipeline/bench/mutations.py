@@ -1,7 +1,7 @@
-"""Damaged files: real ones with something changed, seeded, and what reading them takes.
+"""Reads randomly damaged copies of real files (seeded) and measures time and memory.
 
-They are read in a process of its own, which watches what is opened and ends where a file takes too long. Its memory is
-limited, so that a file that asks for more than the limit fails by itself.
+They are read in a separate process that records which files are opened and exits if one takes too long. Its memory is
+limited, so that a file that needs more fails with a MemoryError.
 """
 
 import faulthandler
@@ -87,90 +87,90 @@ _ENCODING = re.compile(rb"(?<=encoding=[\"'])[^\"']*")
 Mutation = Callable[[bytes, random.Random], bytes]
 
 
-def change_bytes(content: bytes, chance: random.Random) -> bytes:
-    """One to eight bytes are others."""
+def change_bytes(content: bytes, rng: random.Random) -> bytes:
+    """Change one to eight bytes."""
     changed = bytearray(content)
-    for _ in range(chance.randint(1, 8) if content else 0):
-        changed[chance.randrange(len(changed))] = chance.randrange(256)
+    for _ in range(rng.randint(1, 8) if content else 0):
+        changed[rng.randrange(len(changed))] = rng.randrange(256)
     return bytes(changed)
 
 
-def move_bytes(content: bytes, chance: random.Random) -> bytes:
+def move_bytes(content: bytes, rng: random.Random) -> bytes:
     """A stretch is cut out, doubled, or put elsewhere."""
-    start, length = chance.randrange(len(content) + 1), int(2 ** chance.uniform(0, 12))
+    start, length = rng.randrange(len(content) + 1), int(2 ** rng.uniform(0, 12))
     stretch, rest = content[start : start + length], content[:start] + content[start + length :]
-    place = chance.randrange(len(rest) + 1)
-    return chance.choice([rest, content[:start] + stretch + content[start:], rest[:place] + stretch + rest[place:]])
+    place = rng.randrange(len(rest) + 1)
+    return rng.choice([rest, content[:start] + stretch + content[start:], rest[:place] + stretch + rest[place:]])
 
 
-def cut_short(content: bytes, chance: random.Random) -> bytes:
+def cut_short(content: bytes, rng: random.Random) -> bytes:
     """The end is missing, or the beginning."""
-    place = chance.randrange(len(content) + 1)
-    return content[:place] if chance.random() < 0.8 else content[place:]
+    place = rng.randrange(len(content) + 1)
+    return content[:place] if rng.random() < 0.8 else content[place:]
 
 
-def change_number(content: bytes, chance: random.Random) -> bytes:
-    """One to three numbers are others."""
-    for _ in range(chance.randint(1, 3)):
-        content = _replaced(content, _NUMBER, chance.choice(NUMBERS), chance)
+def change_number(content: bytes, rng: random.Random) -> bytes:
+    """Change one to three numbers."""
+    for _ in range(rng.randint(1, 3)):
+        content = _replaced(content, _NUMBER, rng.choice(NUMBERS), rng)
     return content
 
 
-def change_tags(content: bytes, chance: random.Random) -> bytes:
+def change_tags(content: bytes, rng: random.Random) -> bytes:
     """A tag goes, is doubled or becomes another, markup comes in, or the encoding is another."""
     tags = _TAG.findall(content[:20_000]) or [b"<a>"]
-    match chance.randrange(4):
+    match rng.randrange(4):
         case 0:
-            return _replaced(content, _TAG, b"", chance)
+            return _replaced(content, _TAG, b"", rng)
         case 1:
-            return _replaced(content, _TAG, chance.choice(tags) * chance.choice([1, 2]), chance)
+            return _replaced(content, _TAG, rng.choice(tags) * rng.choice([1, 2]), rng)
         case 2:
-            return _replaced(content, _TAG, chance.choice(MARKUP) + chance.choice(tags), chance)
+            return _replaced(content, _TAG, rng.choice(MARKUP) + rng.choice(tags), rng)
         case _:
-            return _replaced(content, _ENCODING, chance.choice(ENCODINGS), chance)
+            return _replaced(content, _ENCODING, rng.choice(ENCODINGS), rng)
 
 
-def change_field(content: bytes, chance: random.Random) -> bytes:
+def change_field(content: bytes, rng: random.Random) -> bytes:
     """An element, often one of a lead's, holds something else, in one place or wherever it occurs."""
     lead = content[content.rfind(b"<LeadData>") :]
-    names = sorted(set(_FIELD.findall(lead if chance.random() < 0.7 else content[:20_000]))) or [b"a"]
-    field, value = re.compile(rb"(?<=<%s>)[^<]*" % chance.choice(names)), chance.choice(NUMBERS + MARKUP)
-    return field.sub(lambda _: value, content) if chance.random() < 0.5 else _replaced(content, field, value, chance)
+    names = sorted(set(_FIELD.findall(lead if rng.random() < 0.7 else content[:20_000]))) or [b"a"]
+    field, value = re.compile(rb"(?<=<%s>)[^<]*" % rng.choice(names)), rng.choice(NUMBERS + MARKUP)
+    return field.sub(lambda _: value, content) if rng.random() < 0.5 else _replaced(content, field, value, rng)
 
 
-def change_lines(content: bytes, chance: random.Random) -> bytes:
+def change_lines(content: bytes, rng: random.Random) -> bytes:
     """A line goes, comes again or goes elsewhere; or a word in it does."""
     lines = content.split(b"\n")
-    place = chance.randrange(len(lines))
+    place = rng.randrange(len(lines))
     words = lines[place].split(b" ")
-    if chance.random() < 0.5:
-        lines[place] = b" ".join(_moved(words, chance))
+    if rng.random() < 0.5:
+        lines[place] = b" ".join(_moved(words, rng))
     else:
-        lines = _moved(lines, chance)
+        lines = _moved(lines, rng)
     return b"\n".join(lines)
 
 
-def change_paths(content: bytes, chance: random.Random) -> bytes:
+def change_paths(content: bytes, rng: random.Random) -> bytes:
     """The signal file that each line of a header names is another, or one line's is."""
-    name = chance.choice(NAMES)
-    if chance.random() < 0.3:
-        return _replaced(content, re.compile(rb"(?m)^[^#\s]\S*"), name, chance)
+    name = rng.choice(NAMES)
+    if rng.random() < 0.3:
+        return _replaced(content, re.compile(rb"(?m)^[^#\s]\S*"), name, rng)
     first, _, rest = content.partition(b"\n")
     return first + b"\n" + re.sub(rb"(?m)^[^#\s]\S*", lambda _: name, rest)
 
 
-def _replaced(content: bytes, pattern: re.Pattern[bytes], by: bytes, chance: random.Random) -> bytes:
+def _replaced(content: bytes, pattern: re.Pattern[bytes], by: bytes, rng: random.Random) -> bytes:
     """The content with one of what matches replaced: the first after a random place, often one near the beginning."""
-    reach = chance.choice([len(content), min(8000, len(content))])
-    found = pattern.search(content, chance.randrange(reach + 1)) or pattern.search(content)
+    reach = rng.choice([len(content), min(8000, len(content))])
+    found = pattern.search(content, rng.randrange(reach + 1)) or pattern.search(content)
     return content if found is None else content[: found.start()] + by + content[found.end() :]
 
 
-def _moved(things: list[bytes], chance: random.Random) -> list[bytes]:
+def _moved(things: list[bytes], rng: random.Random) -> list[bytes]:
     changed = list(things)
-    taken = changed.pop(chance.randrange(len(changed)))
-    for _ in range(chance.choice([0, 1, 2, 200])):
-        changed.insert(chance.randrange(len(changed) + 1), taken)
+    taken = changed.pop(rng.randrange(len(changed)))
+    for _ in range(rng.choice([0, 1, 2, 200])):
+        changed.insert(rng.randrange(len(changed) + 1), taken)
     return changed
 
 
@@ -185,7 +185,7 @@ SIGNAL_MUTATIONS: Sequence[Mutation] = (change_bytes, move_bytes, cut_short)
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be damaged and read: `files` whole files of a folder in a format, from a seed on.
+    """Files to damage and read: `files` copies of a folder's files in a format, with consecutive seeds.
 
     originals: the folder's ECG files, by name; a PTB-XL folder has its table. work: an empty folder.
     """
@@ -200,7 +200,7 @@ class Task:
 
 @dataclass
 class Survey:
-    """What came of it. failures: seed, mutation and what happened, in words. outcomes: files by reason, and `read`.
+    """Results of a Task. failures: seed, mutation and error of each. outcomes: files by reason, and `read`.
 
     worst_mb: the most memory that the process had so far, beyond what it had before it read its first file.
     """
@@ -222,13 +222,13 @@ def survey(tasks: Sequence[Task]) -> list[Survey]:
 
 
 def _read_all(tasks: Sequence[Task]) -> list[Survey]:
-    """The work of the process."""
+    """Damage and read all files, in the separate process."""
     _warm_up(Path(tasks[0].work))
     opened = _watch_opened()
     before_mb, surveys = _peak_mb(), []
     for task in tasks:
         drop = DropFolder("damaged", Path(task.work, "drop"), task.format, mrn_system="damaged")
-        _surround(task, drop.path)
+        _write_neighbours(task, drop.path)
         for name in task.originals:
             shutil.copy(Path(task.folder, name), drop.path / name)
             assert _read(drop, name) == "read", name
@@ -240,7 +240,7 @@ def _read_all(tasks: Sequence[Task]) -> list[Survey]:
 
 
 def _warm_up(folder: Path) -> None:
-    """Have the wfdb package open now what it opens of itself and of what it is built on, once."""
+    """Use the wfdb package once, so that it opens its own files before opened files are recorded."""
     samples = np.zeros((100, 1), np.int16)
     wfdb.wrsamp(
         "warm", 500, ["mV"], ["I"], d_signal=samples, fmt=["212"], adc_gain=[1.0], baseline=[0], write_dir=str(folder)
@@ -280,14 +280,14 @@ def _read(drop: DropFolder, name: str) -> str:
     return "read"
 
 
-def _surround(task: Task, folder: Path) -> None:
+def _write_neighbours(task: Task, folder: Path) -> None:
     """What lies around the damaged file: signals, tables, and things that must not be opened or followed."""
     folder.mkdir()
     (folder.parent / "secret.dat").write_bytes(b"secret" * 1000)
     for table in FORMATS[task.format].tables:
         shutil.copy(Path(task.folder, table.name), folder)
     for name in task.originals:
-        beside = _at(folder, name).parent
+        beside = _path_in_new_folder(folder, name).parent
         for suffix in (".dat", ".mat"):
             if (signals := Path(task.folder, name).with_suffix(suffix)).exists():
                 shutil.copy(signals, beside)
@@ -300,15 +300,15 @@ def _surround(task: Task, folder: Path) -> None:
 
 
 def _damage(task: Task, folder: Path, seed: int) -> tuple[str, str]:
-    """Write one damaged file; gives its name and, for whoever looks for a failure, what was done to it."""
-    chance = random.Random(seed)  # noqa: S311 - no secret
-    name = chance.choice(task.originals)
+    """Write one damaged file; returns its name and a description of the damage."""
+    rng = random.Random(seed)  # noqa: S311 - no secret
+    name = rng.choice(task.originals)
     content, signals = Path(task.folder, name).read_bytes(), None
     mutations = XML_MUTATIONS if name.endswith(".xml") else HEADER_MUTATIONS
     done = []
-    for _ in range(chance.choice([1, 1, 1, 2, 4])):
-        mutation = chance.choice(mutations)
-        content = mutation(content, chance)
+    for _ in range(rng.choice([1, 1, 1, 2, 4])):
+        mutation = rng.choice(mutations)
+        content = mutation(content, rng)
         done.append(mutation.__name__)
     (folder / name).write_bytes(content)
     for suffix in (".dat", ".mat"):
@@ -316,15 +316,15 @@ def _damage(task: Task, folder: Path, seed: int) -> tuple[str, str]:
         if not original.exists():
             continue
         signals = original.read_bytes()
-        if chance.random() < 0.1:
-            mutation = chance.choice(SIGNAL_MUTATIONS)
-            signals = mutation(signals, chance)
+        if rng.random() < 0.1:
+            mutation = rng.choice(SIGNAL_MUTATIONS)
+            signals = mutation(signals, rng)
             done.append(f"signals: {mutation.__name__}")
         (folder / name).with_suffix(suffix).write_bytes(signals)
     return name, f"{task.format} seed {seed}, {name}: {', '.join(done)}"
 
 
-def _at(folder: Path, name: str) -> Path:
+def _path_in_new_folder(folder: Path, name: str) -> Path:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
@@ -350,7 +350,7 @@ def _may_be_opened(path: str, folder: Path) -> bool:
 
 
 def _limit_memory() -> None:
-    """No more address space than this process has, and the watchdog's limit."""
+    """Limit the address space to its current size plus `WATCHDOG_BYTES`."""
     limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + WATCHDOG_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 

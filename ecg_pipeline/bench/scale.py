@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import psutil
 
-from ecg_pipeline.bench.alone import alone
+from ecg_pipeline.bench.alone import run_in_new_process
 from ecg_pipeline.bench.compare import Row, within
 from ecg_pipeline.bench.exports import write_exports
 from ecg_pipeline.images.layout import SheetRecipe
@@ -106,7 +106,7 @@ def measure_pipeline(ecgs: int) -> Cost:
     """Cost of the pipeline over a number of exports of 140 KB each, measured once in a fresh process."""
     with TemporaryDirectory() as folder:
         write_exports(Path(folder, "exports"), ecgs)
-        return alone(_run, Path(folder))
+        return run_in_new_process(_run, Path(folder))
 
 
 def _run(folder: Path) -> Cost:

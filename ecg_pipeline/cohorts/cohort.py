@@ -14,7 +14,7 @@ from ecg_pipeline.cohorts.splits import (
     SplitRecipe,
     assign_splits,
     fraction_order,
-    up_to,
+    last_place,
 )
 from ecg_pipeline.cohorts.tasks import TaskRecipe, label
 from ecg_pipeline.storage.files import read_json, write_json, write_parquet
@@ -52,7 +52,7 @@ class Cohort:
     folder: Path
 
     def table(self) -> pl.DataFrame:
-        """One row an ECG, columns as in `COLUMNS`. label: 0 or 1 (i8). fraction_order: place of a training patient in
+        """One row per ECG, columns as in `COLUMNS`. label: 0 or 1 (i8). fraction_order: place of a training patient in
         (0, 1], see `splits.fraction_order`; null for others."""
         return pl.read_parquet(self.folder / "cohort.parquet")
 
@@ -63,7 +63,7 @@ class Cohort:
     def train(self, fraction: float) -> pl.DataFrame:
         """The training ECGs of a fraction f: of the first ceil(f n) of n training patients."""
         rows = self.table().filter(pl.col("split") == TRAIN)
-        return rows.filter(pl.col("fraction_order") <= up_to(fraction, rows["patient"].n_unique()) + 1e-12)
+        return rows.filter(pl.col("fraction_order") <= last_place(fraction, rows["patient"].n_unique()) + 1e-12)
 
     def validation(self) -> pl.DataFrame:
         """The ECGs of the validation patients."""
@@ -73,7 +73,7 @@ class Cohort:
         """The ECGs of the first ceil(f n) of n training and validation patients, for protocols without validation."""
         rows = self.table().filter(pl.col("split").is_in([TRAIN, VALIDATION]))
         order = fraction_order(rows["patient"], split)
-        last = up_to(fraction, len(order)) + 1e-12
+        last = last_place(fraction, len(order)) + 1e-12
         return rows.filter(pl.col("patient").is_in([patient for patient, place in order.items() if place <= last]))
 
     def test_internal(self) -> pl.DataFrame:

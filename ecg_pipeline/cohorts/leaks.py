@@ -1,7 +1,7 @@
-"""Checks against leakage from training into testing, one function a rule.
+"""Checks against leakage from training into testing, one function per rule.
 
-Each returns one sentence for every violation: what, how many, and which, by pseudonym. An empty list is a pass. They
-compare the tables themselves and use none of the code that made them.
+A docstring states the rule; the function returns a sentence for each way in which it is violated: what, how many, and
+which, by pseudonym. An empty list is a pass. The functions compare tables and use none of the code that made them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,8 +13,8 @@ import polars as pl
 from ecg_pipeline.cohorts.splits import EXTERNAL, TRAIN
 from ecg_pipeline.cohorts.tasks import DiagnosisRule, MeasurementRule, StatementRule
 
-LISTED = 5
-"""Greatest number of pseudonyms listed in a sentence."""
+MAX_LISTED = 5
+"""Largest number of pseudonyms listed in a sentence."""
 
 
 def patients_crossing(table: pl.DataFrame) -> list[str]:
@@ -37,9 +37,12 @@ def external_seen_internally(table: pl.DataFrame, *, external: Iterable[str], in
     is_site, is_external = pl.col("site").is_in(list(external)), pl.col("split") == EXTERNAL
     known = pl.col("patient").is_in(list(internal))
     return [
-        *_sentence(table.filter(is_site & ~is_external)["ecg_id"], "ECGs of an external site are used internally"),
-        *_sentence(table.filter(~is_site & is_external)["ecg_id"], "internal ECGs are taken for external"),
-        *_sentence(table.filter(is_external & known)["patient"], "external patients are also known internally"),
+        *_sentence(table.filter(is_site & ~is_external)["ecg_id"], "ECGs of an external site are in an internal split"),
+        *_sentence(table.filter(~is_site & is_external)["ecg_id"], "internal ECGs are in the external split"),
+        *_sentence(
+            table.filter(is_external & known)["patient"],
+            "external patients are also internal or pretrained on",
+        ),
     ]
 
 
@@ -98,7 +101,7 @@ def seen_before(held_out: pl.DataFrame, *, seen: pl.DataFrame, by: str) -> list[
 def wrongly_chosen(trace: pl.DataFrame, *, chosen_epoch: int, chosen_on: str) -> list[str]:
     """The chosen epoch is the first with the highest AUROC on the split `chosen_on`, and the trace has no other split.
 
-    trace: one row an epoch, columns epoch and `{split}_auroc`. Without any AUROC it is the last epoch.
+    trace: one row per epoch, columns epoch and `{split}_auroc`. Without any AUROC it is the last epoch.
     """
     others = {"validation", "test", "external"} - {chosen_on}
     wrong = [name for name in trace.columns if name.split("_")[0] in others]
@@ -121,10 +124,10 @@ def _facts(labels: pl.DataFrame, rule: MeasurementRule | DiagnosisRule | Stateme
         rows = labels.filter((pl.col("system") == rule.system) & pl.col("ecg_id").is_not_null())
     else:
         rows = labels.filter((pl.col("system") == rule.kind) & (pl.col("code") == rule.code))
-    whose = "ecg_id" if isinstance(rule, StatementRule) else "patient"
+    by = "ecg_id" if isinstance(rule, StatementRule) else "patient"
     facts: dict[str, list[tuple]] = {}
-    for of, *fact in rows.select(whose, "observed_at", "code", "value").iter_rows():
-        facts.setdefault(of, []).append(tuple(fact))
+    for key, *fact in rows.select(by, "observed_at", "code", "value").iter_rows():
+        facts.setdefault(key, []).append(tuple(fact))
     return facts
 
 
@@ -163,5 +166,5 @@ def _sentence(which: Iterable[str], what: str) -> list[str]:
     names = sorted(set(which))
     if not names:
         return []
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return [f"{len(names)} {what}: {', '.join(names[:LISTED])}{more}"]
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return [f"{len(names)} {what}: {', '.join(names[:MAX_LISTED])}{more}"]

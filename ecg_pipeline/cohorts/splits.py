@@ -34,7 +34,7 @@ class SplitRecipe:
     def __post_init__(self) -> None:
         if not (self.test > 0 and self.validation > 0 and self.test + self.validation < 1):
             key = "validation" if 0 < self.test < 1 else "test"
-            sentence = "test and validation are shares above 0 that leave patients to train on"
+            sentence = "test and validation must be above 0 and leave patients to train on"
             raise RecipeError(sentence, key, "validation", "test")
 
 
@@ -75,6 +75,6 @@ def fraction_order(patients: pl.Series, recipe: SplitRecipe) -> dict[str, float]
     return {patient: (place + 1) / len(ordered) for place, patient in enumerate(ordered)}
 
 
-def up_to(fraction: float, patients: int) -> float:
+def last_place(fraction: float, patients: int) -> float:
     """The last place in the fraction order that belongs to a fraction f: ceil(f n) of n patients, divided by n."""
     return ceil(round(fraction * patients, 9)) / patients if patients else 0.0

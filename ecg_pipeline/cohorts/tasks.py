@@ -8,7 +8,7 @@ import polars as pl
 
 from ecg_pipeline.ecg import RecipeError
 
-MOST_DAYS = 36_525
+MAX_DAYS = 36_525
 """A hundred years."""
 
 
@@ -27,8 +27,8 @@ class MeasurementRule:
 
     def __post_init__(self) -> None:
         _check_code(self.code)
-        if not 0 <= self.window_days <= MOST_DAYS:
-            raise RecipeError(f"a window has 0 to {MOST_DAYS:,} days, not {self.window_days}", "window_days")
+        if not 0 <= self.window_days <= MAX_DAYS:
+            raise RecipeError(f"a window must have 0 to {MAX_DAYS:,} days, not {self.window_days}", "window_days")
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,11 @@ class StatementRule:
         if not self.positive:
             raise RecipeError("no statement makes an ECG positive: name at least one", "positive")
         if both := [code for code in self.positive if code in self.exclude]:
-            raise RecipeError(f"{', '.join(both)} cannot both be positive and leave an ECG out", "exclude", "positive")
+            raise RecipeError(f"{', '.join(both)} cannot be in both `positive` and `exclude`", "exclude", "positive")
         most = 1 if self.system == "snomed" else 100
         if not 0 <= self.minimum_likelihood <= most:
             raise RecipeError(
-                f"likelihoods of {self.system} lie between 0 and {most}: {self.minimum_likelihood:g} is no least one",
+                f"minimum_likelihood of {self.system} must lie between 0 and {most}, not {self.minimum_likelihood:g}",
                 "minimum_likelihood",
             )
 
@@ -85,19 +85,19 @@ class TaskRecipe:
 
     def __post_init__(self) -> None:
         if not self.sites:
-            raise RecipeError("a task has at least one site that trains", "sites")
+            raise RecipeError("a task needs at least one internal site to train on", "sites")
         if both := [site for site in self.sites if site in self.external]:
             raise RecipeError(f"{', '.join(both)} cannot be both internal and external", "external", "sites")
         for key in ("sites", "external"):
             if len(set(getattr(self, key))) < len(getattr(self, key)):
-                raise RecipeError("a site is named twice", key)
+                raise RecipeError("a site is listed twice", key)
         if not all(0 < fraction <= 1 for fraction in self.fractions):
-            raise RecipeError("fractions lie above 0 and are at most 1", "fractions")
+            raise RecipeError("fractions must be above 0 and at most 1", "fractions")
 
 
 def _check_code(code: str) -> None:
     if not code:
-        raise RecipeError("a code is not empty", "code")
+        raise RecipeError("the code must not be empty", "code")
 
 
 def label(

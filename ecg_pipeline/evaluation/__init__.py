@@ -1,1 +1,1 @@
-"""How good a model is, on whom, how surely; and the reports that say so."""
+"""Evaluation of models: predictions on test patients, metrics with intervals, curves and subgroups."""

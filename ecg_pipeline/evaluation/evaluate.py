@@ -1,4 +1,4 @@
-"""One model, once a seed, on the test patients of one site: predictions and their metrics."""
+"""Evaluation of one model on the test patients of one site: predictions of each seed, and their metrics."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,12 +33,12 @@ def evaluate(
 
     examples: columns ecg_id, site (one), patient, label, age_years, sex, device.
     """
-    from ecg_pipeline.evaluation.summary import DESCRIBED, ECG, compute_metrics, validation_thresholds
+    from ecg_pipeline.evaluation.summary import ATTRIBUTES, ECG_COLUMNS, compute_metrics, validation_thresholds
     from ecg_pipeline.models.family import load_classifier
     from ecg_pipeline.training.batches import Batches
     from ecg_pipeline.training.score import score
 
-    table, checkpoints = examples.select(*ECG, *DESCRIBED), model.checkpoints()
+    table, checkpoints = examples.select(*ECG_COLUMNS, *ATTRIBUTES), model.checkpoints()
     batches = Batches(arrays={"images": {str(table["site"].first()): images}}, table=table)
     scored = []
     for done, (seed, checkpoint) in enumerate(checkpoints.items(), start=1):
@@ -53,7 +53,7 @@ def evaluate(
         else ({}, NO_VALIDATION)
     )
     points = {"by_seed": {str(seed): values for seed, values in thresholds.items()}, "reason": reason}
-    about = {"operating_points": points, "model": _provenance(model)}
+    about = {"operating_points": points, "model": _training_facts(model)}
     return write_evaluation(predictions, compute_metrics(predictions, thresholds, recipe), about=about, out=out)
 
 
@@ -68,8 +68,8 @@ def write_evaluation(
     return Evaluation(out)
 
 
-def _provenance(model: FinetunedModel) -> dict[str, Any]:
-    """How the model was trained, for a reader of its metrics."""
+def _training_facts(model: FinetunedModel) -> dict[str, Any]:
+    """How the model was trained, to store with its metrics."""
     names = ("initialisation", "chosen_by", "optimistic", "chosen_epochs")
     config = model.config()
     counts = ("train_ecgs", "train_patients", "train_positives")

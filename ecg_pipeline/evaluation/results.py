@@ -1,4 +1,4 @@
-"""What an evaluation is on disk: predictions of one model at one site, and their metrics."""
+"""The files of an evaluation: predictions of one model at one site, and their metrics."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,10 @@ TABLES = ("calibration", "decision", "operating_points", "subgroups")
 
 @dataclass(frozen=True)
 class EvaluationMetrics:
-    """Metrics, curves and tables of predictions. metrics: as `summary.summarise` gives them.
+    """Metrics, curves and tables of predictions. metrics: as in `summary.summarise`.
 
     calibration: `calibration_curve` of each seed. decision: `decision_curve` of each seed. operating_points: counts and
-    rates of each seed at its thresholds. subgroups: as `subgroups.subgroups` gives them.
+    rates of each seed at its thresholds. subgroups: as in `subgroups.subgroups`.
     """
 
     metrics: dict[str, Any]
@@ -28,19 +28,19 @@ class EvaluationMetrics:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Predictions of one model at one site. Files: `predictions.parquet`, `metrics.json`, and a table each for
+    """Predictions of one model at one site. Files: `predictions.parquet`, `metrics.json`, and one table for each of
     `calibration`, `decision`, `operating_points` and `subgroups`."""
 
     folder: Path
 
     def predictions(self) -> pl.DataFrame:
-        """One row an ECG and seed: ecg_id, site, patient, label (0 or 1), age_years, sex, device, seed, score
+        """One row per ECG and seed: ecg_id, site, patient, label (0 or 1), age_years, sex, device, seed, score
         (probability of 1)."""
         return pl.read_parquet(self.folder / "predictions.parquet")
 
     def metrics(self) -> dict[str, Any]:
-        """Counts and metrics as in `summary.summarise`; under `model` what a reader must know of the model; under
-        `operating_points` its thresholds by seed, and the reason where there are none."""
+        """Counts and metrics as in `summary.summarise`; under `model` how the model was trained; under
+        `operating_points` its thresholds by seed, or the reason why there are none."""
         return read_json(self.folder / "metrics.json")
 
     def thresholds(self) -> dict[int, dict[str, float]]:

@@ -1,6 +1,6 @@
-"""How good a model is on women and men, young and old, at each site and on each device.
+"""Metrics of a model by sex, age, site and device.
 
-A model that is good on average may fail a group; TRIPOD+AI (items 12e and 23a) asks for the metrics of each.
+A model that is good on average may be poor in a group; TRIPOD+AI (items 12e and 23a) asks for the metrics of each.
 """
 
 from typing import Any
@@ -15,8 +15,8 @@ from ecg_pipeline.metrics.table import AUROC
 AGE_EDGES_YEARS = (40, 60, 80)
 AGE_BANDS = ("under 40", "40 to 59", "60 to 79", "80 and over")
 UNKNOWN = "unknown"
-FEWEST_PATIENTS = 10
-"""Patients with a positive ECG, and with a negative one, below which an AUROC says too little to be printed."""
+MIN_PATIENTS = 10
+"""Least number of patients with a positive ECG, and with a negative one: an AUROC of fewer is not given."""
 
 SCHEMA = {
     "attribute": pl.String,
@@ -32,11 +32,11 @@ SCHEMA = {
 
 
 def subgroups(predictions: pl.DataFrame, scores: NDArray, ecgs: pl.DataFrame, *, draws: int, seed: int) -> pl.DataFrame:
-    """One row a group of sex, age, site and device, in that order; columns as in `SCHEMA`.
+    """One row per group of sex, age, site and device, in that order; columns as in `SCHEMA`.
 
     predictions: columns ecg_id, patient, label. scores: (N,) or (S, N) of its rows. ecgs: columns ecg_id, site,
-    age_years, sex and device. What an ECG does not say makes the group `unknown`. An AUROC with its interval is null
-    where a group is too small, and `reason` says so. One that `ecgs` lacks is a ValueError.
+    age_years, sex and device. A missing attribute is the group `unknown`. AUROC and interval are null if a group is
+    too small, and `reason` says so. A prediction of an ECG that `ecgs` lacks is a ValueError.
     """
     described = predictions.select("ecg_id", "patient", "label").join(
         ecgs.select("ecg_id", "site", "age_years", "sex", "device"),
@@ -58,14 +58,14 @@ def subgroups(predictions: pl.DataFrame, scores: NDArray, ecgs: pl.DataFrame, *,
     ).with_columns(pl.col("sex", "age", "site", "device").fill_null(UNKNOWN))
     rows = []
     for attribute in ("sex", "age", "site", "device"):
-        for group in sorted(table[attribute].unique(), key=_place):
+        for group in sorted(table[attribute].unique(), key=_sort_key):
             in_group = (table[attribute] == group).to_numpy()
             row = _row(table.filter(in_group), np.asarray(scores)[..., in_group], draws=draws, seed=seed)
             rows.append({"attribute": attribute, "group": group} | row)
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
-def _place(group: str) -> tuple[int, str]:
+def _sort_key(group: str) -> tuple[int, str]:
     """Age bands in the order of age, names in that of the alphabet, `unknown` last."""
     return (AGE_BANDS.index(group), "") if group in AGE_BANDS else (len(AGE_BANDS) + (group == UNKNOWN), group)
 
@@ -74,8 +74,8 @@ def _row(table: pl.DataFrame, scores: NDArray, *, draws: int, seed: int) -> dict
     """Counts of one group, and its AUROC with interval, or the reason why there is none."""
     counts = {"ecgs": len(table), "patients": table["patient"].n_unique(), "positives": int(table["label"].sum())}
     ill, well = (table.filter(pl.col("label") == label)["patient"].n_unique() for label in (1, 0))
-    if min(ill, well) < FEWEST_PATIENTS:
+    if min(ill, well) < MIN_PATIENTS:
         return counts | {"reason": f"too few: {ill} patients with a positive and {well} with a negative ECG"}
-    asked = table["label"].to_numpy(), scores, table["patient"].to_numpy()
-    auroc = intervals(*asked, draws=draws, seed=seed, metrics=[AUROC])[AUROC.name]
+    columns = table["label"].to_numpy(), scores, table["patient"].to_numpy()
+    auroc = intervals(*columns, draws=draws, seed=seed, metrics=[AUROC])[AUROC.name]
     return counts | {"auroc": auroc.value, "low": auroc.low, "high": auroc.high}

@@ -1,6 +1,6 @@
 """Metrics of predictions: discrimination, calibration, decisions and subgroups, at one site or several.
 
-A model is one network a seed. A metric is the mean over seeds; curves and counts are those of each seed, because the
+A model is one network per seed. A metric is the mean over seeds; curves and counts are those of each seed, because the
 mean of several networks' scores would be another, better model.
 """
 
@@ -21,11 +21,11 @@ from ecg_pipeline.metrics.counts import patient_level, sort_scores
 from ecg_pipeline.metrics.decision import confusion, decision_curve, operating_points
 from ecg_pipeline.metrics.table import METRICS, WITH_INTERVAL, ScoreMetric
 
-ECG = ("ecg_id", "site", "patient", "label")
-"""Columns that say which ECG was scored, and what is true of it."""
+ECG_COLUMNS = ("ecg_id", "site", "patient", "label")
+"""Columns that identify an ECG, and its label."""
 
-DESCRIBED = ("age_years", "sex", "device")
-"""Columns that say of whom and on what it was recorded."""
+ATTRIBUTES = ("age_years", "sex", "device")
+"""Columns of the patient and the device."""
 
 ONE_LABEL = "the test patients here have one label alone, or there are none"
 
@@ -64,12 +64,12 @@ OPERATING_SCHEMA = {
 
 
 def compute_metrics(predictions: pl.DataFrame, thresholds: Thresholds, recipe: EvaluationRecipe) -> EvaluationMetrics:
-    """Compute all metrics. predictions: columns `ECG`, `DESCRIBED`, seed and score, one row an ECG and seed.
+    """Compute all metrics. predictions: columns `ECG_COLUMNS`, `ATTRIBUTES`, seed and score, one row per ECG and seed.
 
-    Curves are empty where the ECGs have one label alone.
+    Curves are empty if all ECGs have the same label.
     """
     ecgs, scores = by_ecg(predictions)
-    described = predictions.select("ecg_id", "site", *DESCRIBED).unique("ecg_id")
+    described = predictions.select("ecg_id", "site", *ATTRIBUTES).unique("ecg_id")
     labels, seeds = ecgs["label"].to_numpy(), _seeds(predictions)
     by_seed = list(zip(seeds, scores, strict=True)) if 0 < labels.sum() < len(labels) else []
     points = [
@@ -87,9 +87,9 @@ def compute_metrics(predictions: pl.DataFrame, thresholds: Thresholds, recipe: E
 
 
 def by_ecg(predictions: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.float64]]:
-    """Predictions as one row an ECG, with columns as in `ECG`, and the scores (S, N) of each seed for these rows."""
-    wide = predictions.pivot(on="seed", index=ECG, values="score")
-    return wide.select(ECG), wide.drop(ECG).to_numpy().T
+    """Predictions as one row per ECG, with columns as in `ECG_COLUMNS`, and the scores (S, N) of each seed."""
+    wide = predictions.pivot(on="seed", index=ECG_COLUMNS, values="score")
+    return wide.select(ECG_COLUMNS), wide.drop(ECG_COLUMNS).to_numpy().T
 
 
 def summarise(predictions: pl.DataFrame, recipe: EvaluationRecipe) -> dict[str, Any]:
@@ -97,7 +97,8 @@ def summarise(predictions: pl.DataFrame, recipe: EvaluationRecipe) -> dict[str, 
 
     A metric with an interval is the mean over seeds with the interval of this mean, beside the value of each seed
     and their standard deviation (null for one seed). `calibration`: by seed, slope, intercept and in_the_large, or the
-    reason why there is none. One label alone has no metrics. Missing metrics are null, and `reason` says why.
+    reason why there is none. If all ECGs have the same label there are no metrics. Missing metrics are null, and
+    `reason` says why.
     """
     ecgs, scores = by_ecg(predictions)
     labels, patients, seeds = ecgs["label"].to_numpy(), ecgs["patient"].to_numpy(), _seeds(predictions)
@@ -126,7 +127,7 @@ def summarise(predictions: pl.DataFrame, recipe: EvaluationRecipe) -> dict[str, 
 
 
 def validation_thresholds(validation: Mapping[int, pl.DataFrame]) -> tuple[dict[int, dict[str, float]], str | None]:
-    """Operating points by seed from validation predictions (columns label, score), and why there are none, if so."""
+    """Operating points by seed from validation predictions (columns label, score), and the reason if there are none."""
     found = {
         seed: or_reason(lambda rows=rows: operating_points(rows["label"].to_numpy(), rows["score"].to_numpy()))
         for seed, rows in validation.items()
@@ -137,7 +138,7 @@ def validation_thresholds(validation: Mapping[int, pl.DataFrame]) -> tuple[dict[
 
 
 def or_reason(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Result of `make`; if it raises a ValueError because these ECGs do not have it, its `reason`."""
+    """The result of `make`, or under `reason` the message of the ValueError that it raises."""
     try:
         return make()
     except ValueError as error:

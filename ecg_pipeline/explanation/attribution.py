@@ -1,6 +1,6 @@
 """Attribution maps by FullGrad (Srinivas and Fleuret 2019), for every family in the same way, and attention rollout.
 
-FullGrad adds to input x gradient the contribution of every bias, at the place where the bias acts. For a piecewise
+FullGrad is input x gradient plus the contribution of every bias, at the place where the bias acts. For a piecewise
 linear network all contributions sum to the output. Other networks are linearised at the given image, as in Ali et al.
 2022: the gate g(x) of an activation x g(x), squeeze-and-excitation gates, attention weights and the standard deviation
 of a layer norm are constants, and only what they multiply is differentiated. ReLU networks get FullGrad itself, and in
@@ -39,8 +39,9 @@ TRANSFORMERS = (Beit, VisionTransformer)
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """Contributions to the margin of each image. maps (B, H, W); elsewhere (B,): those without a place, such as a class
-    token's; margin (B,): logit of class 1 minus logit of class 0, minus the same of a blank image.
+    """Contributions to the margin of each image. maps (B, H, W); elsewhere (B,): the sum of those without
+    a place in the image, such as a class token's; margin (B,): logit of class 1 minus logit of class 0, minus the same
+    of a blank image.
     """
 
     maps: NDArray[np.float64]
@@ -65,24 +66,24 @@ def full_gradient(classifier: Classifier, images: NDArray[np.uint8]) -> Attribut
 
 
 def rollout(classifier: Classifier, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Attention rollout (Abnar and Zuidema 2020): (B, H, W), the share of the classified token from each pixel.
+    """Attention rollout (Abnar and Zuidema 2020): (B, H, W), each pixel's share in the token that is classified.
 
     The residual path counts as half of every block. A map sums to 1 minus the share that stays in the class token. A
     network without attention (`has_attention`) is a ValueError.
     """
     if not has_attention(classifier):
-        raise ValueError(f"{type(classifier.network).__name__} has no attention to roll out")
-    mode = _Attention()
+        raise ValueError(f"{type(classifier.network).__name__} has no attention, so no rollout")
+    mode = _AttentionRecorder()
     with torch.no_grad(), mode:
         classifier.eval()(torch.from_numpy(images).to(classifier.mean.device))
-    rolled = roll_out(mode.weights)
+    rolled = combine_attention(mode.weights)
     tokens, patches = rolled.shape[-1], prod(mode.grid)
     prefix = tokens - patches
     pooled = rolled[:, 0] if getattr(classifier.network, "global_pool", None) == "token" else rolled[:, prefix:].mean(1)
     return _spread(pooled[:, prefix:].reshape(-1, *mode.grid), images.shape[1:]).cpu().numpy()
 
 
-def roll_out(weights: Sequence[Tensor]) -> Tensor:
+def combine_attention(weights: Sequence[Tensor]) -> Tensor:
     """Attention weights (B, heads, N, N) of each block -> (B, N, N): share of each input token in each output token."""
     rolled = torch.eye(weights[0].shape[-1], dtype=torch.float64, device=weights[0].device)[None]
     for block in weights:
@@ -114,7 +115,7 @@ class _GridMode(TorchFunctionMode):
         raise NotImplementedError
 
 
-class _Attention(_GridMode):
+class _AttentionRecorder(_GridMode):
     """Collects the attention weights (B, heads, N, N) of every block."""
 
     def __init__(self) -> None:

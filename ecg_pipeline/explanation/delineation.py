@@ -1,14 +1,14 @@
 """Delineation of QRS complexes, ST segments and T waves by NeuroKit2's wavelet delineator (Martinez et al. 2004).
 
 Leads are delineated one by one; as on a cart, a wave then has one onset and one offset for all leads: the median over
-the leads, so that a lead without a clear T wave does not decide alone; for the QRS onset the upper quartile, because in
+the leads, so that a lead without a clear T wave has little influence; for the QRS onset the upper quartile, because in
 some leads the delineator includes the P wave. R waves are detected in the root mean square of the leads, which has a
 peak at every beat whatever the axis.
 
 Median errors on twelve synthetic hearts, a third with infarction and a third with low ejection fraction: QRS onset
 -7 ms, QRS offset 3 ms, end of T -12 ms (half of them within 15, 10 and 2 ms of that). The quartile was chosen on these
-hearts, so expect larger errors elsewhere. A pixel column is 22 ms. Premature and very wide beats are often missed, and
-then count as rest.
+hearts, so expect larger errors elsewhere. A pixel column is 22 ms. Premature and very wide beats are often missed; they
+then belong to no window.
 """
 
 import warnings
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ecg_pipeline.images.layout import SheetRecipe
 
 WINDOWS = ("qrs", "st", "t")
-FEWEST_BEATS = 4
+MIN_BEATS = 4
 """Least number of beats: NeuroKit2 interpolates the heart rate, which needs four."""
 
 QRS_ONSET = "ECG_R_Onsets"
@@ -35,7 +35,7 @@ _BORDERS = {
 def wave_windows(x_mv: NDArray, sampling_hz: int) -> dict[str, NDArray[np.bool_]] | None:
     """Delineate one ECG: (8, T) millivolts -> for each of `WINDOWS` a mask (T,) of the samples in it.
 
-    A beat whose onset or offset is found in no lead has no such window. None if fewer than `FEWEST_BEATS` beats are
+    A beat whose onset or offset is found in no lead has no such window. None if fewer than `MIN_BEATS` beats are
     found, or no beat is delineated.
     """
     import neurokit2
@@ -46,7 +46,7 @@ def wave_windows(x_mv: NDArray, sampling_hz: int) -> dict[str, NDArray[np.bool_]
             warnings.simplefilter("ignore", kind)
         _, found = neurokit2.ecg_peaks(np.sqrt((x_mv.astype(np.float64) ** 2).mean(0)), sampling_rate=sampling_hz)
         beats = np.asarray(found["ECG_R_Peaks"])
-        if len(beats) < FEWEST_BEATS:
+        if len(beats) < MIN_BEATS:
             return None
         leads = [marks for lead in x_mv if (marks := _delineate(lead, beats, sampling_hz))]
         if not leads:

@@ -28,6 +28,8 @@ WINDOW_COLOURS = {"qrs": (0, 0, 0), "st": (213, 94, 0), "t": (0, 114, 178)}
 """Rows of the bars that show the windows, and their colours: Okabe and Ito's vermilion and blue."""
 
 MARKED = 2
+"""Number of leads that are framed and labelled."""
+
 PANEL_IN, GAP_IN, TITLE_IN, DPI = 2.4, 0.65, 0.25, 130
 
 
@@ -93,7 +95,7 @@ def page_figure(
                 _panel(axes, overlay(image, strength=strength), covers, recipe)
                 axes.set_title(_title(one, row), loc="left", fontsize=8)
                 if row == 0:
-                    _mark(axes, one.lead_shares, recipe)
+                    _frame_leads(axes, one.lead_shares, recipe)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
@@ -102,7 +104,7 @@ def page_figure(
 def _title(one: Explained, row: int) -> str:
     if row == 0 or one.rollout is None:
         return f"{one.model}, score {one.score:.2f}"
-    return f"attention rollout, at most {one.rollout.max() / one.rollout.mean():.2f} of even"
+    return f"attention rollout, maximum {one.rollout.max() / one.rollout.mean():.2f} x mean"
 
 
 def _panel(axes, picture: NDArray[np.uint8], covers: Mapping[str, NDArray[np.float64]], recipe: SheetRecipe) -> None:
@@ -126,13 +128,13 @@ def _panel(axes, picture: NDArray[np.uint8], covers: Mapping[str, NDArray[np.flo
         )
 
 
-def _mark(axes, shares: Mapping[str, float | None], recipe: SheetRecipe) -> None:
+def _frame_leads(axes, shares: Mapping[str, float | None], recipe: SheetRecipe) -> None:
     """Frame and label the `MARKED` leads with the largest shares."""
     known = {lead: value for lead, value in shares.items() if value is not None}
-    best = sorted(known, key=lambda lead: -known[lead])[:MARKED]
+    largest = sorted(known, key=lambda lead: -known[lead])[:MARKED]
     height = recipe.cell_px[0]
     for cell in recipe.cells():
-        if cell.lead in best:
+        if cell.lead in largest:
             corner = (cell.left_px + 0.5, cell.baseline_px - height / 2)
             axes.add_patch(Rectangle(corner, cell.width_px - 1, height, fill=False, edgecolor="#0072B2", linewidth=0.9))
             right = cell.left_px + cell.width_px

@@ -7,7 +7,7 @@ import polars as pl
 
 WINDOW, LEAD = "window", "lead"
 REST = "rest"
-"""What of a sheet no window covers: P waves, baseline, and beats that were not delineated."""
+"""The part of a sheet that no window covers: P waves, baseline, and beats that were not delineated."""
 
 SHARES = {
     "ecg": pl.Int64,
@@ -28,14 +28,14 @@ SHARES = {
 
 @dataclass(frozen=True)
 class Saliency:
-    """Pictures and shares. Files: `shares.parquet`, and one `ecg_<n>.png` an ECG with the models side by side."""
+    """Pictures and shares. Files: `shares.parquet`, and one `ecg_<n>.png` per ECG with the models side by side."""
 
     folder: Path
 
     def shares(self) -> pl.DataFrame:
-        """One row an ECG, model and region, columns as in `SHARES`.
+        """One row per ECG, model and region, columns as in `SHARES`.
 
-        kind: `window`, which together cover the sheet, or `lead`, which leave out its margins.
+        kind: `window` (all windows together cover the sheet) or `lead` (the leads' cells leave out its margins).
         share, area_share, ink_share: of the map's magnitude, the sheet's area and its ink that lie in the region.
         margin, elsewhere, error: as in `attribution.Attribution`, in logits.
         """
@@ -46,8 +46,8 @@ class Saliency:
         return [self.folder / f"ecg_{ecg}.png" for ecg in self.shares()["ecg"].unique().sort()]
 
     def summary(self) -> pl.DataFrame:
-        """Means over the ECGs, one row a model and window: model, initialisation, window, share, area_share,
-        ink_share; ecgs: in how many the waves were found; error: the largest, relative to its margin.
+        """Means over the ECGs, one row per model and window: model, initialisation, window, share, area_share,
+        ink_share; ecgs: number of ECGs in which waves were found; error: the largest, relative to its margin.
         """
         windows = self.shares().filter(pl.col("kind") == WINDOW)
         return windows.group_by("model", "initialisation", pl.col("region").alias("window"), maintain_order=True).agg(

@@ -1,9 +1,9 @@
 """Saliency of a task's models (paper: Model Explainability; Figure 5), as pictures and as shares by wave and lead.
 
-The ECGs are chosen by a fixed rule: the positive test ECGs with the highest mean score over the models, one a patient.
-Each is explained by FullGrad, and by attention rollout if the model has attention. Measured is the share of a map's
-magnitude in the QRS complexes, ST segments and T waves, beside these windows' share of the image's area and of its ink:
-a map without any preference has the share of the area.
+The ECGs are chosen by a fixed rule: the positive test ECGs with the highest mean score over the models, one per
+patient. Each is explained by FullGrad, and by attention rollout if the model has attention. The share of a map's
+magnitude in the QRS complexes, ST segments and T waves is compared with these windows' share of the image's area and of
+its ink: a uniform map has the share of the area.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from ecg_pipeline.models.checkpoints import FinetunedModel
 from ecg_pipeline.signals.filters import FilteredWaveforms
 from ecg_pipeline.storage.files import write_atomically, write_parquet
 
-REVISION = 4
+REVISION = 5
 """Bumped by hand when this module's results change."""
 
 
@@ -88,7 +88,7 @@ def explain(
 
 
 def choose(predictions: Mapping[str, pl.DataFrame], ecgs: int) -> pl.DataFrame:
-    """The at most `ecgs` positive ECGs with the highest mean score over the models, one a patient, highest first.
+    """The at most `ecgs` positive ECGs with the highest mean score over the models, one per patient, highest first.
 
     Columns: ecg_id, site, patient, and by the name of each model its mean score over seeds.
     """

@@ -46,7 +46,7 @@ def pairwise(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.floating]
     Sums of integers, divided once by the number of pixels. Images of different sizes are a ValueError.
     """
     if a.shape[1:] != b.shape[1:]:
-        raise ValueError(f"images of {a.shape[1:]} and of {b.shape[1:]} pixels have no distance here")
+        raise ValueError(f"images must have equal sizes, not {a.shape[1:]} and {b.shape[1:]} pixels")
     from scipy.spatial.distance import cdist
 
     return cdist(cumulative_histograms(a), cumulative_histograms(b), "cityblock") / a[0].size
@@ -62,20 +62,20 @@ def measure_distances(
 ) -> ImageDistance:
     """Measure the three mean distances on a sample of ECG images, and write them to `out`.
 
-    images: by site. natural: folder of natural images; None is those that dependencies ship.
+    images: by site. natural: folder of natural images; None uses photographs that dependencies ship.
     """
-    photographs = natural_images(natural, limit=recipe.images, seed=recipe.seed)
+    photos = natural_images(natural, limit=recipe.images, seed=recipe.seed)
     ecgs = _sample(images, recipe)
     write_json(
         out / "distances.json",
         {
             "ecg_ecg": mean_distance_within(ecgs),
-            "natural_natural": mean_distance_within(photographs.tiles),
-            "ecg_natural": float(pairwise(ecgs, photographs.tiles).mean()),
+            "natural_natural": mean_distance_within(photos.tiles),
+            "ecg_natural": float(pairwise(ecgs, photos.tiles).mean()),
             "ecg_images": len(ecgs),
-            "natural_images": len(photographs.tiles),
-            "natural_source": f"grey tiles of {photographs.photographs} files, from {photographs.source}",
-            "natural_skipped": photographs.skipped,
+            "natural_images": len(photos.tiles),
+            "natural_source": f"grey tiles of {photos.files_used} files, from {photos.source}",
+            "natural_skipped": photos.skipped,
         },
     )
     return ImageDistance(out)

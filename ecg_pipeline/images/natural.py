@@ -19,19 +19,19 @@ from ecg_pipeline.storage.files import digest_json
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}
 SIDE_PX = 224
 STRIDE_PX = 100
-MOST_PIXELS = 50_000_000
-"""Greatest size of a file, as of a camera. More pixels in a small file may be a decompression bomb."""
+MAX_PIXELS = 50_000_000
+"""Largest size of an image, that of a camera. More pixels in a small file may be a decompression bomb."""
 
 
 @dataclass(frozen=True, eq=False)
 class NaturalImages:
-    """Tiles of photographs: (n, 224, 224) uint8, the number of files they are from, and the files skipped by reason.
+    """Tiles of photographs: (n, 224, 224) uint8, the number of files they are from, and the reasons for skipped files.
 
-    source: where the files are from, in words.
+    skipped: reason by file name. source: where the files are from, in words.
     """
 
     tiles: NDArray[np.uint8]
-    photographs: int
+    files_used: int
     skipped: dict[str, str]
     source: str
 
@@ -39,8 +39,8 @@ class NaturalImages:
 def natural_images(folder: Path | None, *, limit: int, seed: int) -> NaturalImages:
     """At most `limit` tiles at random positions, spread evenly over as many files as possible.
 
-    folder: None is three photographs that scikit-learn and matplotlib ship, which represent nothing. Fewer than two
-    tiles are a ValueError.
+    folder: None uses three photographs that scikit-learn and matplotlib ship, which are no representative sample. Fewer
+    than two tiles are a ValueError.
     """
     paths = _shipped() if folder is None else _files(folder)
     rng = np.random.default_rng(seed)
@@ -80,13 +80,13 @@ def read_grey(path: Path, folder: Path | None = None) -> NDArray[np.uint8]:
             warnings.catch_warnings(action="ignore"),
             Image.open(path, formats=[FORMATS[path.suffix.lower()]]) as image,
         ):
-            if image.width * image.height > MOST_PIXELS:
-                raise UnusableImage(f"more than {MOST_PIXELS} pixels")
+            if image.width * image.height > MAX_PIXELS:
+                raise UnusableImage(f"more than {MAX_PIXELS} pixels")
             if min(image.size) < SIDE_PX:
                 raise UnusableImage(f"smaller than {SIDE_PX} px")
             return np.asarray(image.convert("L"))
     except Image.DecompressionBombError:
-        raise UnusableImage(f"more than {MOST_PIXELS} pixels") from None
+        raise UnusableImage(f"more than {MAX_PIXELS} pixels") from None
     except (OSError, EOFError, SyntaxError) as error:
         raise UnusableImage(f"not a whole image ({type(error).__name__})") from None
 

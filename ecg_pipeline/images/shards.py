@@ -15,7 +15,7 @@ REVISION = 1
 
 @dataclass(frozen=True)
 class ImageShards(ArrayShards):
-    """A site's images: (n, H, W) uint8 a shard, 255 = white paper, 0 = full ink."""
+    """A site's images: (n, H, W) uint8 per shard, 255 = white paper, 0 = full ink."""
 
 
 def render_site(

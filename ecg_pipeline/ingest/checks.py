@@ -23,7 +23,7 @@ def leaves_folder(path: Path, folder: Path) -> bool:
 
 
 def check_file(path: Path, folder: Path, largest_mb: float) -> None:
-    """Refuse what must not be opened: links out of the folder, pipes and devices, what is empty or too large."""
+    """Reject a file that must not be read: a link out of the folder, a pipe or device, an empty or too large file."""
     try:
         state = path.lstat()
     except FileNotFoundError:
@@ -43,16 +43,16 @@ def check_file(path: Path, folder: Path, largest_mb: float) -> None:
 
 
 def whole_hz(sampling_hz: float) -> int:
-    """A sampling rate as a whole number; refused where it is not whole, or not between 50 and 20,000 Hz."""
+    """A sampling rate as a whole number; rejected if it is not whole, or not between 50 and 20,000 Hz."""
     if not 50 <= sampling_hz <= 20_000 or sampling_hz != round(sampling_hz):
         raise Rejected(RejectReason.BAD_CALIBRATION, "sampling rate")
     return int(sampling_hz)
 
 
 def standard_leads(names: Collection[str]) -> tuple[str, ...]:
-    """The standard leads among a file's, in clinical order; a file without all eight independent leads is refused.
+    """The standard leads among a file's, in clinical order; a file without all eight independent leads is rejected.
 
-    Readers order their leads with it, so that such a file is refused before its samples are read.
+    Readers order their leads with it, so that such a file is rejected before its samples are read.
     """
     if missing := [lead for lead in INDEPENDENT_LEADS if lead not in names]:
         raise Rejected(RejectReason.MISSING_LEADS, ", ".join(missing))
@@ -60,7 +60,7 @@ def standard_leads(names: Collection[str]) -> tuple[str, ...]:
 
 
 def check_ecg(ecg: Ecg, *, site_names: Sequence[str], minimum_seconds: float) -> None:
-    """Refuse an ECG that cannot be used. site_names: those that belong to the site; none given accepts any."""
+    """Reject an ECG that cannot be used. site_names: `SiteName`s that belong to the site; empty accepts any."""
     standard_leads(ecg.leads)
     for lead, scale in zip(ecg.leads, ecg.microvolts_per_count, strict=True):
         if not 0.01 <= scale <= 1000:

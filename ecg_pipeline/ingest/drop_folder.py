@@ -1,6 +1,6 @@
-"""The folder that a hospital drops its files into, or that holds a data set: what is in it, safely listed.
+"""The folder that a hospital drops its files into, or that holds a data set, and the listing of its files.
 
-A listing is a table with one row a file: `name` relative to the folder, `size` and `mtime_ns`, in the order of the
+A listing is a table with one row per file: `name` relative to the folder, `size` and `mtime_ns`, in the order of the
 names. A run lists a folder once; version, waveforms and labels all come from that one listing.
 """
 
@@ -22,7 +22,7 @@ from ecg_pipeline.ingest.formats import FORMATS
 Patients = Literal["private", "public", "synthetic"]
 
 LISTING_SCHEMA = {"name": pl.String, "size": pl.Int64, "mtime_ns": pl.Int64}
-YOUNG_NS = 3600 * 10**9
+RECENT_NS = 3600 * 10**9
 """A file that changed longer ago than this is not checked a second time; clocks of two hosts differ by less."""
 
 _ROWS = 2**16
@@ -32,18 +32,18 @@ _ESCAPED = re.compile(r"\\(\\|x[0-9a-f]{2})")
 
 
 class UnsettledError(Exception):
-    """A table is not among the settled files of its folder: whoever writes it has not finished."""
+    """A table is not among the settled files of its folder: it is still being written."""
 
 
 @dataclass(frozen=True)
 class DropFolder:
-    """Where a site's files are and how they are to be read.
+    """Where a site's files are and how to read them.
 
     format: a name in `FORMATS`.
-    site_names: the MUSE `SiteName`s that belong to this site; none given accepts any.
-    mrn_system: which numbering of patients the identifiers belong to.
+    site_names: the MUSE `SiteName`s that belong to this site; empty accepts any.
+    mrn_system: name of the system of patient identifiers; the same identifier in one system is the same patient.
     label_tables: CSV files in the folder that hold labels, not ECGs.
-    patients: of `private` ones not even a file's name is stored.
+    patients: file names of `private` ones are not stored either, only a keyed digest.
     """
 
     site: str
@@ -56,11 +56,11 @@ class DropFolder:
 
     @property
     def private(self) -> bool:
-        """Whether files may be named after patients."""
+        """Whether the patients are private, so that a file's name may identify one."""
         return self.patients == "private"
 
     def reading_rules(self) -> dict[str, Any]:
-        """What changes how the same files are read, as JSON: all but the path."""
+        """All settings that affect how a file is read, as JSON; the path is not one of them."""
         return {
             "site": self.site,
             "format": self.format,
@@ -71,7 +71,7 @@ class DropFolder:
         }
 
     def ecg_files(self, listing: pl.DataFrame) -> pl.DataFrame:
-        """The rows of a listing that should each be an ECG: label tables and the format's own tables are none."""
+        """The rows of a listing that should each be an ECG: neither label tables nor the format's own tables."""
         ecg_format = FORMATS[self.format]
         tables = {PurePosixPath(name).as_posix() for name in self.label_tables}
         tables |= {table.name for table in ecg_format.tables}
@@ -79,14 +79,14 @@ class DropFolder:
         return listing.filter(pl.Series(is_ecg, dtype=pl.Boolean))
 
     def file(self, name: str) -> Path:
-        """The file that a listing names."""
+        """Path of a file, by its name in a listing."""
         return self.path / _ESCAPED.sub(
             lambda escaped: "\\" if escaped[1] == "\\" else chr(0xDC00 + int(escaped[1][1:], 16)), name
         )
 
     def table_file(self, listing: pl.DataFrame, name: str) -> Path:
-        """A table that the site's rules name. FileNotFoundError where there is none, UnsettledError where it is not
-        among the listed files, so still being written.
+        """Path of a label table, or of one of the format's own tables. FileNotFoundError if it does not exist,
+        UnsettledError if it is not listed because it is still being written.
         """
         path = self.path / name
         if not path.is_file():
@@ -111,17 +111,17 @@ def list_files(drop: DropFolder) -> pl.DataFrame:
 def settled_files(drop: DropFolder, wait_s: float, sleep: Callable[[float], object] = time.sleep) -> pl.DataFrame:
     """A listing without the files that are still being written: those that have changed after a wait of `wait_s`.
 
-    Only files that changed in the last hour are checked again; where there is none, or `wait_s` is 0, there is no wait.
+    Only files that changed in the last hour are checked again; without any, or if `wait_s` is 0, there is no wait.
     An ECG of several files is left out as long as any of them is being written.
     """
     first = _listing(drop)
-    young = first.filter(_is_young(time.time_ns())) if wait_s > 0 else first.clear()
-    if young.is_empty():
+    recent = first.filter(_is_recent(time.time_ns())) if wait_s > 0 else first.clear()
+    if recent.is_empty():
         return first.drop("ctime_ns")
     sleep(wait_s)
     unsettled = [
         name
-        for name, size, mtime_ns in young.select("name", "size", "mtime_ns").iter_rows()
+        for name, size, mtime_ns in recent.select("name", "size", "mtime_ns").iter_rows()
         if file_state(drop.file(name)) != (size, mtime_ns)
     ]
     ecg = pl.col("name") if FORMATS[drop.format].signal_files is None else without_suffix()
@@ -130,18 +130,18 @@ def settled_files(drop: DropFolder, wait_s: float, sleep: Callable[[float], obje
 
 
 def listing_version(drop: DropFolder, listing: pl.DataFrame) -> str:
-    """Sixteen hex digits over the files of a listing and the rules by which they are read."""
+    """Sixteen hex digits: digest of the files of a listing and of the site's reading rules."""
     digest = hashlib.sha256(json.dumps(drop.reading_rules(), sort_keys=True).encode())
     for row in listing.select(*LISTING_SCHEMA).iter_rows():
         digest.update(json.dumps(row).encode())
     return digest.hexdigest()[:16]
 
 
-def implausible(drop: DropFolder, listing: pl.DataFrame | None, last_count: int) -> str | None:
-    """Why a listing needs somebody's confirmation before it is used, in a sentence; None where it does not.
+def reason_to_confirm(drop: DropFolder, listing: pl.DataFrame | None, last_count: int) -> str | None:
+    """Why a person must confirm a listing before it is used, as a sentence; None if nobody needs to.
 
-    listing: None where there is no folder. last_count: ECG files in the last listing, 0 where there was none. An
-    unmounted disk is an absent or an empty folder, and a half-copied one has lost most of its files.
+    listing: None if the folder does not exist. last_count: ECG files in the last listing, 0 if there was none. An
+    unmounted disk shows as a missing or empty folder, an incomplete copy as one that has lost most of its files.
     """
     if listing is None:
         return f"site {drop.site}: there is no folder {drop.path}. Is its disk mounted? Run again when it is."
@@ -149,16 +149,17 @@ def implausible(drop: DropFolder, listing: pl.DataFrame | None, last_count: int)
     if count and 2 * count >= last_count:
         return None
     holds = f"holds {count:,} ECG files" if count else "holds no ECG files"
-    last = f", where the last look saw {last_count:,}" if last_count else ""
+    last = f", the last listing had {last_count:,}" if last_count else ""
     return (
-        f"site {drop.site}: {drop.path} {holds}{last}. Is its disk mounted and complete? If this is how it should "
-        "be, say so once: run `waveform_store` of this site with the run config `accept_fewer_files: true`, or "
+        f"site {drop.site}: {drop.path} {holds}{last}. Is its disk mounted and complete? If the "
+        "folder is right, confirm it once: run `waveform_store` of this site with the run config "
+        "`accept_fewer_files: true`, or "
         f"`ecg-pipeline materialize waveform_store --partition {drop.site} --accept-fewer-files`."
     )
 
 
 def file_state(path: Path) -> tuple[int, int] | None:
-    """Size and time of change of a file or link, as a listing holds them; None where it is gone."""
+    """Size and time of change of a file or link, as in a listing; None if it is gone."""
     try:
         return _state(path.lstat())[:2]
     except (FileNotFoundError, NotADirectoryError):
@@ -182,8 +183,8 @@ def _listing(drop: DropFolder) -> pl.DataFrame:
     return pl.concat(tables)
 
 
-def _is_young(now_ns: int) -> pl.Expr:
-    since, until = now_ns - YOUNG_NS, now_ns + YOUNG_NS
+def _is_recent(now_ns: int) -> pl.Expr:
+    since, until = now_ns - RECENT_NS, now_ns + RECENT_NS
     return pl.col("mtime_ns").is_between(since, until) | pl.col("ctime_ns").is_between(since, until)
 
 
@@ -193,7 +194,7 @@ def _state(state: os.stat_result) -> tuple[int, int, int]:
 
 
 def _escaped(name: str) -> str:
-    """A name as every table can hold it; `DropFolder.file` undoes it."""
+    """A name as valid UTF-8, with other bytes and backslashes escaped; `DropFolder.file` reverses it."""
     return os.fsencode(name.replace("\\", "\\\\")).decode(errors="backslashreplace")
 
 

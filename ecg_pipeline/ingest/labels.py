@@ -29,7 +29,7 @@ LABEL_SCHEMA = {
     "code": pl.String,
     "value": pl.Float64,
 }
-TIMES = (
+TIME_FORMATS = (
     "%Y-%m-%dT%H:%M:%S%.f",
     "%Y-%m-%d %H:%M:%S%.f",
     "%Y-%m-%dT%H:%M",
@@ -38,8 +38,8 @@ TIMES = (
     "%d-%m-%Y %H:%M:%S",
     "%d/%m/%Y %H:%M:%S",
 )
-DAYS = ("%Y-%m-%d", "%Y/%m/%d", "%d-%m-%Y", "%d/%m/%Y")
-"""How a table may write when something was observed. Rows of one table may differ."""
+DATE_FORMATS = ("%Y-%m-%d", "%Y/%m/%d", "%d-%m-%Y", "%d/%m/%Y")
+"""Accepted formats of `observed_at`, with and without a time of day. Rows of one table may differ."""
 
 TABLE_COLUMNS = ("patient_id", "observed_at", "system", "code", "value")
 
@@ -51,7 +51,7 @@ class ClinicalLabels:
     folder: Path
 
     def labels(self) -> pl.DataFrame:
-        """One row a label, columns as in `LABEL_SCHEMA`: of a patient on a date, or of one ECG (a statement).
+        """One row per label, columns as in `LABEL_SCHEMA`: of a patient on a date, or of one ECG (a statement).
 
         system: "measurement", "diagnosis", "scp" or "snomed". value: the measured value, 1 or 0 for a diagnosis made
         or excluded, the likelihood of a statement (PTB-XL writes 0 for unknown).
@@ -59,7 +59,7 @@ class ClinicalLabels:
         return pl.read_parquet(self.folder / "labels.parquet")
 
     def skipped(self) -> dict[str, int]:
-        """How many rows and files could not be used, by why."""
+        """Number of rows and files that could not be used, by reason."""
         return read_json(self.folder / "skipped.json")
 
 
@@ -98,16 +98,16 @@ def _label_table(path: Path, drop: DropFolder, key: PseudonymKey, skipped: Count
         "code",
         pl.col("value").cast(pl.Float64, strict=False),
     )
-    unnamed, useless = pl.col("patient").is_null(), ~pl.col("value").is_finite().fill_null(False)
-    counts = labels.select(unnamed=unnamed.sum(), useless=(~unnamed & useless).sum()).row(0)
+    without_patient, without_value = pl.col("patient").is_null(), ~pl.col("value").is_finite().fill_null(False)
+    counts = labels.select(patient=without_patient.sum(), value=(~without_patient & without_value).sum()).row(0)
     skipped.update(dict(zip(("row without a patient", "row whose value is no number"), counts, strict=True)))
-    return labels.filter(~unnamed & ~useless)
+    return labels.filter(~without_patient & ~without_value)
 
 
 def _observed_at() -> pl.Expr:
     text = pl.col("observed_at")
-    times = [text.str.to_datetime(form, strict=False, time_unit="us") for form in TIMES]
-    days = [text.str.to_date(form, strict=False).cast(pl.Datetime("us")) for form in DAYS]
+    times = [text.str.to_datetime(form, strict=False, time_unit="us") for form in TIME_FORMATS]
+    days = [text.str.to_date(form, strict=False).cast(pl.Datetime("us")) for form in DATE_FORMATS]
     return pl.coalesce(*times, *days).alias("observed_at")
 
 

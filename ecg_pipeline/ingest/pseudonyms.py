@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-OLDEST_STATED_AGE = 89.0
+MAX_STORED_AGE = 89.0
 MASKED_ID = re.compile(
     r"^(?:[Xx*#?.\-\s]*|0+|9+|MASKED|UNKNOWN|UNIDENTIFIED|ANONYMOUS|ANON|NONE|N/?A|NULL|NO ?ID)$", re.I
 )
@@ -19,7 +19,7 @@ class PseudonymKey:
     secret: bytes = field(repr=False)
 
     def pseudonym(self, mrn_system: str, patient_id: str) -> str:
-        """32 hex digits for one patient of one numbering of patients."""
+        """32 hex digits for one patient. mrn_system: name of the system of identifiers that `patient_id` is from."""
         return self.digest(f"patient\0{mrn_system}\0{patient_id.strip()}")[:32]
 
     def digest(self, text: str) -> str:
@@ -41,9 +41,9 @@ def load_key(home: Path) -> PseudonymKey:
     return PseudonymKey(text.encode())
 
 
-def fixed_key(word: str) -> PseudonymKey:
-    """A key that is no secret, for public and synthetic patients: the same pseudonyms everywhere, so the same split."""
-    return PseudonymKey(f"ecg_pipeline {word} patients".encode())
+def fixed_key(kind: str) -> PseudonymKey:
+    """A public key for public and synthetic patients: the same pseudonyms everywhere, so the same split."""
+    return PseudonymKey(f"ecg_pipeline {kind} patients".encode())
 
 
 def known_id(patient_id: str | None) -> str | None:
@@ -52,8 +52,8 @@ def known_id(patient_id: str | None) -> str | None:
     return None if MASKED_ID.match(stripped) else stripped
 
 
-def stated_age(age_years: float | None) -> float | None:
-    """An age as it may be stored: over 89 becomes 90."""
+def storable_age(age_years: float | None) -> float | None:
+    """The age to store: over 89 becomes 90; None if it is missing or impossible."""
     if age_years is None or not 0 <= age_years < 200:
         return None
-    return 90.0 if age_years > OLDEST_STATED_AGE else age_years
+    return 90.0 if age_years > MAX_STORED_AGE else age_years

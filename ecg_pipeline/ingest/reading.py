@@ -1,4 +1,4 @@
-"""One listed file of a drop folder, read: whatever is wrong with it, it becomes an ECG and its row, or a reject."""
+"""Reading one listed file of a drop folder: it becomes an ECG with its table row, or a reject."""
 
 import hashlib
 from pathlib import Path, PurePosixPath
@@ -11,7 +11,7 @@ from ecg_pipeline.ingest.checks import check_ecg, check_file
 from ecg_pipeline.ingest.drop_folder import DropFolder, file_state
 from ecg_pipeline.ingest.formats import FORMATS
 from ecg_pipeline.ingest.formats.format import EcgFile
-from ecg_pipeline.ingest.pseudonyms import PseudonymKey, stated_age
+from ecg_pipeline.ingest.pseudonyms import PseudonymKey, storable_age
 from ecg_pipeline.ingest.recipes import IngestRecipe
 from ecg_pipeline.ingest.rejects import Rejected, RejectReason, reader_error
 
@@ -24,8 +24,8 @@ PLAIN_SUFFIXES = {".xml", ".hea", ".txt", ".csv", ".pdf", ".dat", ".mat", ".zip"
 def read_listed_file(
     name: str, listed: tuple[int, int], *, drop: DropFolder, recipe: IngestRecipe, key: PseudonymKey
 ) -> tuple[Ecg, dict[str, Any]]:
-    """The ECG of a listed file, and its row of the table as `ecg_row` gives it. Raises `Rejected` whatever a reader
-    raises.
+    """Read a listed file: its ECG, and its row of the table as in `ecg_row`. Raises `Rejected`, also for any other
+    exception of a reader but MemoryError.
 
     listed: the file's size and time of change in the listing; a file that has changed since is a reject.
     """
@@ -37,7 +37,7 @@ def read_listed_file(
         raise
     except Rejected as rejected:
         outcome = rejected
-    except Exception as error:  # noqa: BLE001 - one file never ends a site; `WaveformStore.reader_errors` counts these
+    except Exception as error:  # noqa: BLE001 - one bad file must not stop a site; `WaveformStore.reader_errors` counts these
         outcome = reader_error(error)
     if _has_changed(path, listed):
         outcome = Rejected(RejectReason.UNREADABLE, CHANGED, transient=True)
@@ -55,7 +55,7 @@ def read_ecg(path: Path, drop: DropFolder, recipe: IngestRecipe) -> Ecg:
 
 
 def ecg_row(name: str, ecg: Ecg, *, drop: DropFolder, key: PseudonymKey) -> dict[str, Any]:
-    """What may be stored of the ECG of a listed file, as its row of the table without `shard`, `array` and `row`."""
+    """Row of the table of ECGs, without `shard`, `array` and `row`: only what may be stored of the patient."""
     waveform = hashlib.sha256(repr((ecg.sampling_hz, ecg.leads, ecg.microvolts_per_count)).encode())
     waveform.update(np.ascontiguousarray(ecg.counts).data)
     return {
@@ -70,7 +70,7 @@ def ecg_row(name: str, ecg: Ecg, *, drop: DropFolder, key: PseudonymKey) -> dict
         "source_sha256": ecg.source_sha256,
         "waveform_sha256": waveform.hexdigest(),
         "acquired_at": ecg.acquired_at,
-        "age_years": stated_age(ecg.age_years),
+        "age_years": storable_age(ecg.age_years),
         "sex": ecg.sex,
         "device": ecg.device,
         "fold": ecg.fold,
@@ -83,7 +83,7 @@ def ecg_id_of(drop: DropFolder, key: PseudonymKey, name: str) -> str:
 
 
 def source_of(drop: DropFolder, key: PseudonymKey, name: str) -> str:
-    """A file's name as it may be stored: at a private site its keyed digest, as files may be named after patients."""
+    """A file's name for storage: at a private site its keyed digest, because files may be named after patients."""
     if not drop.private:
         return name
     suffix = PurePosixPath(name).suffix

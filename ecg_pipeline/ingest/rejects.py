@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 READER_ERROR = "reader error "
-"""Begins the detail of a file on which its reader failed; the exception's name follows."""
+"""Start of the detail of a file whose reader raised an unexpected exception; the exception's name follows."""
 
 
 class RejectReason(StrEnum):
@@ -32,7 +32,7 @@ class RejectReason(StrEnum):
 class Rejected(Exception):  # noqa: N818
     """A file cannot be used. The detail is short and holds nothing about the patient.
 
-    transient: whether the same file may be read the next time, because it was gone or its disk was.
+    transient: whether the next run reads the file again: it was gone or changed, its disk failed, or its reader did.
     """
 
     def __init__(self, reason: RejectReason, detail: str = "", *, transient: bool = False):
@@ -44,7 +44,7 @@ class Rejected(Exception):  # noqa: N818
 
 def reader_error(error: Exception) -> Rejected:
     """The reject for an exception that a reader should not have raised. The exception's name is kept, but not its
-    message, which may hold what the file says of the patient. It is transient, because readers get fixed.
+    message, which may contain data of the patient. It is transient, because readers get fixed.
     """
     kind = type(error)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"

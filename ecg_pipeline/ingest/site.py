@@ -1,7 +1,7 @@
 """Reads a site's drop folder into a waveform store, shard by shard.
 
-A file that cannot be used never ends a site: it becomes a reject. A shard is read again when its files or the rules by
-which they are read have changed.
+A file that cannot be used does not stop the site: it becomes a reject. A shard is read again when its files or the
+site's reading rules have changed.
 """
 
 import json
@@ -29,9 +29,9 @@ from ecg_pipeline.storage.parallel import run_parallel
 from ecg_pipeline.storage.shards import (
     TABLES,
     clear_leftovers,
+    ensure_group,
     ensure_shard,
     forget_input,
-    open_group,
     scan_tables,
     shard_name,
     shard_table,
@@ -39,7 +39,7 @@ from ecg_pipeline.storage.shards import (
 )
 
 STACK_BYTES = 2**28
-"""Memory allocated at first for the ECGs of one shape; a shard of long recordings allocates more as they come."""
+"""Limit of the first allocation for the ECGs of one shape; a shard of long recordings allocates more as needed."""
 
 
 def ingest_site(
@@ -53,20 +53,20 @@ def ingest_site(
     progress: Progress = no_progress,
     previous: Path | None = None,
 ) -> WaveformStore:
-    """Read the listed files of a drop folder into a waveform store at `out`. Shards that are whole there are kept.
+    """Read the listed files of a drop folder into a waveform store at `out`. Complete shards in `out` are kept.
 
-    listing: of `list_files` or `settled_files`; a file that has changed since is a reject, and is read again once it is
-    listed anew.
+    listing: of `list_files` or `settled_files`; a file that has changed since is a reject, and is read again with the
+    next listing.
     previous: an earlier store of the same code and recipe; shards whose files and reading rules have not changed are
     reused from it. The result does not depend on it, nor on the number of workers, nor on interruptions.
-    A missing folder or table is a FileNotFoundError, and so is a folder most of whose files disappear meanwhile.
+    A missing folder or table is a FileNotFoundError, and so is a folder whose files mostly disappear meanwhile.
     """
     if not drop.path.is_dir():
         raise FileNotFoundError(f"site {drop.site}: there is no folder {drop.path}")
     for table in FORMATS[drop.format].tables:
         drop.table_file(listing, table.name)
         table.check(drop.path)
-    open_group(out / WAVEFORMS)
+    ensure_group(out / WAVEFORMS)
     shards = list(enumerate(_shard_files(drop, listing, recipe.files_per_shard)))
     work = partial(_ensure_shard, drop=drop, recipe=recipe, key=key, out=out, previous=previous)
     run_parallel(work, shards, workers=workers, progress=progress)
@@ -88,10 +88,10 @@ def ingest_site(
 
 
 def named_rejects(drop: DropFolder, key: PseudonymKey, store: WaveformStore) -> pl.DataFrame:
-    """The rejects of a site with the names of their files and of their twins, for those who look after the files.
+    """The rejects of a site with the names of their files and of their twins, for the people who manage the files.
 
     Columns name, reason, detail, twin_name, in the order of the names; null where no such file is in the folder now.
-    The names are those of the folder: they are to be shown, and stored nowhere.
+    Names may identify patients: show them, but do not store them.
     """
     listed = drop.ecg_files(list_files(drop)).select("name")
     named = listed.with_columns(
@@ -108,8 +108,8 @@ def named_rejects(drop: DropFolder, key: PseudonymKey, store: WaveformStore) -> 
 
 
 def _shard_files(drop: DropFolder, listing: pl.DataFrame, size: int) -> Iterator[pl.DataFrame]:
-    """The rows of each shard's files, with a column `beside`: the state of the files that share an ECG's name but for
-    the suffix, empty where an ECG is one file. Memory is some tens of bytes a file.
+    """The rows of each shard's files, with a column `beside`: suffix, size and time of change of all files that have
+    the ECG's name before the suffix; empty if an ECG is one file. Memory is some tens of bytes per file.
     """
     files = drop.ecg_files(listing)
     if FORMATS[drop.format].signal_files is None:
@@ -127,8 +127,8 @@ def _check_not_gone(drop: DropFolder, rejects: pl.DataFrame, files: int) -> None
     gone = rejects.filter(pl.col("detail").is_in([GONE, CHANGED, f"{READER_ERROR}OSError"])).height
     if 2 * gone > files:
         raise FileNotFoundError(
-            f"site {drop.site}: {gone:,} of {files:,} files of {drop.path} went or changed while they were read. "
-            "Is its disk mounted? Run again: what was read is kept."
+            f"site {drop.site}: {gone:,} of {files:,} files of {drop.path} disappeared or changed while they were "
+            "read. Is its disk mounted? Run again: what was read is kept."
         )
 
 
@@ -162,11 +162,11 @@ def _ensure_shard(
 def _write_shard(
     shard: int, files: pl.DataFrame, *, drop: DropFolder, recipe: IngestRecipe, key: PseudonymKey, out: Path
 ) -> None:
-    """Read the files of one shard and write its tables, then its arrays, then the group that says that it is whole."""
+    """Read the files of one shard and write its tables, then its arrays, then the group that marks it as complete."""
     ecgs: list[dict[str, Any]] = []
     rejects: list[dict[str, Any]] = []
     stacks: dict[str, NDArray[np.int16]] = {}
-    height = Counter[str]()
+    filled = Counter[str]()
     read_again = False
     for name, size, mtime_ns in files.select("name", "size", "mtime_ns").iter_rows():
         read_again = read_again or _has_other_signal_files(drop, name)
@@ -178,23 +178,23 @@ def _write_shard(
             rejects.append({"site": drop.site, "source": source, "reason": rejected.reason, "detail": rejected.detail})
             continue
         array = f"{ecg.sampling_hz}hz_{'-'.join(ecg.leads)}_{ecg.counts.shape[1]}"
-        stacks[array] = _with_room(stacks.get(array), height[array], counts=ecg.counts, files=len(files))
-        stacks[array][height[array]] = ecg.counts
-        ecgs.append({**row, "shard": shard, "array": array, "row": height[array]})
-        height[array] += 1
+        stacks[array] = _with_room(stacks.get(array), filled[array], counts=ecg.counts, files=len(files))
+        stacks[array][filled[array]] = ecg.counts
+        ecgs.append({**row, "shard": shard, "array": array, "row": filled[array]})
+        filled[array] += 1
     write_parquet(shard_table(out, shard, "rejects"), pl.DataFrame(rejects, schema=REJECT_SCHEMA))
     write_parquet(shard_table(out, shard, "ecgs"), pl.DataFrame(ecgs, schema=ECG_SCHEMA))
     for array, stack in stacks.items():
         rate, leads, _ = array.split("_")
         attributes = {"leads": leads.split("-"), "sampling_hz": int(rate.removesuffix("hz")), "units": "counts"}
-        write_array(out / WAVEFORMS / shard_name(shard) / array, stack[: height[array]], attributes)
-    open_group(out / WAVEFORMS / shard_name(shard))
+        write_array(out / WAVEFORMS / shard_name(shard) / array, stack[: filled[array]], attributes)
+    ensure_group(out / WAVEFORMS / shard_name(shard))
     if read_again:
         forget_input(shard, out)
 
 
 def _has_other_signal_files(drop: DropFolder, name: str) -> bool:
-    """Whether an ECG's samples are in files of another name, whose state the shard's input digest does not hold."""
+    """Whether an ECG's samples are in files of another name, whose changes the shard's input digest does not cover."""
     signal_files = FORMATS[drop.format].signal_files
     if signal_files is None:
         return False
@@ -207,9 +207,9 @@ def _has_other_signal_files(drop: DropFolder, name: str) -> bool:
 
 
 def _with_room(
-    stack: NDArray[np.int16] | None, height: int, *, counts: NDArray[np.int16], files: int
+    stack: NDArray[np.int16] | None, filled: int, *, counts: NDArray[np.int16], files: int
 ) -> NDArray[np.int16]:
-    """The stack with room for one more ECG: at first for all files, unless the recordings are long."""
+    """The stack with room for one more ECG, allocated at first for all files of the shard, up to `STACK_BYTES`."""
     if stack is None:
         return np.empty((max(1, min(files, STACK_BYTES // max(1, counts.nbytes))), *counts.shape), np.int16)
-    return stack if height < len(stack) else np.concatenate([stack, np.empty_like(stack)])
+    return stack if filled < len(stack) else np.concatenate([stack, np.empty_like(stack)])

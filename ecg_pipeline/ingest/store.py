@@ -1,4 +1,4 @@
-"""The waveform store: every ECG of a site as recorded, in Zarr, with one row an ECG and one row a file not used.
+"""The waveform store: every ECG of a site as recorded, in Zarr, with one row per ECG and one per unused file.
 
 ECGs are kept in shards of up to 1,024 in the order of their files' names. A shard's waveforms are int16 counts in the
 recorded leads and rate, one array for each shape that occurs; the table of ECGs holds their scale.
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ecg_pipeline.ingest.rejects import READER_ERROR
 from ecg_pipeline.leads import limb_lead
-from ecg_pipeline.storage.shards import read_array, shard_name, shards_in
+from ecg_pipeline.storage.shards import open_array, shard_name, shards_in
 
 REVISION = 2
 """Bumped by hand when the store of the same files changes."""
@@ -50,7 +50,7 @@ REJECT_SCHEMA = {
 WAVEFORMS = "waveforms.zarr"
 
 BLOCK = 64
-"""ECGs turned into millivolts at once: bounds memory, changes no result."""
+"""ECGs converted to millivolts at once: bounds memory, changes no result."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class WaveformStore:
     folder: Path
 
     def scan(self) -> pl.LazyFrame:
-        """One row an ECG, in the order of the files' names; columns as in `ECG_SCHEMA`.
+        """One row per ECG, in the order of the files' names; columns as in `ECG_SCHEMA`.
 
         patient: null where unknown. source: the file's name, or at a private site its keyed digest.
         """
@@ -71,11 +71,11 @@ class WaveformStore:
         return self.scan().collect()
 
     def rejects(self) -> pl.DataFrame:
-        """One row a file not used; columns as in `REJECT_SCHEMA`. `twin` is the ECG that a duplicate repeats."""
+        """One row per unused file; columns as in `REJECT_SCHEMA`. `twin` is the ECG that a duplicate repeats."""
         return pl.read_parquet(self.folder / "rejects.parquet")
 
     def files_seen(self) -> int:
-        """How many files were read: those used and those not."""
+        """Number of files read, used or not."""
         return self.scan().select(pl.len()).collect().item() + len(self.rejects())
 
     def reader_errors(self) -> dict[str, int]:
@@ -91,7 +91,7 @@ class WaveformStore:
         """(n, L, T) counts of rows of `ecgs()` that share a shard and an array."""
         if rows.select("shard", "array").n_unique() != 1:
             raise ValueError("counts are read from one shard and one array at a time")
-        array = read_array(self.folder / WAVEFORMS / shard_name(rows["shard"][0]) / rows["array"][0])
+        array = open_array(self.folder / WAVEFORMS / shard_name(rows["shard"][0]) / rows["array"][0])
         wanted = rows["row"].to_numpy()
         # Zarr reads single rows a hundred times slower than a range of them.
         first, last = wanted.min(), wanted.max()
@@ -101,10 +101,10 @@ class WaveformStore:
     def millivolts(
         self, rows: pl.DataFrame, leads: Sequence[str], seconds: float | None = None
     ) -> Iterator[tuple[pl.DataFrame, NDArray[np.float32]]]:
-        """The rows of one shard, up to `BLOCK` that share an array at a time, each time with their (n, L, T)
-        millivolts: the given leads, at least the first `seconds` where they were recorded.
+        """Blocks of at most `BLOCK` rows that share an array, each with the millivolts (n, L, T) of its ECGs.
 
-        A limb lead that was not recorded is derived from I and II.
+        rows: of one shard. leads: in this order. seconds: how much of each recording, rounded up to samples; None is
+        all. A limb lead that was not recorded is derived from I and II.
         """
         for run in rows.partition_by("array", maintain_order=True):
             samples = None if seconds is None else ceil(seconds * run["sampling_hz"][0])

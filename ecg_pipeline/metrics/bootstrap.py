@@ -1,4 +1,4 @@
-"""Percentile intervals from a bootstrap over patients: all ECGs of a sampled patient come along.
+"""Percentile intervals from a bootstrap over patients: a patient is sampled together with all of their ECGs.
 
 A patient's ECGs are alike, so sampling ECGs one by one would make intervals too narrow.
 (Paper: Fine-tuning and statistical analysis, 500 draws.)
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_pipeline.metrics.counts import Sorted, patient_places, sort_scores
+from ecg_pipeline.metrics.counts import SortedScores, patient_indices, sort_scores
 from ecg_pipeline.metrics.table import WITH_INTERVAL, Metric
 
 
@@ -28,9 +28,9 @@ class Interval:
 
 
 def patient_draws(patients: int, draws: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """For each draw of as many patients as there are, with replacement: (patients,) how often it holds each.
+    """Draws of all patients with replacement: for each draw, how often it contains each patient, (patients,).
 
-    Depends on the seed alone, not on the machine.
+    Depends on the seed only, not on the machine.
     """
     rng = np.random.default_rng(seed)
     for _ in range(draws):
@@ -49,9 +49,9 @@ def intervals(
     """Metrics with their intervals by name; by default all that have one.
 
     labels, patients: (N,). scores: (N,), or (S, N) of S seeds: then value and interval are those of the mean over the
-    seeds, all of which see the same draw. Labels that are not both there are a ValueError.
+    seeds, which all use the same draws. Labels that are all 0 or all 1 are a ValueError.
     """
-    places = patient_places(patients)
+    places = patient_indices(patients)
     by_seed, people = sort_scores(labels, scores, places), int(places.max()) + 1
     values = draw_values(metrics, by_seed, np.ones(people, np.int64))
     sampled = np.array([draw_values(metrics, by_seed, weights) for weights in patient_draws(people, draws, seed)])
@@ -61,10 +61,10 @@ def intervals(
     }
 
 
-def draw_values(metrics: Sequence[Metric], by_seed: Sequence[Sorted], weights: NDArray[np.int64]) -> list[float]:
+def draw_values(metrics: Sequence[Metric], by_seed: Sequence[SortedScores], weights: NDArray[np.int64]) -> list[float]:
     """Each metric of one draw, means over seeds; NaN where the draw lacks one of the labels.
 
-    weights: (U,) how often the draw holds each patient.
+    weights: (U,) how often the draw contains each patient.
     """
     counts = [seed.counts(weights) for seed in by_seed]
     if not counts[0].true[-1] or not counts[0].false[-1]:

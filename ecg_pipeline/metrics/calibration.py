@@ -1,4 +1,4 @@
-"""Whether a score of 0.2 means one in five: recalibration and the calibration curve.
+"""Calibration, whether one in five ECGs with a score of 0.2 is positive: recalibration and the calibration curve.
 
 (Van Calster et al. 2019, Calibration: the Achilles heel of predictive analytics; TRIPOD+AI item 12e.)
 """
@@ -24,7 +24,7 @@ BINS = 10
 class Calibration:
     """The logistic recalibration log odds(label) = intercept + slope * log odds(score).
 
-    Perfect are a slope of 1 and an intercept of 0; a slope below 1 means scores too extreme. in_the_large: the
+    A slope of 1 and an intercept of 0 are perfect; a slope below 1 means that scores are too extreme. in_the_large: the
     intercept where the slope is fixed at 1; below 0 the scores are too high on average.
     """
 
@@ -36,8 +36,8 @@ class Calibration:
 def recalibrate(labels: NDArray, scores: NDArray) -> Calibration:
     """Fit by maximum likelihood. labels: (N,) of 0 and 1. scores: (N,) probabilities.
 
-    A score outside [0, 1], and labels that are not both there or that the scores separate (then the slope is infinite),
-    are a ValueError.
+    A score outside [0, 1], labels that are all 0 or all 1, and scores that separate the labels (the slope would be
+    infinite) are a ValueError.
     """
     positive, odds = np.asarray(labels).astype(bool), logit(np.clip(_probabilities(scores), CLIP, 1 - CLIP))
     if positive.all() or not positive.any():
@@ -45,7 +45,7 @@ def recalibrate(labels: NDArray, scores: NDArray) -> Calibration:
     if odds[~positive].max() <= odds[positive].min() or odds[positive].max() <= odds[~positive].min():
         raise ValueError("the scores separate the labels, or are all equal: no finite calibration slope fits")
     intercept, slope = _logistic_regression(np.stack([np.ones(len(odds)), odds], axis=1), positive)
-    # The likelihood's slope in an intercept alone is the observed less the expected number of positives.
+    # With the slope fixed, the likelihood is greatest where the expected number of positives is the observed one.
     in_the_large: Any = brentq(lambda shift: expit(odds + shift).mean() - positive.mean(), -50, 50, xtol=1e-12)
     return Calibration(slope, intercept, in_the_large)
 

@@ -1,4 +1,4 @@
-"""Two models on the same patients: the difference of their metrics, its interval, and whether it could be chance.
+"""Comparison of two models on the same patients: the difference of their metrics with its interval and p value.
 
 The paper compares models by whether intervals overlap, which is neither a test nor powerful: the patients are the same,
 so most of what moves one model in a bootstrap draw moves the other too.
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 
 from ecg_pipeline.metrics.bootstrap import draw_values, patient_draws, percentile_interval
-from ecg_pipeline.metrics.counts import patient_places, sort_scores
+from ecg_pipeline.metrics.counts import patient_indices, sort_scores
 from ecg_pipeline.metrics.table import WITH_INTERVAL, Metric
 
 
@@ -40,22 +40,22 @@ def paired_difference(
     seed: int,
     metrics: Sequence[Metric] = WITH_INTERVAL,
 ) -> dict[str, Difference]:
-    """Metrics of `one` minus `other` by name, both models seeing the same draw of patients; by default all metrics that
+    """Metrics of `one` minus `other` by name, both models on the same draws of patients; by default all metrics that
     have an interval.
 
-    one, other: scores (N,) or (S, N); a model's value is the mean over its seeds, whose numbers may differ.
-    Of B draws with both labels let k be those with a difference of at most 0, or of at least 0, whichever are fewer:
-    p = min(1, 2 (k + 1) / (B + 1)): where percentile intervals begin to hold 0, and never below 2 / (B + 1), because
-    finitely many draws prove no smaller one (Davison and Hinkley 1997).
+    one, other: scores (N,) or (S, N); a model's value is the mean over its seeds; the models may have different S.
+    p = min(1, 2 (k + 1) / (B + 1)), where B is the number of draws with both labels, and k the number of them with a
+    difference of at most 0 or of at least 0, whichever is smaller (Davison and Hinkley 1997). It is about 1 minus the
+    confidence of the percentile interval that just reaches 0, and never below 2 / (B + 1): B draws show no smaller one.
     """
-    places = patient_places(patients)
+    places = patient_indices(patients)
     ours, theirs, people = sort_scores(labels, one, places), sort_scores(labels, other, places), int(places.max()) + 1
 
-    def apart(weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    def difference(weights: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.subtract(draw_values(metrics, ours, weights), draw_values(metrics, theirs, weights))
 
-    values = apart(np.ones(people, np.int64)).tolist()
-    sampled = np.array([apart(weights) for weights in patient_draws(people, draws, seed)])
+    values = difference(np.ones(people, np.int64)).tolist()
+    sampled = np.array([difference(weights) for weights in patient_draws(people, draws, seed)])
     return {
         metric.name: _difference(value, column)
         for metric, value, column in zip(metrics, values, sampled.T, strict=True)
@@ -66,12 +66,12 @@ def delong(labels: NDArray, one: NDArray, other: NDArray, patients: NDArray) -> 
     """AUROC of `one` minus `other` by DeLong's test, in Obuchowski's form for patients with several ECGs.
 
     Needs no draws, and so checks the bootstrap. Where each patient has one ECG it is DeLong's test (DeLong et al. 1988;
-    midranks as in Sun and Xu 2014). An ECG's component is the share of the other class that it is ranked against
-    correctly; components are summed by patient before their variance is taken (Obuchowski 1997), so that a patient's
-    alike ECGs do not count as independent. one, other: scores (N,) or (S, N). Fewer than two patients with a positive
-    or with a negative ECG are a ValueError.
+    midranks as in Sun and Xu 2014). An ECG's component is the share of ECGs of the other class that it is correctly
+    ranked against; components are summed by patient before their variance is taken (Obuchowski 1997), so that a
+    patient's similar ECGs do not count as independent. one, other: scores (N,) or (S, N). Fewer than two
+    patients with a positive or with a negative ECG are a ValueError.
     """
-    positive, place = np.asarray(labels).astype(bool), patient_places(patients)
+    positive, place = np.asarray(labels).astype(bool), patient_indices(patients)
     components = _components(positive, one) - _components(positive, other)
     difference = float(components[positive].mean())
     variance, sums = 0.0, []
@@ -104,7 +104,7 @@ def _components(positive: NDArray[np.bool_], scores: NDArray) -> NDArray[np.floa
     midranks = rankdata(scores, axis=1)
     components = np.empty(scores.shape)
     for kind in (positive, ~positive):
-        # An ECG's midrank among all less that within its class is the number of the other class below it.
+        # An ECG's midrank among all, minus its midrank within its class, counts the other class's ECGs below it.
         components[:, kind] = (midranks[:, kind] - rankdata(scores[:, kind], axis=1)) / (~kind).sum()
     components[:, ~positive] = 1 - components[:, ~positive]
     return components.mean(axis=0)

@@ -1,13 +1,12 @@
-"""How many positive and negative ECGs score at least so much: what every metric of discrimination is computed from.
+"""Cumulative counts of positive and negative ECGs by score, from which all metrics of discrimination are computed.
 
-Scores are sorted once. A bootstrap draw only weights them by how often it holds each patient, and needs one pass.
+Scores are sorted once. A bootstrap draw weights each ECG by how often it contains the patient, in one pass.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numba import njit
 from numpy.typing import NDArray
 
 
@@ -26,11 +25,11 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Sorted:
+class SortedScores:
     """N ECGs of one seed in descending order of their scores.
 
-    unit: (N,) what each ECG is weighted with: itself, or its patient. positive, last: (N,) bool; `last` is the last ECG
-    of those with equal scores. score: (G,) the distinct scores, descending.
+    unit: (N,) index of the unit whose weight each ECG gets: the ECG itself, or its patient. positive, last: (N,) bool;
+    `last` is the last ECG of those with equal scores. score: (G,) the distinct scores, descending.
     """
 
     unit: NDArray[np.intp]
@@ -40,29 +39,17 @@ class Sorted:
 
     def counts(self, weights: NDArray[np.int64] | None = None) -> Counts:
         """The counts when unit u counts `weights[u]` times (U,), by default once."""
+        from ecg_pipeline.metrics.kernels import cumulate
+
         weights = np.ones(int(self.unit.max()) + 1, np.int64) if weights is None else weights
-        return Counts(self.score, *_cumulate(self.unit, self.positive, self.last, weights, len(self.score)))
+        return Counts(self.score, *cumulate(self.unit, self.positive, self.last, weights, len(self.score)))
 
 
-@njit(cache=True, nogil=True)
-def _cumulate(unit, positive, last, weights, distinct):
-    """Weighted numbers of positives and negatives (G,) down to each distinct score; without branches, for speed."""
-    cumulated_true, cumulated_false = np.empty(distinct, np.int64), np.empty(distinct, np.int64)
-    true, false, group = 0, 0, 0
-    for place in range(len(unit)):
-        weight = weights[unit[place]]
-        true += weight * positive[place]
-        false += weight * (not positive[place])
-        cumulated_true[group], cumulated_false[group] = true, false
-        group += last[place]
-    return cumulated_true, cumulated_false
-
-
-def sort_scores(labels: NDArray, scores: NDArray, units: NDArray | None = None) -> list[Sorted]:
+def sort_scores(labels: NDArray, scores: NDArray, units: NDArray | None = None) -> list[SortedScores]:
     """Sort the scores of each seed, once for all metrics and bootstrap draws.
 
-    labels: (N,) of 0 and 1. scores: (N,), or (S, N) of S seeds. units: (N,) from 0 to U - 1, by default one an ECG.
-    Labels that are not both there, a score that is not finite and lengths that differ are a ValueError.
+    labels: (N,) of 0 and 1. scores: (N,), or (S, N) of S seeds. units: (N,) from 0 to U - 1, by default one per ECG.
+    Labels that are all 0 or all 1, a score that is not finite and lengths that differ are a ValueError.
     """
     scores = np.atleast_2d(np.asarray(scores, np.float64))
     positive = np.asarray(labels).astype(bool)
@@ -75,11 +62,11 @@ def sort_scores(labels: NDArray, scores: NDArray, units: NDArray | None = None) 
     return [_sorted(positive, row, np.arange(len(row)) if units is None else np.asarray(units)) for row in scores]
 
 
-def _sorted(positive: NDArray[np.bool_], scores: NDArray[np.float64], units: NDArray) -> Sorted:
+def _sorted(positive: NDArray[np.bool_], scores: NDArray[np.float64], units: NDArray) -> SortedScores:
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
     last = np.r_[ranked[1:] != ranked[:-1], True]
-    return Sorted(units[order], positive[order], last, ranked[last])
+    return SortedScores(units[order], positive[order], last, ranked[last])
 
 
 def counts(labels: NDArray, scores: NDArray) -> Counts:
@@ -87,8 +74,8 @@ def counts(labels: NDArray, scores: NDArray) -> Counts:
     return sort_scores(labels, scores)[0].counts()
 
 
-def patient_places(patients: NDArray) -> NDArray[np.intp]:
-    """(N,) each ECG's patient as its place among the sorted distinct patients. A missing one is a ValueError."""
+def patient_indices(patients: NDArray) -> NDArray[np.intp]:
+    """(N,) index of each ECG's patient among the sorted distinct patients. A missing patient is a ValueError."""
     # polars sorts text four times as fast as numpy.
     places = pl.Series(patients).rank("dense")
     if places.null_count():
@@ -102,7 +89,7 @@ def patient_level(labels: NDArray, scores: NDArray, patients: NDArray) -> tuple[
     A patient's score is the mean over all ECGs of the patient, its label 1 if any of them is positive.
     scores: (N,) or (S, N), which gives (P,) or (S, P).
     """
-    places = patient_places(patients)
+    places = patient_indices(patients)
     ecgs = np.bincount(places)
     any_positive = np.bincount(places, np.asarray(labels)) > 0
     means = np.apply_along_axis(lambda row: np.bincount(places, row) / ecgs, -1, np.asarray(scores, np.float64))

@@ -1,6 +1,6 @@
-"""Acting on a score: operating points fixed on validation patients, and the net benefit of acting at all.
+"""Decisions from a score: operating points fixed on validation patients, and decision curves (net benefit).
 
-An ECG is called positive where its score is at least the threshold. (Decision curves: Vickers and Elkin 2006.)
+An ECG is called positive if its score is at least the threshold. (Decision curves: Vickers and Elkin 2006.)
 """
 
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 
 from ecg_pipeline.metrics.counts import counts
 
-KEPT_RATE = 0.9
-"""Sensitivity, or specificity, that an operating point keeps on validation patients."""
+TARGET_RATE = 0.9
+"""Sensitivity, or specificity, that an operating point must have on validation patients."""
 
 THRESHOLDS = np.arange(1, 100) / 100
-"""Of the decision curve: the probability at which a clinician would act."""
+"""Thresholds of the decision curve: probabilities at which a clinician would act."""
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """Counts of ECGs at a threshold, and the rates they give; a rate of nothing is None."""
+    """Counts of ECGs at a threshold, and their rates; a rate is None if its denominator is 0."""
 
     threshold: float
     true_positives: int
@@ -37,16 +37,16 @@ def operating_points(labels: NDArray, scores: NDArray) -> dict[str, float]:
     """Thresholds chosen on validation patients, each one of their scores. labels, scores: (N,), both labels present.
 
     `youden` has the largest sensitivity + specificity (the highest such threshold); `sensitivity_90` is the highest
-    threshold with a sensitivity of at least 0.90, `specificity_90` the lowest with a specificity of at least 0.90: just
-    above the highest score if even that calls too many healthy ECGs positive.
+    threshold with a sensitivity of at least 0.90, `specificity_90` the lowest with a specificity of at least 0.90, or
+    just above the highest score if no score has one.
     """
     found = counts(labels, scores)
     thresholds, true, false = found.score, found.true, found.false
     ill, well = true[-1], false[-1]
-    specific = np.flatnonzero((well - false) / well >= KEPT_RATE)
+    specific = np.flatnonzero((well - false) / well >= TARGET_RATE)
     return {
         "youden": float(thresholds[np.argmax(true * well - false * ill)]),
-        "sensitivity_90": float(thresholds[np.argmax(true / ill >= KEPT_RATE)]),
+        "sensitivity_90": float(thresholds[np.argmax(true / ill >= TARGET_RATE)]),
         "specificity_90": float(thresholds[specific[-1]] if len(specific) else np.nextafter(thresholds[0], np.inf)),
     }
 
@@ -70,13 +70,13 @@ def confusion(labels: NDArray, scores: NDArray, threshold: float) -> Confusion:
 
 
 def decision_curve(labels: NDArray, scores: NDArray, thresholds: NDArray = THRESHOLDS) -> pl.DataFrame:
-    """Net benefit an ECG at each threshold: true positives less false positives weighted by the odds of the threshold.
+    """Net benefit per ECG at each threshold: true positives minus false positives times the threshold's odds.
 
     Columns threshold, model, treat_all, treat_none (which is 0). labels: (N,). scores: (N,) probabilities.
-    thresholds: within 0 and 1, both excluded.
+    thresholds: between 0 and 1, both excluded.
     """
     if not ((thresholds > 0) & (thresholds < 1)).all():
-        raise ValueError("a decision threshold lies between 0 and 1, both excluded")
+        raise ValueError("a decision threshold must lie between 0 and 1, both excluded")
     positive = np.asarray(labels).astype(bool)
     odds, prevalence = thresholds / (1 - thresholds), positive.mean()
     hits, false_alarms = (
@@ -93,5 +93,5 @@ def decision_curve(labels: NDArray, scores: NDArray, thresholds: NDArray = THRES
     )
 
 
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+def _share(count: int, of: int) -> float | None:
+    return count / of if of else None

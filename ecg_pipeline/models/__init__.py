@@ -1,1 +1,1 @@
-"""Model families behind one interface: images as they are stored in, logits out."""
+"""Model families behind one interface: from stored images (uint8) to logits."""

@@ -1,7 +1,7 @@
 """HeartBEiT: BEiT for masked image modelling, and the same network as a classifier (paper: Pre-training, Fine-tuning).
 
-The blocks are timm's `Beit`, which reproduces the official ones; masking, initialisation and checkpoint loading are the
-official rules, which timm's differ from.
+The blocks are timm's `Beit`, which reproduces the official ones; masking, initialisation and checkpoint loading follow
+the official code, from which timm differs.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ import torch
 from timm.models.beit import Beit, Block, gen_relative_position_index
 from torch import Tensor, nn
 
-from ecg_pipeline.models.branches import attend, masked_attention, transform
+from ecg_pipeline.models.branches import add_attention, add_mlp, masked_attention
 from ecg_pipeline.models.checkpoints import Checkpoint
 from ecg_pipeline.models.recipes import BeitRecipe
 from ecg_pipeline.models.relative_position import INDEX, TABLE, expand_shared_table, grid_of, resize_table
@@ -41,7 +41,7 @@ class MaskedImageModel(nn.Module):
         """images (B, 3, H, W) normalised, mask (B, P) bool -> (B, P + 1, D) after the final norm, class token first."""
         x, bias = self._embed(images, mask)
         for block in self._blocks:
-            x = transform(block, attend(block, x, bias=bias))
+            x = add_mlp(block, add_attention(block, x, bias=bias))
         return self.beit.norm(x)
 
     def forward(self, images: Tensor, mask: Tensor, drop_path_scale: Tensor | None = None) -> Tensor:
@@ -57,11 +57,11 @@ class MaskedImageModel(nn.Module):
             strict=True,
         )
         for block, (attention, mlp) in others:
-            x = transform(block, attend(block, x, bias=bias, drop_path_scale=attention), drop_path_scale=mlp)
+            x = add_mlp(block, add_attention(block, x, bias=bias, drop_path_scale=attention), drop_path_scale=mlp)
         block, (attention, mlp) = last
         x = masked_attention(block, x, bias=bias, mask=mask, drop_path_scale=attention)  # (masked patches, D)
-        of_patch = None if mlp is None else mlp.repeat_interleave(mask.sum(dim=1).to(mlp.device))
-        x = transform(block, x, drop_path_scale=of_patch)
+        mlp_of_patch = None if mlp is None else mlp.repeat_interleave(mask.sum(dim=1).to(mlp.device))
+        x = add_mlp(block, x, drop_path_scale=mlp_of_patch)
         return self.beit.head(self.beit.norm(x))
 
     @property

@@ -1,4 +1,4 @@
-"""The two residual branches of a BEiT block, attention and MLP, without computing what is not used.
+"""The two residual branches of a BEiT block, attention and MLP, computed only where the result is used.
 
 Equal to timm's blocks up to rounding. Samples dropped by stochastic depth are skipped, and the last block of masked
 image modelling is computed at masked patches only. `drop_path_scale` (B,) is the factor of a branch for each sample: 0
@@ -13,20 +13,20 @@ from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention
 
 
-def attend(block: Block, x: Tensor, *, bias: Tensor, drop_path_scale: Tensor | None = None) -> Tensor:
+def add_attention(block: Block, x: Tensor, *, bias: Tensor, drop_path_scale: Tensor | None = None) -> Tensor:
     """x plus the attention branch: (B, N, D) -> (B, N, D). bias: (heads, N, N), added to the attention logits."""
 
     def branch(x: Tensor) -> Tensor:
         q, k, v = _heads(block.attn, block.norm1(x), slice(0, 3))
         return _attention(block.attn, q, k, v, bias)
 
-    return _add(x, branch, block.gamma_1, drop_path_scale)
+    return _add_branch(x, branch, block.gamma_1, drop_path_scale)
 
 
 def masked_attention(
     block: Block, x: Tensor, *, bias: Tensor, mask: Tensor, drop_path_scale: Tensor | None = None
 ) -> Tensor:
-    """The rows of `attend` at masked patches: (masked patches, D), row-major. Only these are queries.
+    """The rows of `add_attention` at masked patches: (masked patches, D), row-major. Only these are queries.
 
     x: (B, P + 1, D), class token first; mask: (B, P) bool.
     """
@@ -43,12 +43,12 @@ def masked_attention(
     bias_rows = bias.expand(len(x), -1, -1, -1).gather(2, rows)  # (B, heads, most, P + 1)
     y = _attention(block.attn, q, k, v, bias_rows)[is_masked]
     scale = None if drop_path_scale is None else drop_path_scale.to(x)[:, None].expand_as(is_masked)[is_masked]
-    return _plus(x[:, 1:][mask], y, block.gamma_1, scale)
+    return _add_scaled(x[:, 1:][mask], y, block.gamma_1, scale)
 
 
-def transform(block: Block, x: Tensor, *, drop_path_scale: Tensor | None = None) -> Tensor:
+def add_mlp(block: Block, x: Tensor, *, drop_path_scale: Tensor | None = None) -> Tensor:
     """x plus the MLP branch: (B, ..., D) -> (B, ..., D)."""
-    return _add(x, lambda x: block.mlp(block.norm2(x)), block.gamma_2, drop_path_scale)
+    return _add_branch(x, lambda x: block.mlp(block.norm2(x)), block.gamma_2, drop_path_scale)
 
 
 def _heads(attention: Attention, x: Tensor, which: slice) -> tuple[Tensor, ...]:
@@ -68,10 +68,12 @@ def _attention(attention: Attention, q: Tensor, k: Tensor, v: Tensor, bias: Tens
     return attention.proj(y.transpose(1, 2).flatten(2))
 
 
-def _add(x: Tensor, branch: Callable[[Tensor], Tensor], gamma: Tensor | None, drop_path_scale: Tensor | None) -> Tensor:
+def _add_branch(
+    x: Tensor, branch: Callable[[Tensor], Tensor], gamma: Tensor | None, drop_path_scale: Tensor | None
+) -> Tensor:
     """x plus a branch of it. Samples dropped by stochastic depth are skipped."""
     if drop_path_scale is None or bool(drop_path_scale.all()):
-        return _plus(x, branch(x), gamma, drop_path_scale)
+        return _add_scaled(x, branch(x), gamma, drop_path_scale)
     # If all samples are dropped, one is computed with factor 0, so that every parameter has a gradient.
     alive = drop_path_scale.nonzero().squeeze(1) if drop_path_scale.any() else torch.zeros(1, dtype=torch.long)
     scale, alive = drop_path_scale[alive], alive.to(x.device)
@@ -79,7 +81,7 @@ def _add(x: Tensor, branch: Callable[[Tensor], Tensor], gamma: Tensor | None, dr
     return x.index_add(0, alive, (y * _scale(gamma, scale, y)).to(x.dtype))
 
 
-def _plus(x: Tensor, y: Tensor, gamma: Tensor | None, drop_path_scale: Tensor | None) -> Tensor:
+def _add_scaled(x: Tensor, y: Tensor, gamma: Tensor | None, drop_path_scale: Tensor | None) -> Tensor:
     return torch.addcmul(x, _scale(gamma, drop_path_scale, x), y)
 
 

@@ -18,7 +18,7 @@ def comparator(recipe: TimmRecipe, weights: Path | None, *, classes: int, seed: 
     timm's registry, is a ValueError.
     """
     if not timm.is_model(recipe.name):
-        raise ValueError(f"timm has no model `{recipe.name}`; `timm.list_models()` says which there are")
+        raise ValueError(f"timm has no model `{recipe.name}`; `timm.list_models()` lists them")
     config = timm.get_pretrained_cfg(recipe.name)
     size: dict[str, Any] = {"img_size": recipe.image_px} if config and config.fixed_input_size else {}
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""The interface of the model families: a classifier takes images as they are stored and gives logits.
+"""The interface of the model families: a classifier maps stored images (uint8) to logits.
 
 Normalisation is part of the module, so it is the same in training and serving.
 """
@@ -44,13 +44,13 @@ class Classifier(nn.Module):
 def build_classifier(recipe: ModelRecipe, start: Checkpoint | Path | None, seed: int) -> Classifier:
     """A classifier to fine-tune.
 
-    start: a pretrained checkpoint (BEiT), a published weights file (timm), or None for random initialisation. seed: of
-    the weights that `start` does not hold. A start of the wrong kind is a TypeError.
+    start: a pretrained checkpoint (BEiT), a published weights file (timm), or None for random initialisation. seed: for
+    the weights that `start` does not have. A start of the wrong kind is a TypeError.
     """
     match recipe:
         case BeitRecipe():
             if isinstance(start, Path):
-                raise TypeError("a BEiT starts from a Checkpoint: make one of the file with `beit.import_pretraining`")
+                raise TypeError("a BEiT starts from a Checkpoint: import the file with `beit.import_pretraining`")
             state = start.state() if start else None
             return Classifier(beit_classifier(recipe, state, classes=CLASSES, seed=seed), mean=MEAN, std=STD)
         case TimmRecipe():

@@ -1,4 +1,4 @@
-"""Normalisation: from images as they are stored to the input of a network. Every network takes it from here."""
+"""Normalisation of stored images to the input of a network, used by every network."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from torch import Tensor
 def normalise(images: Tensor, *, mean: Tensor | Sequence[float], std: Tensor | Sequence[float]) -> Tensor:
     """(B, H, W) uint8 -> (B, 3, H, W) float32: grey to three channels, to [0, 1], then (x - mean) / std.
 
-    mean, std: one value a channel.
+    mean, std: one value per channel.
     """
     mean, std = (torch.as_tensor(values, device=images.device)[:, None, None] for values in (mean, std))
     grey = images[:, None].to(torch.float32) / 255

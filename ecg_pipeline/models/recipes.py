@@ -33,11 +33,11 @@ class BeitRecipe:
     def __post_init__(self) -> None:
         for key in ("image_px", "patch_px", "width", "depth", "heads", "mlp_ratio"):
             if getattr(self, key) <= 0:
-                raise RecipeError(f"{key} is positive", key)
+                raise RecipeError(f"{key} must be positive", key)
         if not 0 <= self.drop_path < 1:
-            raise RecipeError("drop_path lies in [0, 1)", "drop_path")
+            raise RecipeError("drop_path must lie in [0, 1)", "drop_path")
         if self.layer_scale < 0:
-            raise RecipeError("layer_scale is not negative", "layer_scale")
+            raise RecipeError("layer_scale must not be negative", "layer_scale")
         if self.image_px % self.patch_px:
             sentence = f"patches of {self.patch_px} px do not tile an image of {self.image_px} px"
             raise RecipeError(sentence, "patch_px", "image_px")
@@ -67,14 +67,14 @@ class TimmRecipe:
 
     def __post_init__(self) -> None:
         if ":" in self.name or "/" in self.name:
-            sentence = f"`{self.name}` is not a name of timm's own; models of other places are not fetched"
+            sentence = f"`{self.name}` is not one of timm's own models; models from elsewhere are not downloaded"
             raise RecipeError(sentence, "name")
         if self.weights is not None and not is_file_name(self.weights):
-            raise RecipeError(f"weights is the name of a file, without a folder, not `{self.weights}`", "weights")
+            raise RecipeError(f"weights must be the name of a file, without a folder, not `{self.weights}`", "weights")
         if self.image_px < 1:
-            raise RecipeError("image_px is at least 1", "image_px")
+            raise RecipeError("image_px must be at least 1", "image_px")
         if min(self.std) <= 0:
-            raise RecipeError("the standard deviations of a normalisation are positive", "std")
+            raise RecipeError("the standard deviations of a normalisation must be positive", "std")
 
 
 ModelRecipe = BeitRecipe | TimmRecipe

@@ -1,4 +1,4 @@
-"""Dagster: the assets over the science, their partitions, and how they run. The only package that knows it."""
+"""Dagster: assets, partitions, jobs, sensors and servers. Only the entry points use Dagster outside of it."""
 
 import warnings
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ import dagster as dg
 
 
 @contextmanager
-def without_marks() -> Iterator[None]:
-    """Without Dagster's warnings that a thing is in beta or in preview, which help nobody who did not choose it.
+def without_preview_warnings() -> Iterator[None]:
+    """Suppress Dagster's beta and preview warnings.
 
     Partition mappings have been in beta for years, and checks by partition are in preview.
     """

@@ -1,7 +1,7 @@
 """Automation conditions: when the daemon materialises a site's data again, once the sensor `new_ecgs` is switched on.
 
-Whether data are stale is read from their records and from the last observation of the site's folder, not from the
-events since the previous evaluation: one is lost if a run ends and an observation is made between two evaluations.
+Staleness follows from the records and the last observation of the site's folder, not from the events since the previous
+evaluation: Dagster misses an event if a run ends and an observation is made between two evaluations.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ DATA_GROUPS = ("ingest", "signals", "images")
 
 
 class Stale(dg.AutomationCondition[dg.AssetKey]):
-    """True of partitions made of other inputs than the current ones; of files, as they were last observed."""
+    """True for partitions whose recorded inputs differ from the current ones; files count as last observed."""
 
     def __init__(self, workspace: Workspace):
         self.workspace = workspace
@@ -27,7 +27,7 @@ class Stale(dg.AutomationCondition[dg.AssetKey]):
         return "stale"
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
-        """The stale ones of the candidate partitions."""
+        """The stale partitions among the candidates."""
         view, key = context.asset_graph_view, context.key
         sites = context.partitions_def
         assert sites is not None
@@ -66,16 +66,16 @@ def last_observed(instance: dg.DagsterInstance, site: str | None) -> str | None:
     return None
 
 
-def automated(
+def with_automation(
     assets: Sequence[dg.AssetsDefinition | dg.SourceAsset], workspace: Workspace
 ) -> list[dg.AssetsDefinition | dg.SourceAsset]:
     """Attach the condition that materialises a site's data again to the assets; source assets carry their own.
 
-    What failed is tried again at the next full hour, or as soon as what it reads has changed.
+    A failed partition is requested again at the next full hour, or as soon as an upstream asset has changed.
     """
     requested = dg.AutomationCondition.newly_requested()
     changed = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.newly_updated())
-    # Two conditions, because Dagster knows which of two events of one evaluation came first only if each stands alone.
+    # Two conditions, because Dagster knows which of two events of one evaluation came first only within one condition.
     may_be_requested = dg.AutomationCondition.cron_tick_passed(HOUR).since(requested) | changed.since(requested)
     condition = (
         Stale(workspace)

@@ -1,4 +1,4 @@
-"""Dagster asset checks. A failed blocking check holds an output back; a warning does not."""
+"""Dagster asset checks. If a blocking check fails, the output is not stored; a warning has no effect."""
 
 from collections.abc import Sequence
 
@@ -19,20 +19,20 @@ def warning_checks(
     return [dg.AssetCheckSpec(name, asset=dg.AssetKey(key), partitions_def=partitions) for name in names]
 
 
-def check_result(name: str, found: Sequence[str], note: str = "", warns: bool = False) -> dg.AssetCheckResult:
+def check_result(name: str, found: Sequence[str], *, note: str = "", warns: bool = False) -> dg.AssetCheckResult:
     """Result of a check, which passes if nothing is found.
 
-    found: sentences on what is wrong. note: what a reader must also know, as a warning if it `warns`.
+    found: one sentence for each problem. note: further information; with `warns` the passed check is a warning.
     """
     return _result(name, found, is_warning=warns and not found, note=note)
 
 
 def warning_result(name: str, found: Sequence[str]) -> dg.AssetCheckResult:
-    """Result of a check that warns of what is found and blocks nothing."""
+    """Result of a check that only warns."""
     return _result(name, found, is_warning=True)
 
 
-def _result(name: str, found: Sequence[str], is_warning: bool, note: str = "") -> dg.AssetCheckResult:
+def _result(name: str, found: Sequence[str], *, is_warning: bool, note: str = "") -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name=name,
         passed=not found,
@@ -42,7 +42,7 @@ def _result(name: str, found: Sequence[str], is_warning: bool, note: str = "") -
 
 
 def blocks(result: dg.AssetCheckResult) -> bool:
-    """Whether a check result holds an output back."""
+    """Whether a check result blocks the output: a failure that is not a warning."""
     return not result.passed and result.severity == dg.AssetCheckSeverity.ERROR
 
 

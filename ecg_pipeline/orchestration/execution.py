@@ -1,4 +1,4 @@
-"""Execution settings, such as device and threads: never part of an identity, noted in the record."""
+"""Execution settings, such as device and threads: stored in the record, but never part of a code version."""
 
 import os
 import sys
@@ -14,7 +14,9 @@ CONFIG = {
     "threads": dg.Field(int, is_required=False, description="Threads of a training. By default ECG_THREADS, or 1."),
     "processes": dg.Field(int, is_required=False, description="Processes that share a pretraining: ECG_PROCESSES."),
     "accept_fewer_files": dg.Field(
-        bool, is_required=False, description="Read a drop folder though most of its files are gone since the last reading."
+        bool,
+        is_required=False,
+        description="Read a drop folder though most of its files are gone.",
     ),
     "micro_batch": dg.Field(int, is_required=False, description="ECGs at once in each of them: ECG_MICRO_BATCH."),
 }
@@ -25,9 +27,9 @@ CONFIG = {
 class Execution:
     """Execution settings of a run. None leaves a setting to the trainer.
 
-    workers: processes of a data stage. threads: of networks, the same number on every machine and whatever runs beside
-    them, because it decides how sums are rounded. processes, micro_batch: of a pretraining. accept_fewer_files:
-    somebody confirmed that a drop folder is meant to hold so few files.
+    workers: processes of a data stage. threads: of a training; affects rounding, so the default does not depend on the
+    machine. processes, micro_batch: of a pretraining. accept_fewer_files: read a drop folder that has lost most of its
+    files.
     """
 
     device: str = "cpu"
@@ -54,7 +56,7 @@ def from_environment() -> Execution:
 
 
 def limit_threads(threads: int) -> None:
-    """Set the threads of networks in this process and those it starts; they do not spin while they wait."""
+    """Set the threads of networks in this process and those it starts; idle threads do not spin."""
     os.environ |= {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
     if "torch" in sys.modules:
         import torch

@@ -1,4 +1,4 @@
-"""What an asset's results depend on: the payload that its definition carries, and the code version that digests it."""
+"""What an asset's results depend on: settings stored in its definition, and their digest, the code version."""
 
 from typing import Any, TypedDict
 

@@ -1,4 +1,4 @@
-"""The Dagster instance of a study: its home, its limits, and whether the processes of its runs live."""
+"""The Dagster instance of a study: its home, its limits, and the processes of its runs."""
 
 import os
 from importlib.resources import files
@@ -11,14 +11,14 @@ import psutil
 from ecg_pipeline.storage.files import locked, write_text
 
 TRAINING, DATA = "training", "data"
-"""Pools: trainings, which use one thread each, and data stages, each of which uses the workers of all cores."""
+"""Pools: trainings, which use one thread each, and data stages, each of which uses all cores."""
 
 IN_PROGRESS = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 """States of a run that has been given a process."""
 
 
 def instance_home(home: Path) -> Path:
-    """The Dagster home of a study's home: `DAGSTER_HOME` where that is set. One that is new gets our `dagster.yaml`."""
+    """`DAGSTER_HOME`, by default a folder in the study's home. A new one gets our `dagster.yaml`."""
     folder = Path(os.environ.get("DAGSTER_HOME") or home / "dagster")
     with locked(folder / ".lock"):
         if not (folder / "dagster.yaml").exists():
@@ -30,7 +30,7 @@ def instance_home(home: Path) -> Path:
 def open_instance(home: Path) -> dg.DagsterInstance:
     """The Dagster instance that the command line and the UI share, its databases made and its pools limited."""
     folder = instance_home(home)
-    # Whoever opens a database first makes its tables: two who come first break them.
+    # Two processes that create the database's tables at the same time corrupt them.
     with locked(folder / ".lock"):
         instance = dg.DagsterInstance.from_config(str(folder))
         instance.get_runs_count()
@@ -40,7 +40,7 @@ def open_instance(home: Path) -> dg.DagsterInstance:
 
 
 def run_process(instance: dg.DagsterInstance, run_id: str) -> psutil.Process | None:
-    """The process on this machine that a run said it began in, if it still lives."""
+    """The process of a run, as in its events, if it is still alive on this machine."""
     events = instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
     for event in reversed(events):
         said = event.get_dagster_event().engine_event_data.metadata.get("pid")
@@ -50,7 +50,7 @@ def run_process(instance: dg.DagsterInstance, run_id: str) -> psutil.Process | N
 
 
 def _living(pid: int, seen_at: float) -> psutil.Process | None:
-    """The process with this id, unless the id has since gone to a younger one."""
+    """The process with this id, if it started before `seen_at`; a later one has reused the id."""
     try:
         process = psutil.Process(pid)
         lives = process.create_time() <= seen_at and process.status() != psutil.STATUS_ZOMBIE
@@ -60,7 +60,7 @@ def _living(pid: int, seen_at: float) -> psutil.Process | None:
 
 
 def _limit_pools(instance: dg.DagsterInstance) -> None:
-    """Set the limits of our pools that nobody has set by hand."""
+    """Set the default limits of our pools, except where a user has set one."""
     by_hand = {pool.name for pool in instance.event_log_storage.get_pool_limits() if not pool.from_default}
     for pool, limit in ((TRAINING, _cores()), (DATA, 1)):
         if pool not in by_hand:

@@ -1,4 +1,4 @@
-"""Assets hand each other handles; what is stored and loaded is the folder that a record describes."""
+"""IO manager of handles: an input is loaded as a handle of the folder that the upstream record names."""
 
 from typing import Any, get_args, get_origin
 
@@ -9,7 +9,7 @@ from ecg_pipeline.provenance.record import Upstream
 
 
 class HandleIOManager(dg.IOManager):
-    """Loads a handle from the newest record of each upstream partition, and remembers which version that was.
+    """Loads a handle from the newest record of each upstream partition, and keeps its data version.
 
     Outputs are stored by `Workspace.materialise`.
     """

@@ -1,8 +1,8 @@
 """Dagster jobs: what a data team starts from the UI or a schedule.
 
-Asset jobs where all assets are cut the same way. A Dagster job cannot span several partitions definitions, so the
+Asset jobs where all assets have the same partitions definition. A Dagster job cannot span several of them, so the
 others are jobs of one op, which runs what is stale as the command line does: one Dagster run a partition, in the
-same instance, each recorded like any other.
+same instance.
 """
 
 import os
@@ -32,7 +32,7 @@ class Selection:
 def study_jobs(study: Study, definitions: Callable[[], dg.Definitions]) -> list[Any]:
     """Jobs `ingest`, `fine_tune_{task}`, `tokenize_and_pretrain`, `evaluate_site`, `retrain` and `whole_study`.
 
-    definitions: gives the definitions that these jobs are part of.
+    definitions: returns the definitions that contain these jobs.
     """
     tasks, sites = list(study.tasks), [site for task in study.tasks for site in tested_sites(study, task)]
     a_site = {"site": dg.Field(dg.Enum("Site", [dg.EnumValue(site) for site in dict.fromkeys(sites)]))}
@@ -52,19 +52,19 @@ def study_jobs(study: Study, definitions: Callable[[], dg.Definitions]) -> list[
         *(_fine_tune(study, task) for task in tasks),
         _op_job(
             "tokenize_and_pretrain",
-            "Train the image tokenizer, tokenise every site's images and pretrain. Started by hand only.",
-            definitions,
-            {},
-            lambda config: Selection(
+            description="Train the image tokenizer, tokenise every site's images and pretrain. Started by hand only.",
+            definitions=definitions,
+            config_schema={},
+            selection=lambda config: Selection(
                 ("image_tokenizer", "patch_tokens", f"{study.pretraining.model}/pretrained_checkpoint")
             ),
         ),
         _op_job(
             "evaluate_site",
-            "Evaluate every model of the tasks at one site, with the existing models.",
-            definitions,
-            a_site | some_tasks,
-            lambda config: Selection(
+            description="Evaluate every model of the tasks at one site, with the existing models.",
+            definitions=definitions,
+            config_schema=a_site | some_tasks,
+            selection=lambda config: Selection(
                 tuple(
                     asset
                     for task in config["tasks"]
@@ -76,11 +76,11 @@ def study_jobs(study: Study, definitions: Callable[[], dg.Definitions]) -> list[
         ),
         _op_job(
             "retrain",
-            "From cohort to report, over the existing data and pretrained network: what is stale is trained, "
-            "evaluated and reported again. The report of all tasks is made when none is left out.",
-            definitions,
-            some_tasks,
-            lambda config: Selection(
+            description="From cohort to report, over the existing data and pretrained network: what is stale is "
+            "trained, evaluated and reported again. The benchmark report is made if all tasks are selected.",
+            definitions=definitions,
+            config_schema=some_tasks,
+            selection=lambda config: Selection(
                 (
                     *(f"group:{task}" for task in config["tasks"]),
                     "image_distance",
@@ -90,10 +90,10 @@ def study_jobs(study: Study, definitions: Callable[[], dg.Definitions]) -> list[
         ),
         _op_job(
             "whole_study",
-            "Run everything that is stale, from files to reports.",
-            definitions,
-            {},
-            lambda _: Selection(("*",)),
+            description="Run everything that is stale, from files to reports.",
+            definitions=definitions,
+            config_schema={},
+            selection=lambda _: Selection(("*",)),
         ),
     ]
 
@@ -112,6 +112,7 @@ def _fine_tune(study: Study, task: str) -> Any:
 
 def _op_job(
     name: str,
+    *,
     description: str,
     definitions: Callable[[], dg.Definitions],
     config_schema: Mapping[str, Any],
@@ -133,7 +134,7 @@ def _op_job(
         wanted, workspace = selection(config), context.resources.workspace
         runner = Runner(definitions(), workspace, jobs=os.cpu_count() or 1, log=context.log.info)
         made = runner.run_stale(wanted.assets, wanted.partitions, context.instance)
-        counts = _counted([key.path[0] for run in made for key in run.assets], config.get("tasks", ()))
+        counts = _output_counts([key.path[0] for run in made for key in run.assets], config.get("tasks", ()))
         for task, text in counts.items():
             context.log.info(f"{task}: {text}")
         context.add_output_metadata({"runs": len(made), **counts})
@@ -152,7 +153,7 @@ def _tags(config: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _counted(first_words: Sequence[str], tasks: Sequence[str]) -> dict[str, str]:
+def _output_counts(first_names: Sequence[str], tasks: Sequence[str]) -> dict[str, str]:
     """By task: how many of its outputs were made, or that it is up to date."""
-    made = Counter(first_words)
+    made = Counter(first_names)
     return {task: f"{made[task]} outputs made" if made[task] else "up to date" for task in tasks}

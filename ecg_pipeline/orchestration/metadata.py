@@ -1,6 +1,6 @@
-"""Metadata of outputs for the Dagster UI: counts, tables and curves, never anything that names or shows a patient.
+"""Metadata of outputs for the Dagster UI: counts, tables and curves, never identifiers or pictures of patients.
 
-All of it stays in Dagster's database. A patient's picture stays in its build; the metadata link to it.
+Metadata is stored in Dagster's database. Pictures stay in the build's folder; the metadata links to them.
 """
 
 import base64
@@ -21,6 +21,7 @@ from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.ingest.labels import ClinicalLabels
 from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.links import image_preview, report_page, saliency_preview
+from ecg_pipeline.metrics.table import METRICS, WITH_INTERVAL
 from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
 from ecg_pipeline.reporting.figures import (
     calibration_figure,
@@ -60,7 +61,7 @@ def test_set(tested: TestSet) -> dict[str, Any]:
 def waveform_store(store: WaveformStore) -> dict[str, Any]:
     """Counts of ECGs, patients and rejects by reason; shapes and rates that occur."""
     ecgs, rejects = store.scan(), store.rejects()
-    # Patients are told apart by 64 bits: as text, those of millions of ECGs would take a gigabyte.
+    # Patients are counted by 64-bit hashes: as text, those of millions of ECGs would take a gigabyte.
     patient = pl.col("patient")
     counts = ecgs.select(
         ecgs=pl.len(), patients=patient.drop_nulls().hash().n_unique(), unknown=patient.null_count()
@@ -118,7 +119,7 @@ def patch_tokens(tokens: TokenShards, vocabulary: int) -> dict[str, Any]:
 
 
 def pretrained_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What the last epoch reached, and the loss curve; of an imported checkpoint, the file it is from."""
+    """Metrics of the last epoch and the loss curve; for an imported checkpoint, its source file."""
     config = checkpoint.config()
     if "imported" in config:
         return {"imported": config["imported"], "vocabulary": config["vocabulary"]}
@@ -166,8 +167,6 @@ def cohort(made: Cohort) -> dict[str, Any]:
 def evaluation(made: Evaluation) -> dict[str, Any]:
     """Metrics with intervals, curves, and tables of operating points and subgroups."""
     # Numba, behind it, would slow down every process that loads the asset graph.
-    from ecg_pipeline.metrics.table import METRICS
-
     computed = made.evaluation_metrics()
     metrics = computed.metrics
     shown: dict[str, Any] = {name: metrics[name] for name in ("ecgs", "patients", "positives")}
@@ -207,7 +206,7 @@ def saliency(made: Saliency, home: Path) -> dict[str, Any]:
 
 
 def image_distance(distance: ImageDistance) -> dict[str, Any]:
-    """The three mean distances, in grey levels, and the files that no natural image came from."""
+    """The three mean distances, in grey levels, and the natural-image files that were skipped."""
     distances = distance.distances()
     skipped = [{"file": name, "reason": reason} for name, reason in distances.pop("natural_skipped").items()]
     return {**distances, "natural_skipped": len(skipped), "skipped_files": _table(pl.DataFrame(skipped[:30]))}
@@ -215,8 +214,6 @@ def image_distance(distance: ImageDistance) -> dict[str, Any]:
 
 def report(made: Report, home: Path) -> dict[str, Any]:
     """Where the page is, and its numbers."""
-    from ecg_pipeline.metrics.table import WITH_INTERVAL
-
     names = [metric.name for metric in WITH_INTERVAL]
     counts = ["task", "model", "fraction", "site", "ecgs", "positives", "seeds", "optimistic"]
     values = [column for name in names for column in (name, f"{name}_sd")]

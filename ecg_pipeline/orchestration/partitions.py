@@ -1,6 +1,6 @@
-"""How the assets are cut: by site, by fraction of the training data, and by both.
+"""Partitions definitions of the assets: by site, by fraction of the training patients, and by both.
 
-Not cut by task or model: Dagster allows two dimensions, so these are asset keys. Never cut by ECG or by patient.
+Task and model are asset keys, because Dagster allows two dimensions only. There is no partition an ECG or patient.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from ecg_pipeline.study import Study
 SITE, FRACTION = "site", "fraction"
 
 AssetGraph = Any
-"""What `dg.Definitions.resolve_asset_graph` gives: Dagster does not export its type."""
+"""Type of `dg.Definitions.resolve_asset_graph()`, which Dagster does not export."""
 
 
 def site_partitions(study: Study) -> dg.StaticPartitionsDefinition:
@@ -45,7 +45,7 @@ def evaluation_partitions(study: Study, task: str) -> dg.MultiPartitionsDefiniti
 
 
 def own_site(sites: Iterable[str]) -> dg.StaticPartitionMapping:
-    """From all sites to an asset that is cut by some of them: each reads its own."""
+    """Partition mapping from all sites to an asset with some of them: each site depends on the same site."""
     return dg.StaticPartitionMapping({site: site for site in sites})
 
 

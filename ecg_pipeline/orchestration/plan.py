@@ -1,4 +1,4 @@
-"""What is stale, in the order of the graph, as runs: a run is one partition of assets that follow each other."""
+"""Plan of runs for what is stale, in topological order: a run is one partition of consecutive assets."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,10 +29,10 @@ class Run:
 
 
 class Plan:
-    """Selected partitions that are not settled yet, and which upstream ones each waits for.
+    """Selected partitions that are not up to date yet, and the upstream partitions that each waits for.
 
     wanted: partition keys, or keys of single dimensions such as a site; none means all. Whether a partition is stale is
-    decided once everything that it reads is settled.
+    decided once all its upstream partitions are up to date.
     """
 
     def __init__(
@@ -45,34 +45,34 @@ class Plan:
         self._waits = {
             node: {(k, p) for k, p in upstream_partitions(graph, *node) if (k, p) in known} for node in nodes
         }
-        self._under_way: set[Node] = set()
+        self._running: set[Node] = set()
 
-    def take(self) -> Run | None:
-        """The next stale run that waits for nothing; None where there is none now."""
+    def next_run(self) -> Run | None:
+        """The next stale run that is ready to start; None if there is none now."""
         while True:
-            ready = [node for node, waits in self._waits.items() if not waits and node not in self._under_way]
+            ready = [node for node, waits in self._waits.items() if not waits and node not in self._running]
             for node in ready:
-                if is_stale(self.workspace, self.graph, *node):
-                    run = self._followed(node)
-                    self._under_way.update(run.nodes)
+                if is_stale(self.workspace, self.graph, node):
+                    run = self._run_from(node)
+                    self._running.update(run.nodes)
                     return run
-                self._settle(node)
+                self._mark_up_to_date(node)
             if not ready:
                 return None
 
     def finish(self, run: Run) -> None:
-        """Record that a run has ended: what is still stale is given up, with everything that waits for it."""
+        """Record that a run has ended. Partitions that are still stale have failed: skip them and all downstream."""
         for node in run.nodes:
             if node not in self._waits:
                 continue
-            if is_stale(self.workspace, self.graph, *node):
-                self._give_up(node)
+            if is_stale(self.workspace, self.graph, node):
+                self._skip(node)
             else:
-                self._settle(node)
-        self._under_way -= set(run.nodes)
+                self._mark_up_to_date(node)
+        self._running -= set(run.nodes)
 
-    def _followed(self, node: Node) -> Run:
-        """Run of a node and its followers in the same partition that wait for nothing else or read the same files."""
+    def _run_from(self, node: Node) -> Run:
+        """Run of a node with those downstream that wait only for it, and with those that read the same source files."""
         first, partition = node
         taken = [first]
         for key in self.graph.toposorted_asset_keys:
@@ -86,7 +86,7 @@ class Plan:
         return Run(tuple(taken), partition)
 
     def _reads_same_source(self, one: AssetKey, other: AssetKey, partition: str | None) -> bool:
-        """Whether two assets read one partition of a source, so that a single look at it must serve both."""
+        """Whether two assets read one partition of a source, so that one listing of it must serve both."""
         sources = [
             {read for read in upstream_partitions(self.graph, key, partition) if read[1] and self._is_source(read[0])}
             for key in (one, other)
@@ -96,20 +96,21 @@ class Plan:
     def _is_source(self, key: AssetKey) -> bool:
         return not self.graph.get(key).is_materializable
 
-    def _settle(self, node: Node) -> None:
+    def _mark_up_to_date(self, node: Node) -> None:
         del self._waits[node]
         for waits in self._waits.values():
             waits.discard(node)
 
-    def _give_up(self, node: Node) -> None:
+    def _skip(self, node: Node) -> None:
         del self._waits[node]
         for other in [other for other, waits in self._waits.items() if node in waits]:
             if other in self._waits:
-                self._give_up(other)
+                self._skip(other)
 
 
-def is_stale(workspace: Workspace, graph: AssetGraph, key: AssetKey, partition: str | None) -> bool:
+def is_stale(workspace: Workspace, graph: AssetGraph, node: Node) -> bool:
     """Whether the code version or an upstream version differs from those in the newest record."""
+    key, partition = node
     record = workspace.archive.newest(key.to_user_string(), partition)
     if record is None:
         return True
@@ -121,7 +122,7 @@ def is_stale(workspace: Workspace, graph: AssetGraph, key: AssetKey, partition: 
 
 
 def _nodes(graph: AssetGraph, selected: frozenset[AssetKey], wanted: Sequence[str]) -> Iterator[Node]:
-    """Every wanted partition of the selected assets, each after what it reads."""
+    """Every wanted partition of the selected assets, in topological order."""
     for key in graph.toposorted_asset_keys:
         if key in selected and graph.get(key).is_materializable:
             definition = graph.get(key).partitions_def
@@ -136,10 +137,10 @@ def _is_wanted(definition: dg.PartitionsDefinition | None, partition: str | None
     if not isinstance(definition, dg.MultiPartitionsDefinition):
         return not set(wanted) & set(definition.get_partition_keys())
     own = dimensions(definition, partition)
-    asked = {
+    requested = {
         dimension.name: set(wanted) & set(dimension.partitions_def.get_partition_keys())
         for dimension in definition.partitions_defs
     }
-    if not any(asked.values()):
+    if not any(requested.values()):
         return not set(wanted) & set(definition.get_partition_keys())
-    return all(not keys or own[name] in keys for name, keys in asked.items())
+    return all(not keys or own[name] in keys for name, keys in requested.items())

@@ -37,7 +37,7 @@ from ecg_pipeline.tracking import MlflowRun, training_run
 
 @dataclass
 class Build:
-    """An output being made. previous: finds the newest output that the same code made of other inputs, to reuse."""
+    """An output being made. previous: returns the folder of the newest output of the same code version, to reuse."""
 
     folder: Path
     previous: Callable[[], Path | None]
@@ -46,20 +46,20 @@ class Build:
     mlflow_run_id: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
 
-    def remember_run(self, run_id: str, page: str) -> None:
-        """Note the MLflow run of the training, for the record and the UI."""
+    def note_mlflow_run(self, run_id: str, page: str) -> None:
+        """Store the MLflow run of the training, for the record and the metadata."""
         self.mlflow_run_id = run_id
         self.metadata["mlflow_run"] = dg.MetadataValue.url(page)
 
 
 FITTED = ("image_tokenizer", "pretrained_checkpoint", "finetuned_model")
-"""Last names in the asset keys of what is fitted to data: its ancestors may be older than what it is applied to."""
+"""Last parts of the asset keys of fitted outputs, whose upstream may be older than the data they are applied to."""
 
-HOSPITALS = dg.AssetKey("hospital_system")
-"""The invented hospitals of a synthetic study: the one asset that makes the files that others read."""
+HOSPITAL_SYSTEM = dg.AssetKey("hospital_system")
+"""The invented hospitals of a synthetic study: the one asset that writes files into drop folders."""
 
 PROCESS = "ecg_pipeline/process"
-"""Run tag: the process of a run, which shows whether the run is still going on."""
+"""Run tag: the process of a run, to find out whether it is still alive."""
 
 Events = Iterator[dg.AssetCheckResult | dg.MaterializeResult]
 """What an asset yields: check results and its materialisation."""
@@ -67,9 +67,10 @@ Events = Iterator[dg.AssetCheckResult | dg.MaterializeResult]
 
 @dataclass(frozen=True)
 class Workspace:
-    """A study in its home folder: its archive, its execution settings, and the making of outputs.
+    """A study in its home folder: its archive, its execution settings, and `materialise`, which makes outputs.
 
-    Not Dagster's own workspace (`workspace.yaml`), which lists code locations. Execution never enters an identity.
+    Not Dagster's own workspace (`workspace.yaml`), which lists code locations. Execution settings never enter a code
+    version.
     """
 
     study: Study
@@ -103,55 +104,57 @@ class Workspace:
         return self.execution.device
 
     def upstream(self, graph: AssetGraph, key: dg.AssetKey, partition: str | None) -> tuple[Upstream, ...]:
-        """What a partition would read now, with current versions. NotMaterialised if one is missing."""
+        """Upstream partitions of a partition, with their current versions. NotMaterialised if one is missing."""
         read = upstream_partitions(graph, key, partition)
-        return tuple(Upstream(of.to_user_string(), of_partition, self._version(of, of_partition)) for of, of_partition in read)
+        return tuple(
+            Upstream(of.to_user_string(), of_partition, self._version(of, of_partition)) for of, of_partition in read
+        )
 
     def conflicts(self, upstream: Sequence[Upstream]) -> list[str]:
-        """Messages on ancestors that would go into one output in several versions, and on what to materialise again."""
+        """Messages on upstream assets that one output would have in several versions, and what to materialise."""
         found = []
         for conflict in conflicts(self.archive, upstream, lambda asset: asset.split("/")[-1] in FITTED):
             asset, partition = conflict.ancestor
             stale = outdated(conflict, self._newest(dg.AssetKey.from_user_string(asset), partition))
             again = (
-                f"materialise {', '.join(map(partition_name, stale))} again, and then this"
+                f"materialise {', '.join(map(partition_name, stale))} again, and then this partition"
                 if stale
-                else "materialise this again"
+                else "materialise this partition again"
             )
             found.append(
-                f"{partition_name(conflict.ancestor)} would go in with {len(conflict.through)} versions: {again}"
+                f"{partition_name(conflict.ancestor)} is upstream in {len(conflict.through)} versions: {again}"
             )
         return found
 
     @contextmanager
     def training(self, build: Build) -> Iterator[MlflowRun]:
-        """An MLflow run around the training of a build, which notes its id."""
+        """Run a training inside an MLflow run, whose id is stored in the build."""
         with training_run(self.home, self.study.name, build.tags) as run:
-            build.remember_run(run.run_id, run.page)
+            build.note_mlflow_run(run.run_id, run.page)
             yield run
 
     def materialise(
         self,
         context: dg.AssetExecutionContext,
         handle: Callable[[Path], Any],
+        *,
         make: Callable[[Build], object],
         metadata_of: Callable[[Any], Mapping[str, Any]],
         check: Callable[[Any], Iterable[dg.AssetCheckResult]] = lambda made: (),
         read: Mapping[dg.AssetKey, str] | None = None,
     ) -> Events:
-        """Make one partition's output and its record; an output that is up to date already is not made again.
+        """Make one partition's output and its record, unless it is up to date, and yield its MaterializeResult.
 
-        `make` fills the build's folder; `handle` opens it; `metadata_of` gives the UI its metadata; `check` holds the
-        output back if it finds an error: then its results are reported, the step fails, no record is written, and
-        downstream still sees the previous output. read: versions of source assets as the body found them when it read
-        them.
+        make: writes the build's folder. handle: opens it. metadata_of: metadata for the UI. check: if a blocking check
+        fails, the results are reported and the step fails without a record, so the previous output stays current. read:
+        data versions of source assets as the asset body read them.
         """
         asset = context.asset_key.to_user_string()
         partition = context.partition_key if context.has_partition_key else None
         if PROCESS not in context.run.tags:
             context.instance.add_run_tags(context.run.run_id, {PROCESS: process_json()})
         limit_threads(self.execution.threads)
-        upstream = self._loaded(context, partition, read or {})
+        upstream = self._upstream_read(context, partition, read or {})
         if found := self.conflicts(upstream):
             raise dg.Failure("\n".join(found))
         place = self.archive.place(asset, partition)
@@ -159,33 +162,36 @@ class Workspace:
             place, lambda holder: context.log.info(f"{partition_name((asset, partition))} waits for {holder}")
         ) as lease:
             clear_leftovers(place)
-            made, record, shown = self._made(context, asset, partition, upstream, handle, make)
+            made, record, shown = self._make_if_stale(
+                context, asset=asset, partition=partition, upstream=upstream, handle=handle, make=make
+            )
             checks = list(check(made))
-            is_kept = not any(map(blocks, checks))
-            if is_kept and "unchanged" not in shown:
+            is_accepted = not any(map(blocks, checks))
+            if is_accepted and "unchanged" not in shown:
                 lease.check()
                 self.archive.save(record)
-        if not is_kept:
+        if not is_accepted:
             yield from checks
-            raise dg.Failure(f"{partition_name((asset, partition))} is held back:\n{failure_text(checks)}")
-        yield self._result(made, record, {**metadata_of(made), **shown}, checks)
+            what = partition_name((asset, partition))
+            raise dg.Failure(f"{what} was not materialised, because a check failed:\n{failure_text(checks)}")
+        yield self._result(made, record, metadata={**metadata_of(made), **shown}, checks=checks)
 
     def _version(self, key: dg.AssetKey, partition: str | None) -> str:
-        """The version that a partition has now."""
+        """Current data version of a partition."""
         observe = self.source_versions.get(key)
         return observe(partition) if observe else self.archive.require(key.to_user_string(), partition).data_version
 
     def _newest(self, key: dg.AssetKey, partition: str | None) -> str | None:
-        """The version that a partition has now; None if it is missing, such as a folder of an unmounted disk."""
+        """Current data version of a partition; None if it is missing, such as a folder of an unmounted disk."""
         try:
             return self._version(key, partition)
         except FileNotFoundError:
             return None
 
-    def _loaded(
+    def _upstream_read(
         self, context: dg.AssetExecutionContext, partition: str | None, read: Mapping[dg.AssetKey, str]
     ) -> tuple[Upstream, ...]:
-        """Upstream versions of a partition: those of the handles that were loaded, and of the sources as read."""
+        """Upstream versions of a partition: those of the loaded handles, and of source assets as read."""
         loaded, graph = self.handles.loaded(context), context.job_def.asset_layer.asset_graph
         return tuple(
             loaded.get((parent.to_user_string(), of_partition))
@@ -193,16 +199,17 @@ class Workspace:
             for parent, of_partition in upstream_partitions(graph, context.asset_key, partition)
         )
 
-    def _made(
+    def _make_if_stale(
         self,
         context: dg.AssetExecutionContext,
+        *,
         asset: str,
         partition: str | None,
         upstream: tuple[Upstream, ...],
         handle: Callable[[Path], Any],
         make: Callable[[Build], object],
     ) -> tuple[Any, Record, dict[str, Any]]:
-        """Handle, record and UI metadata of an output, made if need be; metadata `unchanged` if it was up to date."""
+        """Make an output if it is stale. Returns handle, record and metadata, `unchanged` if it was up to date."""
         spec = context.assets_def.specs_by_key[context.asset_key]
         code_version = spec.code_version or ""
         record = self.archive.newest(asset, partition)
@@ -247,12 +254,12 @@ class Workspace:
             return None
         folder = self.archive.folder(record)
         if folder_digests(folder) != record.files:
-            warn(f"{folder} is no longer what its record says: none of it is reused")
+            warn(f"{folder} differs from its record: nothing of it is reused")
             return None
         return folder
 
     def _result(
-        self, made: Any, record: Record, metadata: Mapping[str, Any], checks: Iterable[dg.AssetCheckResult]
+        self, made: Any, record: Record, *, metadata: Mapping[str, Any], checks: Iterable[dg.AssetCheckResult]
     ) -> dg.MaterializeResult:
         place = self.archive.place(record.asset, record.partition)
         return dg.MaterializeResult(

@@ -1,6 +1,6 @@
-"""Worker processes that make Dagster runs of the active study: long-lived, because their imports are slow.
+"""Worker processes that execute Dagster runs of the active study: long-lived, because their imports are slow.
 
-This is the starting side; `ecg_pipeline.run_worker` is the process itself, which ends with the one that started it.
+This is the parent's side; `ecg_pipeline.run_worker` is the worker process, which ends with its parent.
 """
 
 import socket
@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from ecg_pipeline.orchestration import without_marks
+from ecg_pipeline.orchestration import without_preview_warnings
 from ecg_pipeline.orchestration.plan import Run
 from ecg_pipeline.orchestration.resources import PROCESS
 from ecg_pipeline.provenance.lease import process_json
@@ -20,9 +20,9 @@ Outcome = str | None
 """Failure message of a run; None if it succeeded."""
 
 
-def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, run: Run, config: dict[str, Any]) -> Outcome:
-    """Make one Dagster run in this process."""
-    with without_marks():
+def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, *, run: Run, config: dict[str, Any]) -> Outcome:
+    """Execute one Dagster run in this process."""
+    with without_preview_warnings():
         result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=instance,
             asset_selection=list(run.assets),
@@ -35,7 +35,7 @@ def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, run: Run,
 
 
 class RunWorker:
-    """Handle of a worker process, which makes one run at a time."""
+    """Handle of a worker process, which executes one run at a time."""
 
     def __init__(self, home: str):
         ours, theirs = socket.socketpair()
@@ -56,13 +56,13 @@ class RunWorker:
         try:
             kind, text = self.connection.recv()
         except EOFError:
-            return True, f"the process that made it was ended from outside, with exit status {self.process.wait()}"
+            return True, f"its worker process was killed, with exit status {self.process.wait()}"
         if kind == "progress":
             self.progress = text
         return kind == "ended", text
 
     def end(self) -> None:
-        """End the process, and whatever it is doing."""
+        """End the process, and the run that it executes."""
         self.connection.close()
         self.process.wait()
 

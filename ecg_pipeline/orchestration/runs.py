@@ -14,7 +14,7 @@ import dagster as dg
 from ecg_pipeline.orchestration.instance import open_instance
 from ecg_pipeline.orchestration.partitions import AssetGraph
 from ecg_pipeline.orchestration.plan import Plan, Run
-from ecg_pipeline.orchestration.resources import HOSPITALS, PROCESS, Workspace
+from ecg_pipeline.orchestration.resources import HOSPITAL_SYSTEM, PROCESS, Workspace
 from ecg_pipeline.orchestration.run_worker import Outcome, RunWorker, execute
 from ecg_pipeline.provenance.lease import is_dead
 
@@ -23,7 +23,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
 
 class RunsFailed(RuntimeError):  # noqa: N818
-    """Runs failed, or none could be selected. What was made before, or does not depend on them, is kept."""
+    """Runs failed, or none could be selected. Outputs of other runs are kept."""
 
 
 def _no_output(text: str) -> None:
@@ -34,9 +34,9 @@ def _no_output(text: str) -> None:
 class Runner:
     """Makes the stale outputs of a study in its workspace, as Dagster runs.
 
-    jobs: how many runs are made at once. One is made in this process; several by worker processes, which load the
-    active study (`ECG_STUDY`) themselves. config: Dagster run config of every run. log: called with a line on every run
-    that ended; status: with what is running.
+    jobs: number of runs at once. A single one is executed in this process, several in worker processes, which load the
+    active study (`ECG_STUDY`) themselves. config: Dagster run config of every run. log: called with a line for each
+    run that has ended; status: called with what is running.
     """
 
     definitions: dg.Definitions
@@ -52,8 +52,8 @@ class Runner:
         """Run the stale partitions of these assets in the order of the graph, and return the runs.
 
         assets: names, `+name` with everything upstream, `name+` downstream, or any of Dagster's asset selections.
-        partitions: keys, or keys of one dimension; none means all. A name of no asset is a RunsFailed. So is a failed
-        run, once everything that does not depend on it is done. instance: by default that of the home.
+        partitions: keys, or keys of one dimension; none means all. RunsFailed if a selection is invalid, or if runs
+        failed, once everything that does not depend on them is done. instance: by default that of the home.
         """
         graph = self.definitions.resolve_asset_graph()
         selected = frozenset(key for terms in assets for key in select(graph, terms))
@@ -86,7 +86,7 @@ class _Runs:
         """Make the stale partitions; the source assets are observed before the first run that may read one."""
         is_observed = False
         while True:
-            while len(self.began) < self.runner.jobs and (run := plan.take()):
+            while len(self.began) < self.runner.jobs and (run := plan.next_run()):
                 if not is_observed and not _is_source_of_files(run):
                     is_observed = True
                     self._run(Run(sources, None))
@@ -96,7 +96,7 @@ class _Runs:
             self._receive(plan)
         if self.failures:
             failures = "\n".join(self.failures)
-            raise RunsFailed(f"{failures}\nWhat was made is kept: run the same command again to continue.")
+            raise RunsFailed(f"{failures}\nOther outputs are kept: run the same command again to continue.")
         return self.ended
 
     def _begin(self, plan: Plan, run: Run) -> None:
@@ -112,7 +112,7 @@ class _Runs:
         worker.start(run, self._config())
 
     def _run(self, run: Run) -> Outcome:
-        return execute(self.runner.definitions, self.instance, run, self._config())
+        return execute(self.runner.definitions, self.instance, run=run, config=self._config())
 
     def _config(self) -> dict[str, Any]:
         return {**QUIET, **self.runner.config}
@@ -157,7 +157,7 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     ended = []
     for run in instance.get_runs(dg.RunsFilter(statuses=going)):
         if (process := run.tags.get(PROCESS)) and is_dead(process):
-            instance.report_run_failed(run, f"the process of this run has died: {json.loads(process)['pid']}")
+            instance.report_run_failed(run, f"the process of this run was killed: {json.loads(process)['pid']}")
             ended.append(run.run_id)
     return ended
 
@@ -172,7 +172,7 @@ def select(graph: AssetGraph, terms: str) -> Set[dg.AssetKey]:
         raise RunsFailed(f"{terms} is not an asset selection: write a name, +name, or group:name") from None
     if not found:
         keys = ", ".join(sorted(key.to_user_string() for key in graph.materializable_asset_keys))
-        raise RunsFailed(f"no asset of this study is {terms}; there are {keys}")
+        raise RunsFailed(f"the study has no asset {terms}; its assets are {keys}")
     return found
 
 
@@ -182,5 +182,5 @@ def _sources(graph: AssetGraph) -> tuple[dg.AssetKey, ...]:
 
 
 def _is_source_of_files(run: Run) -> bool:
-    """Whether a run makes the files that the others read."""
-    return run.assets == (HOSPITALS,)
+    """Whether a run writes the synthetic drop folders."""
+    return run.assets == (HOSPITAL_SYSTEM,)

@@ -1,4 +1,4 @@
-"""Schedules: models are retrained on a date, never because a file arrived."""
+"""Schedules: monthly retraining."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,7 @@
-"""What happens by itself: `new_ecgs`, once it is switched on in the UI, and `dead_runs`, always.
+"""Sensors: `new_ecgs`, once it is switched on in the UI, and `dead_runs`, always.
 
-`new_ecgs` looks at the drop folders every hour and brings the data of changed sites up to date, so that new files cost
-only themselves. Nothing is trained because a file arrived: that is a decision with a date (`schedules`).
+`new_ecgs` observes the drop folders every hour and materialises the data assets of changed sites. New files never start
+a training: models are retrained on a schedule (`schedules`).
 """
 
 import dagster as dg
@@ -26,6 +26,6 @@ def study_sensors() -> list[dg.SensorDefinition]:
     )
     def dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         ended = end_dead_runs(context.instance)
-        return dg.SkipReason(f"marked as failed: {', '.join(ended)}" if ended else "no run has died")
+        return dg.SkipReason(f"marked as failed: {', '.join(ended)}" if ended else "no dead runs")
 
     return [new_ecgs, dead_runs]

@@ -1,6 +1,6 @@
 """Pretraining in processes of its own: Dagster starts a training job through Pipes and reads its messages.
 
-Both ends of the pipe are here. The trainer is `python -m ecg_pipeline.orchestration.trainer JOB`, under `torchrun` when
+Both sides are in this module. The trainer is `python -m ecg_pipeline.orchestration.trainer JOB`, under `torchrun` when
 there are several devices: the one place where Pipes, MLflow and the training loop meet.
 """
 
@@ -37,7 +37,7 @@ class TrainingJob:
     """A pretraining to run into the folder `out`, written by Dagster's step and read by the trainer's processes.
 
     training_set: table of the pretraining ECGs. experiment, tags: of its MLflow run. parent_pid: the process
-    that waits for it.
+    that started it.
     """
 
     model: BeitRecipe
@@ -62,7 +62,7 @@ TRAINING_JOB = TypeAdapter(TrainingJob)
 def run_training_job(context: dg.AssetExecutionContext, job: TrainingJob, progress: Progress) -> Mapping[str, Any]:
     """Run a training job and return what the trainer reported: `mlflow_run_id` and `page`. dg.Failure if it fails.
 
-    Processes: as many as the job says; otherwise one on the CPU, and one a GPU on `cuda`.
+    Number of processes: `job.processes`; by default one on the CPU, and one a GPU on `cuda`.
     """
     path = job.out / ".job.json"
     write_text(path, TRAINING_JOB.dump_json(job).decode())
@@ -73,8 +73,8 @@ def run_training_job(context: dg.AssetExecutionContext, job: TrainingJob, progre
     with dg.open_pipes_session(context, dg.PipesTempFileContextInjector(), listener) as pipes:
         ended = subprocess.run(command, env={**os.environ, **pipes.get_bootstrap_env_vars()}, check=False)  # noqa: S603
     if ended.returncode:
-        why = listener.failure or f"the trainer was ended from outside, with exit status {ended.returncode}"
-        raise dg.Failure(f"{why}\nTraining goes on from the state that was last kept.")
+        why = listener.failure or f"the trainer was killed, with exit status {ended.returncode}"
+        raise dg.Failure(f"{why}\nRun it again to continue from the last saved state.")
     path.unlink()
     return listener.result
 
@@ -86,7 +86,7 @@ def main(path: Path) -> None:
     job = TRAINING_JOB.validate_json(path.read_bytes())
     process_group = init_process_group(job.device)
     if not process_group.is_main:
-        _run_job(job, process_group, None, _exit_if_parent_died(job, no_progress))
+        _run_job(job, process_group=process_group, tracker=None, progress=_exit_if_parent_died(job, no_progress))
         return
     with open_dagster_pipes() as pipes, training_run(job.home, job.experiment, job.tags) as run:
         pipes.report_custom_message({"mlflow_run_id": run.run_id, "page": run.page})
@@ -94,10 +94,10 @@ def main(path: Path) -> None:
         def report(done: int, total: int) -> None:
             pipes.report_custom_message({"done": done, "total": total})
 
-        _run_job(job, process_group, run, _exit_if_parent_died(job, report))
+        _run_job(job, process_group=process_group, tracker=run, progress=_exit_if_parent_died(job, report))
 
 
-def _run_job(job: TrainingJob, process_group: "ProcessGroup", tracker: Tracker | None, progress: Progress) -> None:
+def _run_job(job: TrainingJob, *, process_group: "ProcessGroup", tracker: Tracker | None, progress: Progress) -> None:
     from ecg_pipeline.training.pretrain import pretrain
 
     pretrain(

@@ -12,14 +12,14 @@ Place = tuple[str, str | None]
 
 @dataclass(frozen=True)
 class Conflict:
-    """An ancestor that reaches an output in several versions. through: by version its descendants, nearest first."""
+    """An ancestor that is upstream in several versions. through: its descendants by version, nearest first."""
 
     ancestor: Place
     through: dict[str, tuple[Place, ...]]
 
 
 def conflicts(archive: Archive, upstream: Iterable[Upstream], is_fitted: Callable[[str], bool]) -> tuple[Conflict, ...]:
-    """Ancestors that reach an output in more than one data version, by the records of its upstream partitions.
+    """Ancestors that are upstream in more than one data version, by the records of the upstream partitions.
 
     is_fitted: whether an asset is fitted to data (a tokenizer, checkpoint or model). A fitted ancestor is checked
     itself, but not what it was made from, which may be older than the data it is applied to.

@@ -5,15 +5,15 @@ from itertools import groupby
 
 import polars as pl
 
-from ecg_pipeline.metrics.decision import KEPT_RATE
+from ecg_pipeline.metrics.decision import TARGET_RATE
 from ecg_pipeline.reporting import tables
 from ecg_pipeline.reporting.estimate import Estimate
 from ecg_pipeline.reporting.results import TaskResults
 
 POINTS = {
     "youden": "Largest sensitivity + specificity",
-    "sensitivity_90": f"Sensitivity of {100 * KEPT_RATE:g} % on validation patients",
-    "specificity_90": f"Specificity of {100 * KEPT_RATE:g} % on validation patients",
+    "sensitivity_90": f"Sensitivity of {100 * TARGET_RATE:g} % on validation patients",
+    "specificity_90": f"Specificity of {100 * TARGET_RATE:g} % on validation patients",
 }
 """Operating points in words, in the order of the table."""
 
@@ -48,7 +48,7 @@ class Subgroup:
 def operating_points(
     task: TaskResults, cells: tables.Cells, *, models: list[str], population: str
 ) -> dict[str, list[OperatingRow]]:
-    """A row a model for each operating point, by its name in words; nothing where there is none."""
+    """One row per model for each operating point, by the point's name in words; empty if there are none."""
     found = {}
     for model in models:
         table = cells[model, tables.fractions(task)[-1], population].operating_points

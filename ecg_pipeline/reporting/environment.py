@@ -52,5 +52,5 @@ def _p_value(p: float | None) -> str:
 
 
 def _typeset(value: Any) -> Any:
-    """A value as it is printed: no line breaks between a number and its percent sign. Markup is left alone."""
+    """A value as it is printed: no line breaks between a number and its percent sign. Markup is not changed."""
     return value.replace(" %", "\u00a0%") if type(value) is str else value

@@ -1,4 +1,4 @@
-"""Figures of the reports, one function a figure: SVG text that needs nothing from outside the page.
+"""Figures of the reports, one function per figure: SVG text that needs nothing from outside the page.
 
 Matplotlib is loaded when a figure is plotted, because orchestration imports this module to define its assets.
 """
@@ -67,7 +67,7 @@ def decision_figure(curves: Mapping[str, pl.DataFrame], title: str) -> str:
 
     curves: by name, columns as in `EvaluationMetrics.decision`, of the same ECGs.
     """
-    figure, axes = _axes(title, "Threshold probability", "Net benefit an ECG")
+    figure, axes = _axes(title, "Threshold probability", "Net benefit per ECG")
     first = next(iter(curves.values()))
     common = first.filter(seed=first["seed"].first())
     axes.plot(common["threshold"], common["treat_all"], color=QUIET, linewidth=1, linestyle="--", label="all positive")
@@ -83,17 +83,17 @@ def decision_figure(curves: Mapping[str, pl.DataFrame], title: str) -> str:
 
 
 def fraction_figure(rows: pl.DataFrame, metric: str, title: str) -> str:
-    """A metric against the fraction of the training data, with 95 % intervals: one line a model.
+    """A metric against the fraction of the training data, with 95 % intervals: one line per model.
 
     rows: columns model, fraction, value, low, high; rows without a value are left out.
     """
     figure, axes = _by_fraction(rows, metric, title)
-    axes.set_ylim(None, max(1.02, *rows["high"].drop_nulls()))
+    axes.set_ylim(None, max([1.02, *rows["high"].drop_nulls()]))
     return _with_legend(figure)
 
 
 def difference_figure(rows: pl.DataFrame, metric: str, title: str) -> str:
-    """One model less each other, against the fraction of the training data, with 95 % intervals.
+    """One model minus every other, against the fraction of the training data, with 95 % intervals.
 
     rows: columns model (the other), fraction, value, low, high. Colours follow those of `fraction_figure`, whose first
     model is the one that the others are compared with.

@@ -1,4 +1,4 @@
-"""Who was studied: patients by site and split, and what became of every file."""
+"""Participants: ECGs and patients by site and split, and the flow from files to the ECGs used."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class StudiedSite:
 
 @dataclass(frozen=True)
 class Flow:
-    """From files to ECGs, one number a site in each row.
+    """From files to ECGs, one number per site in each row.
 
     rejects, exclusions: by reason in words. never: reasons for which no file was rejected.
     """

@@ -18,9 +18,9 @@ HEADINGS = {
     "deviations": "Where this differs from the paper",
     "tripod": "TRIPOD+AI",
 }
-"""In the order of the page. Those from `studied` to `published` occur once a task."""
+"""In the order of the page. Those from `studied` to `published` occur once per task."""
 
-OF_A_TASK = tuple(HEADINGS)[: tuple(HEADINGS).index("published") + 1]
+TASK_HEADINGS = tuple(HEADINGS)[: tuple(HEADINGS).index("published") + 1]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class TableNumbers:
 
 
 def table_numbers(metrics: Sequence[str]) -> TableNumbers:
-    """The numbers where the named metrics have a table each."""
+    """The numbers of the tables. metrics: names of the metrics that have a table each."""
     after = 2 + len(metrics)
     return TableNumbers(
         studied=1,

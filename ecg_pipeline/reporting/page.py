@@ -1,6 +1,6 @@
-"""The reports: one self-contained HTML page a task, and one over all tasks.
+"""The reports: one self-contained HTML page per task, and one over all tasks.
 
-A page needs no network, prints, and reads in light and dark.
+A page needs no network, can be printed, and has a light and a dark colour scheme.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,19 +11,19 @@ import polars as pl
 from ecg_pipeline.reporting.results import Background, Report, StudyResults, TaskResults
 from ecg_pipeline.storage.files import write_parquet, write_text
 
-REVISION = 11
+REVISION = 12
 """Bumped by hand when a page, or a table in it, changes."""
 
 
 def write_report(
     title: str, tasks: Sequence[TaskResults], background: Background, *, facts: Mapping[str, str], out: Path
 ) -> Report:
-    """Write one page over the given tasks to `out`. facts: what made the page, printed at its foot."""
-    from ecg_pipeline.evaluation.subgroups import FEWEST_PATIENTS
+    """Write one page over the given tasks to `out`. facts: how the page was made, printed at its foot."""
+    from ecg_pipeline.evaluation.subgroups import MIN_PATIENTS
     from ecg_pipeline.metrics.table import WITH_INTERVAL
     from ecg_pipeline.reporting.environment import environment
     from ecg_pipeline.reporting.flow import SPLITS
-    from ecg_pipeline.reporting.outline import HEADINGS, OF_A_TASK, table_numbers
+    from ecg_pipeline.reporting.outline import HEADINGS, TASK_HEADINGS, table_numbers
     from ecg_pipeline.reporting.papers import PAPERS
     from ecg_pipeline.reporting.performance import COMPARISON_HEADINGS
     from ecg_pipeline.reporting.plots import pretraining_figures
@@ -51,11 +51,11 @@ def write_report(
             tripod=tripod_items(study),
             facts=facts,
             headings=HEADINGS,
-            headings_of_a_task=OF_A_TASK,
+            headings_of_a_task=TASK_HEADINGS,
             numbers=numbers,
             comparison_headings=COMPARISON_HEADINGS,
             splits=SPLITS,
-            fewest_patients=FEWEST_PATIENTS,
+            min_patients=MIN_PATIENTS,
         )
     )
     write_text(out / "report.html", page)

@@ -42,8 +42,8 @@ class Deviation:
 class Paper:
     """What a page prints of a paper.
 
-    tables: reads its tables. source: which of them are printed, with a remark. optimistic: sentence on results whose
-    epoch was chosen on test patients. deviations: of a study from the paper, the weightiest first.
+    tables: reads its tables. source: which of them the page prints, with a remark. optimistic: sentence on results
+    whose epoch was chosen on test patients. deviations: of a study from the paper, the most important first.
     """
 
     tables: Callable[[], PublishedTables]

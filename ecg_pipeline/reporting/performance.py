@@ -1,4 +1,4 @@
-"""Tables of how good the models of a task are, and of how they differ."""
+"""Tables of the performance of a task's models, and of the differences between them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ import polars as pl
 from ecg_pipeline.metrics.table import AUROC, METRICS, WITH_INTERVAL, Metric
 from ecg_pipeline.reporting import tables
 from ecg_pipeline.reporting.estimate import Estimate, estimate
-from ecg_pipeline.reporting.results import Place
+from ecg_pipeline.reporting.results import EvaluationKey
 
-Rows = Mapping[Place, Mapping[str, Any]]
+Rows = Mapping[EvaluationKey, Mapping[str, Any]]
 """Rows of `results.parquet` of one task, by model, fraction and population."""
 
 
@@ -53,7 +53,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Trained:
-    """On whom the models of one fraction were trained."""
+    """Numbers of patients and positive ECGs that the models of one fraction were trained on."""
 
     patients: int
     positives: int
@@ -61,7 +61,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Measured:
-    """A number of the table of further measures: an interval where there is one, else `value` alone."""
+    """A number of the table of further measures: with an interval if it has one, else only `value`."""
 
     estimate: Estimate
     digits: int
@@ -78,7 +78,7 @@ class Measures:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric of the first model less that of another. delong: of the AUROC alone, its value and interval."""
+    """One metric of the first model minus that of another. delong: interval by DeLong's test, of the AUROC only."""
 
     estimate: Estimate
     p: float | None
@@ -88,7 +88,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ComparedModel:
-    """The first model less another at one fraction, for each metric with an interval, or why that is missing."""
+    """The first model minus another at one fraction, for each metric with an interval, or why that is missing."""
 
     other: str
     fraction: float
@@ -96,7 +96,7 @@ class ComparedModel:
     reason: str | None
 
 
-def rows_by_place(results: pl.DataFrame) -> Rows:
+def rows_by_evaluation(results: pl.DataFrame) -> Rows:
     """Rows of a task's results by model, fraction and population."""
     return {(row["model"], row["fraction"], row["site"]): row for row in results.iter_rows(named=True)}
 
@@ -123,13 +123,13 @@ def metric_blocks(
 
 
 def trained_on(rows: Rows, *, model: str, fractions: list[float], population: str) -> list[Trained]:
-    """Training patients and positive ECGs of each fraction."""
+    """Training patients and their positive ECGs, of each fraction."""
     found = [rows[model, fraction, population] for fraction in fractions]
     return [Trained(row["train_patients"], row["train_positives"]) for row in found]
 
 
 def further_measures(rows: Rows, *, models: list[str], largest: float, populations: Mapping[str, str]) -> Measures:
-    """What the tables by fraction do not show: metrics by patient, those without an interval, and calibration."""
+    """Measures not in the tables by fraction: metrics by patient, those without an interval, and calibration."""
     headings = [f"{metric.heading} by patient" for metric in WITH_INTERVAL]
     headings += [metric.label for metric in METRICS if not metric.interval]
     headings += ["Calibration slope", "Intercept", "In the large"]
@@ -154,7 +154,7 @@ def compared_models(differences: pl.DataFrame, population: str) -> list[Compared
 
 
 def missing_values(cells: tables.Cells) -> list[str]:
-    """Why metrics are missing, each reason once with the first place that it is about."""
+    """Why metrics are missing, each reason once with the first model, fraction and population that it applies to."""
     found: dict[str, str] = {}
     for (model, fraction, population), computed in cells.items():
         where, metrics = f"{model} at {100 * fraction:g} % on {population}", computed.metrics

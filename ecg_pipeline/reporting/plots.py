@@ -16,11 +16,11 @@ from ecg_pipeline.reporting.figures import (
 from ecg_pipeline.reporting.results import Background, TaskResults
 
 ACCURACIES = {
-    "accuracy_of_background": "if always the commonest",
-    "accuracy": "of all",
-    "accuracy_inked": "of all but the commonest",
+    "accuracy_of_background": "always predicting the commonest token",
+    "accuracy": "all tokens",
+    "accuracy_inked": "all but the commonest token",
 }
-"""What the columns of a pretraining's trace are called in its figure; plotted in this order, the last on top."""
+"""Labels in the figure of the columns of a pretraining's trace; plotted in this order, the last on top."""
 
 
 def pretraining_figures(background: Background) -> list[str]:
@@ -45,7 +45,7 @@ def task_figures(
     models: list[str],
     where: str,
 ) -> list[str]:
-    """SVG of one population. where: a line or two below every title."""
+    """SVG of one population. where: the population in words, in one or two lines below every title."""
     largest = tables.fractions(task)[-1]
     computed = {model: cells[model, largest, population] for model in models}
     computed = {model: found for model, found in computed.items() if "reason" not in found.metrics}
@@ -62,10 +62,10 @@ def task_figures(
         by_fraction = results.filter(site=population).sort(order, "fraction").select("model", "fraction", *values)
         title = f"{metric.heading} by training data\n{where}"
         figures.append(fraction_figure(by_fraction, metric.heading, title))
-        apart = differences.filter(site=population).select(pl.col("other").alias("model"), "fraction", *values)
-        if apart["value"].drop_nulls().len():
-            title = f"{metric.heading}: {models[0]} less each other model\n{where}"
-            figures.append(difference_figure(apart, metric.heading, title))
+        other_models = differences.filter(site=population).select(pl.col("other").alias("model"), "fraction", *values)
+        if other_models["value"].drop_nulls().len():
+            title = f"{metric.heading}: {models[0]} minus every other model\n{where}"
+            figures.append(difference_figure(other_models, metric.heading, title))
     predictions = {model: tables.predictions(task, model, largest, population) for model in computed}
     at = f"{100 * largest:g} % of training data\n{where}"
     return [

@@ -17,7 +17,7 @@ from ecg_pipeline.reporting.outline import TableNumbers
 from ecg_pipeline.tokens.recipes import ImportedTokenizer, TokenizerRecipe
 from ecg_pipeline.training.recipes import FinetuneRecipe, PretrainRecipe
 
-Place = tuple[str, float, str]
+EvaluationKey = tuple[str, float, str]
 """Model, fraction and site of an evaluation."""
 
 
@@ -33,8 +33,8 @@ class TaskResults:
     name: str
     title: str
     outcome: str
-    evaluations: Mapping[Place, Evaluation]
-    evaluation_counts: Mapping[Place, int]
+    evaluations: Mapping[EvaluationKey, Evaluation]
+    evaluation_counts: Mapping[EvaluationKey, int]
     flow: Mapping[str, Mapping[str, int]]
     rejects: Mapping[str, Mapping[str, int]]
     roles: Mapping[str, str]
@@ -46,9 +46,9 @@ class TaskResults:
 class Background:
     """What all tasks of a study have in common.
 
-    paper: name of the paper that the study reproduces, or None. synthetic: whether any patient is invented. pretrained:
-    name of the model that is compared with each other one. pretraining: None where a published checkpoint is used.
-    pretraining_trace: one row an epoch, or None. recorded: first and last date of an ECG, or None. distances: as
+    paper: name of the paper that the study reproduces, or None. synthetic: whether any patient is. pretrained: name of
+    the model that is compared with every other model. pretraining: None if a published checkpoint is used.
+    pretraining_trace: one row per step, or None. recorded: first and last date of an ECG, or None. distances: as
     `ImageDistance.distances`, or None.
     """
 
@@ -69,7 +69,7 @@ class Background:
 
 @dataclass(frozen=True)
 class StudyResults:
-    """All that a page's prose is derived from. rows: `results.parquet`. tables: the numbers of the page's tables."""
+    """Everything that a page's text is computed from. rows: `results.parquet`. tables: numbers of the tables."""
 
     tasks: Sequence[TaskResults]
     rows: pl.DataFrame
@@ -89,9 +89,9 @@ class Report:
         return self.folder / "report.html"
 
     def results(self) -> pl.DataFrame:
-        """One row a task, model, fraction and site, columns as in `tables.RESULT_SCHEMA`."""
+        """One row per task, model, fraction and site, columns as in `tables.RESULT_SCHEMA`."""
         return pl.read_parquet(self.folder / "results.parquet")
 
     def differences(self) -> pl.DataFrame:
-        """One row a task, site, fraction and other model, columns as in `tables.DIFFERENCE_SCHEMA`."""
+        """One row per task, site, fraction and other model, columns as in `tables.DIFFERENCE_SCHEMA`."""
         return pl.read_parquet(self.folder / "differences.parquet")

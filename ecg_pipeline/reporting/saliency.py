@@ -1,4 +1,4 @@
-"""What the models of a task look at, for the page: shares of the maps by window, and pictures."""
+"""The saliency section of a page: shares of the maps by window, and pictures."""
 
 import base64
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ WINDOWS = {"qrs": "QRS complexes", "st": "ST segments", "t": "T waves", REST: "A
 
 @dataclass(frozen=True)
 class WindowShare:
-    """What part of a model's maps lies in one window of the ECG, of the sheet's area, and of its ink."""
+    """Shares of a model's maps, of the sheet's area and of its ink that lie in one window of the ECG."""
 
     model: str
     initialisation: str

@@ -20,7 +20,7 @@ from ecg_pipeline.reporting.performance import (
     further_measures,
     metric_blocks,
     missing_values,
-    rows_by_place,
+    rows_by_evaluation,
     trained_on,
 )
 from ecg_pipeline.reporting.plots import task_figures
@@ -94,7 +94,7 @@ def task_section(
     cells = tables.compute_cells(task, recipe)
     results = tables.result_rows(task, cells)
     differences = tables.difference_rows(task, first, recipe)
-    rows, models, fractions = rows_by_place(results), tables.models(task, first), tables.fractions(task)
+    rows, models, fractions = rows_by_evaluation(results), tables.models(task, first), tables.fractions(task)
     populations = {name: _in_words(task, name) for name in tables.populations(task)}
     optimistic = OPTIMISTIC if results["optimistic"].any() else None
     return TaskSection(

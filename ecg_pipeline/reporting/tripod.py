@@ -1,9 +1,9 @@
-"""TRIPOD+AI (Collins et al., BMJ 2024), item by item: filled in from the study's records, the rest left to the authors."""
+"""TRIPOD+AI (Collins et al., BMJ 2024): items filled in from the study's records, the rest left to the authors."""
 
 from dataclasses import dataclass
 
 from ecg_pipeline.ecg import INDEPENDENT_LEADS
-from ecg_pipeline.metrics.decision import KEPT_RATE
+from ecg_pipeline.metrics.decision import TARGET_RATE
 from ecg_pipeline.metrics.table import METRICS
 from ecg_pipeline.models.recipes import TimmRecipe
 from ecg_pipeline.reporting.outline import HEADINGS, table_words
@@ -99,12 +99,12 @@ def _known(study: StudyResults) -> dict[str, tuple[str, str]]:
     flow = {site: steps for task in tasks for site, steps in task.flow.items()}
     without_id = sum(steps["without_patient_id"] for steps in flow.values())
     threshold = (
-        f"Three thresholds, fixed on validation patients: Youden's, sensitivity {100 * KEPT_RATE:g} %, "
-        f"specificity {100 * KEPT_RATE:g} %."
+        f"Three thresholds, fixed on validation patients: Youden's, sensitivity {100 * TARGET_RATE:g} %, "
+        f"specificity {100 * TARGET_RATE:g} %."
         if not tuning.is_optimistic
         else "No thresholds: the protocol keeps no validation patients to fix them on."
     )
-    invented = " The patients of at least one source are invented." if background.synthetic else ""
+    invented = " The patients of at least one source are synthetic." if background.synthetic else ""
     sheet = background.sheet
     first, last = min(tables.metrics.values()), max(tables.metrics.values())
     studied, by_fraction = table_words(tables.studied), table_words(first, last)
@@ -124,7 +124,7 @@ def _known(study: StudyResults) -> dict[str, tuple[str, str]]:
         "9a": ("", f"The waveform of the leads {', '.join(INDEPENDENT_LEADS)}; no other predictor."),
         "9b": (
             "",
-            f"One image of {sheet.height_px} x {sheet.width_px} px an ECG, on a fixed scale of millivolts and time.",
+            f"One image of {sheet.height_px} x {sheet.width_px} px per ECG, on a fixed scale of millivolts and time.",
         ),
         "10": (studied, "All usable ECGs; no calculation of a sample size."),
         "11": (HEADINGS["flow"], f"ECGs without a patient id ({without_id:,}) or a label were left out."),
@@ -132,7 +132,7 @@ def _known(study: StudyResults) -> dict[str, tuple[str, str]]:
             studied,
             f"By patient: {100 * split.test:g} % for testing, {100 * split.validation:g} % for validation, the others "
             f"for training{', and by the folds of PTB-XL' if split.kind == 'ptb_xl_folds' else ''}. External sites are "
-            "for testing alone.",
+            "used for testing only.",
         ),
         "12b": ("", "Images as they are, normalised as each model's weights were trained."),
         "12c": (
@@ -140,7 +140,7 @@ def _known(study: StudyResults) -> dict[str, tuple[str, str]]:
             f"{nets}. {tuning.epochs} epochs, protocol {tuning.protocol}, {len(tuning.seeds)} seed"
             f"{'s' if len(tuning.seeds) > 1 else ''}; no tuning of hyperparameters.",
         ),
-        "12d": (by_fraction, "Each site by itself, and the internal ones together."),
+        "12d": (by_fraction, "Each site separately, and the internal sites together."),
         "12e": (
             performance,
             f"{', '.join(metric.label for metric in METRICS)}, calibration, decision curves, operating points; "
@@ -149,8 +149,8 @@ def _known(study: StudyResults) -> dict[str, tuple[str, str]]:
         ),
         "12f": ("", "None."),
         "12g": ("", "Softmax of two logits, from the network of the chosen epoch of each seed."),
-        "13": (studied, "Nothing was done about it: cross entropy without weights, no resampling."),
-        "14": (HEADINGS["subgroups"], "Nothing was done in training; metrics are given by sex, age, site and device."),
+        "13": (studied, "Not corrected: cross entropy without weights, no resampling."),
+        "14": (HEADINGS["subgroups"], "Not addressed in training; metrics are given by sex, age, site and device."),
         "15": (HEADINGS["points"], f"A probability. {threshold}"),
         "16": (studied, "External sites differ by hospital; the rule of the label is the same everywhere."),
         "18f": ("record.json", "ecg-pipeline, Apache-2.0. The record beside this page names its version and commit."),

@@ -13,12 +13,12 @@ EXCLUSIONS = {
 
 
 def outcome(rule: MeasurementRule | DiagnosisRule | StatementRule) -> str:
-    """When an ECG is positive."""
+    """The rule of a label in words: when an ECG is positive."""
     match rule:
         case MeasurementRule():
             return f"{rule.code} of at most {rule.at_most:g}, measured within {rule.window_days} days of the ECG."
         case DiagnosisRule():
-            return f"a diagnosis of {rule.code}; negative where it was examined and excluded."
+            return f"a diagnosis of {rule.code}; negative if it was examined for and excluded."
         case StatementRule():
             least = f" with a likelihood of at least {rule.minimum_likelihood:g}" if rule.minimum_likelihood else ""
             without = f"; ECGs with one of {', '.join(rule.exclude)} are left out" if rule.exclude else ""
@@ -26,5 +26,5 @@ def outcome(rule: MeasurementRule | DiagnosisRule | StatementRule) -> str:
 
 
 def plain(name: str) -> str:
-    """A name with spaces."""
+    """A name with spaces instead of underscores."""
     return name.replace("_", " ")

@@ -1,1 +1,1 @@
-"""Waveform to waveform: the paper's filters, derived leads, plain measures of quality."""
+"""The paper's filters, and measures of the quality of a recording."""

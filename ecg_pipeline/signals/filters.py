@@ -38,7 +38,7 @@ class FilterRecipe:
     """The filters of a waveform. The module's docstring gives the reasons for the defaults.
 
     order: of the Butterworth design at each cut-off; both passes together have twice the order.
-    median_samples: odd kernel at `sampling_hz`; 1 is no median filter.
+    median_samples: odd kernel at `sampling_hz`; 1 means no median filter.
     samples: length of the result at `sampling_hz`.
     """
 
@@ -69,7 +69,7 @@ class FilterRecipe:
         if self.median_samples < 1 or self.median_samples % 2 == 0:
             raise RecipeError(f"median kernel of {self.median_samples} samples must be odd", "median_samples")
         if self.samples < 2:
-            raise RecipeError(f"{self.samples} samples are no waveform", "samples")
+            raise RecipeError(f"{self.samples} samples are not a waveform", "samples")
         if self.median_samples > self.samples:
             raise RecipeError(
                 f"a median of {self.median_samples} samples is longer than the {self.samples} of a waveform",
@@ -85,13 +85,13 @@ class FilterRecipe:
 
 @dataclass(frozen=True)
 class FilteredWaveforms(ArrayShards):
-    """A site's filtered waveforms: (n, 8, samples) float32 millivolts a shard, leads as in `ecg.INDEPENDENT_LEADS`.
+    """A site's filtered waveforms: (n, 8, samples) float32 millivolts per shard, leads as in `ecg.INDEPENDENT_LEADS`.
 
     Files beside those of `ArrayShards`: `quality.parquet`, the columns of `signals.quality.measure` and `ecg_id`.
     """
 
     def quality(self) -> pl.DataFrame:
-        """One row an ECG, in index order: ecg_id, flat_leads, peak_to_peak_mv, noise_mv, wander_mv."""
+        """One row per ECG, in index order: ecg_id, flat_leads, peak_to_peak_mv, noise_mv, wander_mv."""
         return pl.read_parquet(self.folder / "quality.parquet")
 
 
@@ -136,9 +136,9 @@ def _filter(x_mv: NDArray, recipe: FilterRecipe | None, median_samples: int, dty
     if median_samples > x_mv.shape[-1]:
         raise ValueError(f"a median of {median_samples} samples needs as many, not {x_mv.shape[-1]}")
     rows = np.ascontiguousarray(x_mv).reshape(-1, x_mv.shape[-1])
-    sections, settled, mirrored = _no_band_pass() if recipe is None else _band_pass(recipe, x_mv.shape[-1])
+    sections, steady_state, padding = _no_band_pass() if recipe is None else _band_pass(recipe, x_mv.shape[-1])
     out = np.empty(rows.shape, dtype)
-    filter_rows(rows, sections, settled, mirrored, median_samples, out)
+    filter_rows(rows, sections, steady_state, padding, median_samples, out)
     return out.reshape(x_mv.shape)
 
 

@@ -12,31 +12,31 @@ LANES = 32
 
 
 @njit(cache=True, nogil=True)
-def filter_rows(rows, sections, settled, mirrored, window, out):
+def filter_rows(rows, sections, steady_state, padding, window, out):
     """Filter each row of `rows` (R, T) forward and backward, then take its running median, into `out` (R, T).
 
-    sections: (S, 6) second-order sections; settled: (S, 2) their steady state for a constant 1 (`sosfilt_zi`).
-    mirrored: samples of padding at either end, a mirror image about the last sample (pad type "even"); less than T.
+    sections: (S, 6) second-order sections; steady_state: (S, 2) their steady state for a constant 1 (`sosfilt_zi`).
+    padding: samples added at either end, a mirror image about the last sample (pad type "even"); less than T.
     window: samples of the median, odd; the ends are mirrored between samples (mode "reflect").
     """
     samples = rows.shape[1]
-    lanes = np.empty((samples + 2 * mirrored, LANES))
+    lanes = np.empty((samples + 2 * padding, LANES))
     ordered = np.empty((window, LANES))
     for first in range(0, len(rows), LANES):
         used = min(LANES, len(rows) - first)
         group = rows[first : first + used]
-        centre = lanes[mirrored : mirrored + samples]
+        centre = lanes[padding : padding + samples]
         for time in range(samples):
             row = centre[time]
             for lane in range(used):
                 row[lane] = group[lane, time]
             for lane in range(used, LANES):
                 row[lane] = 0.0
-        for away in range(1, mirrored + 1):
-            lanes[mirrored - away] = centre[away]
-            lanes[mirrored + samples - 1 + away] = centre[samples - 1 - away]
-        _pass(lanes, 0, 1, sections, settled)
-        _pass(lanes, len(lanes) - 1, -1, sections, settled)
+        for away in range(1, padding + 1):
+            lanes[padding - away] = centre[away]
+            lanes[padding + samples - 1 + away] = centre[samples - 1 - away]
+        _pass(lanes, 0, 1, sections, steady_state)
+        _pass(lanes, len(lanes) - 1, -1, sections, steady_state)
         for time in range(samples):
             _median(centre, time, ordered)
             middle = ordered[window // 2]
@@ -61,9 +61,9 @@ def run_sections(rows, sections, out):
 
 
 @njit(cache=True, nogil=True)
-def _pass(lanes, begin, step, sections, settled):
-    """Run the sections over `lanes` (T, LANES) in place from `begin` on; their initial state is `settled` times the
-    first sample."""
+def _pass(lanes, begin, step, sections, steady_state):
+    """Run the sections over `lanes` (T, LANES) in place from `begin` on; their initial state is `steady_state` times
+    the first sample."""
     start, one, two = lanes[begin].copy(), np.empty(LANES), np.empty(LANES)
     for section in range(len(sections)):
         b0, b1, b2, a1, a2 = (
@@ -74,8 +74,8 @@ def _pass(lanes, begin, step, sections, settled):
             sections[section, 5],
         )
         for lane in range(LANES):
-            one[lane] = settled[section, 0] * start[lane]
-            two[lane] = settled[section, 1] * start[lane]
+            one[lane] = steady_state[section, 0] * start[lane]
+            two[lane] = steady_state[section, 1] * start[lane]
         for time in range(len(lanes)):
             row = lanes[begin + step * time]
             for lane in range(LANES):

@@ -81,14 +81,14 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, *, waits: bool = True) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold an exclusive lock on a file, created if absent, until the block or the process ends.
 
-    If another process holds it: wait, or BlockingIOError if not `waits`.
+    If another process holds it: wait for it, or raise BlockingIOError if `wait` is False.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 
 

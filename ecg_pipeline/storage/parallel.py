@@ -57,7 +57,7 @@ def _initialise_worker() -> None:
 
 
 def _exit_with_parent() -> None:
-    """Exit when the parent process has died, instead of waiting for work or writing on."""
+    """Exit when the parent process has died, instead of waiting for work or continuing to write."""
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])

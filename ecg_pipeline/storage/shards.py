@@ -41,15 +41,15 @@ TABLES, ARRAYS = "tables", "arrays.zarr"
 """Folders of an output: the tables of each shard, and the Zarr group of its arrays."""
 
 DECODER = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
-"""Decoder for reading: into the target array, in half of zarr-python's time. Writing is zarr-python's, whose order of
-chunks within a shard is deterministic.
+"""Zarr setting for reading: this decoder writes straight into the target array and takes half of zarr-python's time.
+Arrays are written by zarr-python, whose order of chunks within a shard is deterministic.
 """
 
 CHUNK = 64
 """Rows of a Zarr chunk. Shards are read as a whole, and each chunk has an overhead."""
 
 CHUNK_BYTES = 2**30
-"""Greatest size of a chunk; Blosc's limit is 2 GB. Long recordings have fewer rows in a chunk."""
+"""Largest size of a chunk; Blosc's limit is 2 GB. Long recordings have fewer rows in a chunk."""
 
 
 def shard_name(shard: int) -> str:
@@ -57,8 +57,8 @@ def shard_name(shard: int) -> str:
     return f"shard_{shard:05d}"
 
 
-def open_group(path: Path) -> None:
-    """Make `path` a Zarr v3 group if it is none."""
+def ensure_group(path: Path) -> None:
+    """Create a Zarr v3 group at `path` unless there is one."""
     if not (path / "zarr.json").exists():
         write_json(path / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": {}})
 
@@ -84,7 +84,7 @@ def write_array(path: Path, array: NDArray, attributes: Mapping[str, Any] | None
     temporary.replace(path)
 
 
-def read_array(path: Path) -> zarr.Array:
+def open_array(path: Path) -> zarr.Array:
     """Open the Zarr array at `path` for reading."""
     with zarr.config.set(DECODER):
         array = zarr.open_array(str(path), mode="r")
@@ -105,7 +105,7 @@ def ensure_shard(
 
     input_digest: digest of everything that the shard depends on, stored in `out`; a shard with another digest is made
     again. previous: folder of an earlier, complete output of the same code. folders: folders of a shard's files below
-    `out` and `previous`; `write` must write `zarr.json` in the last one last.
+    `out` and `previous`; `write` must write `zarr.json` in the last of them last: it marks the shard as complete.
     """
     name = shard_name(shard)
     digest_file, last = Path(INPUT_DIGESTS, name), Path(folders[-1], name, "zarr.json")
@@ -145,7 +145,7 @@ def clear_leftovers(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class ArrayShards:
-    """Arrays of a site with one row an ECG, in shards, with an index.
+    """Arrays of a site with one row per ECG, in shards, with an index.
 
     Files: `arrays.zarr/shard_00000 ...`, and `index.parquet` with the columns ecg_id (str), shard (i32), row (i32).
     """
@@ -166,7 +166,7 @@ class ArrayShards:
 
     def read(self, shard: int) -> NDArray:
         """All rows of one shard, in index order."""
-        return np.asarray(read_array(self.folder / ARRAYS / shard_name(shard))[:])
+        return np.asarray(open_array(self.folder / ARRAYS / shard_name(shard))[:])
 
     def digest(self, shard: int) -> str:
         """Digest of the files of one shard's array."""
@@ -221,7 +221,7 @@ class Sharded(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """Content of one shard. array: (n, ...), one row an ECG. attributes: of the Zarr array. tables: by name."""
+    """Content of one shard. array: (n, ...), one row per ECG. attributes: of the Zarr array. tables: by name."""
 
     array: NDArray
     attributes: Mapping[str, Any] = field(default_factory=dict)
@@ -265,13 +265,13 @@ def _build_shard(
 
 
 def write_shard(folder: Path, shard: int, array: NDArray, *, attributes: Mapping[str, Any] | None = None) -> None:
-    """Write one shard of an `ArrayShards` folder atomically. array: (n, ...), one row an ECG."""
-    open_group(folder / ARRAYS)
+    """Write one shard of an `ArrayShards` folder atomically. array: (n, ...), one row per ECG."""
+    ensure_group(folder / ARRAYS)
     write_array(folder / ARRAYS / shard_name(shard), array, attributes)
 
 
 def write_index(folder: Path, index: pl.DataFrame | pl.LazyFrame) -> None:
     """Write the index (columns ecg_id, shard, row) of an `ArrayShards` folder, after all of its shards."""
-    open_group(folder / ARRAYS)
+    ensure_group(folder / ARRAYS)
     clear_leftovers(folder)
     write_parquet(folder / "index.parquet", index.select("ecg_id", "shard", "row"))

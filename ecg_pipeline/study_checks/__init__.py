@@ -1,7 +1,6 @@
-"""Whether the sections of a study agree: what would fail hours later, or train on nothing, is found when it is loaded.
+"""Checks that the sections of a study are consistent, so that errors are found on loading and not hours later.
 
-Each check gives every problem that it finds. It knows the file alone: what is in the folders that a study names is for
-the stages that read them.
+Each check yields all problems that it finds. Checks use the study file only and do not read the folders of its sites.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,7 +8,7 @@ from collections.abc import Callable, Iterator
 from ecg_pipeline.study_checks.hospital_system import synthetic_sites
 from ecg_pipeline.study_checks.networks import images, models, pretraining, waveforms
 from ecg_pipeline.study_checks.problem import Problem
-from ecg_pipeline.study_checks.sites import each_site, folders, numberings
+from ecg_pipeline.study_checks.sites import each_site, folders, mrn_systems
 from ecg_pipeline.study_checks.tasks import fractions, names, split, tasks
 from ecg_pipeline.study_sections import Study
 
@@ -17,7 +16,7 @@ CHECKS: tuple[Callable[[Study], Iterator[Problem]], ...] = (
     names,
     each_site,
     folders,
-    numberings,
+    mrn_systems,
     synthetic_sites,
     waveforms,
     images,
@@ -30,5 +29,5 @@ CHECKS: tuple[Callable[[Study], Iterator[Problem]], ...] = (
 
 
 def problems(study: Study) -> list[Problem]:
-    """Everything in a study that does not agree; nothing for a study that can be run."""
+    """All problems of a study; empty if it can be run."""
     return [found for check in CHECKS for found in check(study)]

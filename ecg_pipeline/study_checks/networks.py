@@ -1,4 +1,4 @@
-"""From recordings to networks: each stage must give what the next one takes."""
+"""Checks that the output of each stage fits the next one, from recordings to networks."""
 
 from collections.abc import Iterator
 
@@ -12,15 +12,15 @@ from ecg_pipeline.training.masking import sample_masks
 from ecg_pipeline.training.recipes import MaskRecipe
 
 MASKS = 32
-"""Masks that are drawn to see whether anything is ever hidden."""
+"""Number of masks sampled to check that patches get masked."""
 
 
 def waveforms(study: Study) -> Iterator[Problem]:
-    """Recordings that are used must be as long as what is filtered."""
+    """Check that recordings are at least as long as the filtered waveforms."""
     if study.filters.seconds > study.ingest.minimum_seconds:
         yield problem(
             f"{study.filters.samples} samples at {study.filters.sampling_hz} Hz are {study.filters.seconds:g} s, but "
-            f"recordings from {study.ingest.minimum_seconds:g} s on are used: raise ingest.minimum_seconds, or filter "
+            f"recordings of {study.ingest.minimum_seconds:g} s are accepted: raise ingest.minimum_seconds, or filter "
             "fewer samples",
             "filters.samples",
             "ingest.minimum_seconds",
@@ -29,7 +29,7 @@ def waveforms(study: Study) -> Iterator[Problem]:
 
 
 def images(study: Study) -> Iterator[Problem]:
-    """What a sheet measures, and what looks at sheets."""
+    """Check that images have the size of natural images and of each model's input."""
     sheet = study.sheet
     for key in ("height_px", "width_px"):
         if getattr(sheet, key) != SIDE_PX:
@@ -50,15 +50,15 @@ def images(study: Study) -> Iterator[Problem]:
 
 
 def models(study: Study) -> Iterator[Problem]:
-    """Models that timm must know."""
+    """Check that timm has each model of family `timm`."""
     for name, model in study.models.items():
         if isinstance(model, TimmRecipe) and not is_timm_model(model.name):
-            sentence = f"timm has no model `{model.name}`; `timm.list_models()` says which there are"
+            sentence = f"timm has no model `{model.name}`; `timm.list_models()` lists them"
             yield problem(sentence, f"models.{name}.name")
 
 
 def pretraining(study: Study) -> Iterator[Problem]:
-    """Which model is pretrained, on which tokens, behind which masks."""
+    """Check the pretrained model's family and grid of patches, and the masks."""
     model = study.models.get(study.pretraining.model)
     if not isinstance(model, BeitRecipe):
         yield problem(f"`{study.pretraining.model}` is not a model of family `beit`", "pretraining.model")
@@ -66,8 +66,8 @@ def pretraining(study: Study) -> Iterator[Problem]:
         place = f"models.{study.pretraining.model}"
         if model.grid != GRID:
             yield problem(
-                f"patches of {model.patch_px} px cut {model.image_px} px into {model.grid} x {model.grid}, but a sheet "
-                f"has {GRID} x {GRID} tokens: choose patch_px = image_px / {GRID}",
+                f"patches of {model.patch_px} px divide {model.image_px} px into {model.grid} x {model.grid}, but an "
+                f"image has {GRID} x {GRID} tokens: choose patch_px = image_px / {GRID}",
                 f"{place}.patch_px",
                 f"{place}.image_px",
             )
@@ -75,17 +75,17 @@ def pretraining(study: Study) -> Iterator[Problem]:
 
 
 def _masks(mask: MaskRecipe) -> Iterator[Problem]:
-    """Whether masks hide something of the grid of patches, and not all of it."""
+    """Check that masks cover some of the patches, but not all."""
     place = "pretraining.recipe.mask"
     if mask.patches >= GRID**2:
         yield problem(
-            f"{mask.patches} of {GRID**2} patches hidden leave nothing to see: hide fewer", f"{place}.patches", place
+            f"{mask.patches} of {GRID**2} masked patches leave none visible: mask fewer", f"{place}.patches", place
         )
     elif not sample_masks(mask, range(MASKS), seed=0, step=0, rows=GRID, columns=GRID).any():
         yield problem(
             f"no block of {mask.smallest_block} to {mask.largest_block or mask.patches} patches with sides of "
-            f"{mask.aspect:g} or more to 1 fits into {GRID} x {GRID}, so nothing would be hidden: "
-            "allow smaller or longer ones",
+            f"{mask.aspect:g} or more to 1 fits into {GRID} x {GRID}, so nothing would be masked: "
+            "allow smaller or longer blocks",
             f"{place}.smallest_block",
             f"{place}.aspect",
             f"{place}.largest_block",

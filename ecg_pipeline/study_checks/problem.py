@@ -1,16 +1,16 @@
-"""What a check of a study finds."""
+"""The result type of the study checks."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that a study cannot be. keys: dotted, where it can be put right, the likeliest place first."""
+    """A problem of a study. keys: dotted keys where it can be fixed, the most likely first."""
 
     sentence: str
     keys: tuple[str, ...]
 
 
 def problem(sentence: str, *keys: str) -> Problem:
-    """A problem with the keys named one by one."""
+    """Make a Problem from a sentence and its keys."""
     return Problem(sentence, keys)

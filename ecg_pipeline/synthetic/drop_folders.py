@@ -34,7 +34,7 @@ SHORT_SHARE, SLOW_SHARE = 0.05, 0.06
 """Share of the exports of 5 s instead of 10 s, and of those at 250 Hz instead of 500 Hz."""
 
 ECHO_SHARE, SCREENED_SHARE = 0.9, 0.9
-"""Share of the patients who had an echo, and of those ever examined for hypertrophic cardiomyopathy."""
+"""Share of the patients with an echo, and of those with a diagnosis of hypertrophic cardiomyopathy, yes or no."""
 
 STATEMENTS = {
     "none": "Normal ECG",
@@ -75,7 +75,7 @@ HEALTHY = {
 
 @dataclass(frozen=True)
 class EcgTruth:
-    """What one usable ECG was simulated from. disease: in the labels. shown: in the ECG. severity: 0 to 1."""
+    """Ground truth of one usable ECG. disease: in the labels. shown: in the ECG. severity: 0 to 1."""
 
     disease: str
     shown: str
@@ -84,7 +84,7 @@ class EcgTruth:
 
 @dataclass(frozen=True)
 class SiteTruth:
-    """What a site holds. rejects: files by `RejectReason`. ecgs: usable ECGs by file name."""
+    """Ground truth of a site. rejects: number of files by `RejectReason`. ecgs: usable ECGs by file name."""
 
     usable: int
     patients: int

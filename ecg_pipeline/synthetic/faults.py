@@ -28,7 +28,7 @@ _EXTERNAL_ENTITY = '<!DOCTYPE RestingECG [<!ENTITY secret SYSTEM "file:///etc/ho
 
 
 def _content(content: bytes) -> MuseFault:
-    """The file has another content."""
+    """Fault: the file has this content instead."""
     return lambda ecg, path: path.write_bytes(content)
 
 
@@ -38,7 +38,7 @@ def _changed_ecg(change: Callable[[MuseEcg], MuseEcg]) -> MuseFault:
 
 
 def _changed_text(change: Callable[[str], str]) -> MuseFault:
-    """The finished file is changed."""
+    """Fault: the text of the finished file is changed."""
     return lambda ecg, path: path.write_bytes(change(muse_xml(ecg).decode("iso-8859-1")).encode("iso-8859-1"))
 
 
@@ -141,7 +141,7 @@ MUSE_FAULTS: tuple[tuple[RejectReason, MuseFault], ...] = (
     (RejectReason.DUPLICATE_WAVEFORM, _with_statement("Reviewed")),
     (RejectReason.DUPLICATE_WAVEFORM, _with_statement("When compared with ECG of the same day, no change")),
 )
-"""What goes wrong in a MUSE drop folder; the large file is one, because copies of it would not be sparse."""
+"""Faulty files of a MUSE drop folder. Only one is too large, because copies of it would not be sparse."""
 
 
 def _without_signal(counts: NDArray[np.int16], header: Path) -> None:
@@ -173,4 +173,4 @@ WFDB_FAULTS: tuple[tuple[RejectReason, WfdbFault], ...] = 2 * (
     (RejectReason.NOT_FINITE, _lost_samples),
     (RejectReason.EMPTY_FILE, _empty_header),
 )
-"""What goes wrong in a folder of WFDB records."""
+"""Faulty files of a folder of WFDB records."""

@@ -46,7 +46,7 @@ MEDIAN_R_SECONDS = 0.48
 """Length of a cart's median beat, and where in it the R wave is."""
 
 _WINDOW_SECONDS = (0.4, 0.8)
-"""What of the time around an R wave its beat can reach."""
+"""Time before and after an R wave in which its beat is simulated."""
 
 _VARIANT_SHARES: dict[Variant, float] = {
     "usual": 0.50,

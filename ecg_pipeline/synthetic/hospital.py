@@ -1,7 +1,7 @@
 """A toy hospital system: three hospitals that drop GE MUSE exports, and a public data set in PTB-XL's layout.
 
 Its patients are invented and their diseases known, so that the whole pipeline can be run and tested without hospital
-data: what comes out is compared with what was planted. Results on it say nothing about medicine.
+data: outputs are compared with what was simulated. Results on it say nothing about medicine.
 """
 
 import shutil
@@ -49,7 +49,7 @@ class HospitalSystem:
 
 @dataclass(frozen=True)
 class Planted:
-    """What was planted, for tests to compare with what is found.
+    """Ground truth of a hospital system, for tests to compare with outputs.
 
     sites: by site, the numbers of usable ECGs and of rejects by reason. shared_patients: seen at two hospitals.
     identities: every name, patient number and birth date written into the exports: none may appear in any output.
@@ -67,10 +67,10 @@ def write_hospital_system(system: HospitalSystem, folder: Path) -> Planted:
     is a FileExistsError.
     """
     recipe = {**asdict(system), "revision": REVISION}
-    stated = folder / "planted.json"
-    if stated.exists() and read_json(stated)["recipe"] == recipe:
+    truth_file = folder / "planted.json"
+    if truth_file.exists() and read_json(truth_file)["recipe"] == recipe:
         return read_planted(folder)
-    if folder.exists() and any(folder.iterdir()) and not stated.exists():
+    if folder.exists() and any(folder.iterdir()) and not truth_file.exists():
         raise FileExistsError(f"{folder} holds files that are not a synthetic hospital system: choose another folder")
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -83,7 +83,7 @@ def write_hospital_system(system: HospitalSystem, folder: Path) -> Planted:
 
 
 def read_planted(folder: Path) -> Planted:
-    """What was planted in a finished folder."""
+    """Ground truth of a finished folder."""
     content = read_json(folder / "planted.json")
     return Planted(
         sites={site: SiteTruth.from_json(truth) for site, truth in content["sites"].items()},

@@ -36,7 +36,7 @@ _SYLLABLES = "ZOR VEK QUIL THAN MIR DRAX POL GHEN JUV KASH LUM WEX BRO FYN HOX N
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A patient with the truth about one: the disease in the labels, and the one that the ECG shows.
+    """A patient with ground truth: `disease` is in the labels, `shown` in the ECG.
 
     severity: 0 to 1, how much of its changes. first_visit: of the first ECG at the hospital where the patient lives.
     """

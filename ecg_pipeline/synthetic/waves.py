@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Disease = Literal["none", "low_ef", "hcm", "anterior_stemi", "inferior_stemi"]
-"""What the toy patients may have: a low ejection fraction, hypertrophic cardiomyopathy, an acute infarction."""
+"""Diseases of the synthetic patients: a low ejection fraction, hypertrophic cardiomyopathy, an acute infarction."""
 
 Variant = Literal["usual", "high_voltage", "early_repolarisation", "right_bundle_delay", "flat_t"]
 """Healthy variation that looks a little like the diseases."""

@@ -27,7 +27,7 @@ PICKLED_CLASSES = (
 
 
 class _Inert:
-    """Placeholder for a pickled class: it holds the attributes and has no behaviour."""
+    """Placeholder for a pickled class: it has the attributes of the pickled object and no methods."""
 
     _modules: dict[str, "_Inert"]
     _parameters: dict[str, Tensor]
@@ -39,7 +39,9 @@ def import_tokenizer(weights: Path, *, out: Path) -> ImageTokenizer:
     A file that would run code is a ValueError; missing or unexpected weights are a RuntimeError that lists them.
     """
     if not weights.is_file():
-        raise FileNotFoundError(f"{weights}: the study's tokenizer is DALL-E's; put its encoder's weights there")
+        raise FileNotFoundError(
+            f"{weights}: no such file. The study uses DALL-E's tokenizer: put the weights of its encoder there"
+        )
     state = load_file(weights) if weights.suffix == ".safetensors" else _read_pickle(weights)
     shape = encoder_shape(state)
     DalleEncoder(shape).load_state_dict(state)

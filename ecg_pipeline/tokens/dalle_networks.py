@@ -1,4 +1,4 @@
-"""The encoder of OpenAI's discrete VAE, DALL-E's, under its official parameter names.
+"""The encoder of DALL-E's discrete VAE (OpenAI), with its official parameter names.
 
 No normalisation layers and no strided convolutions: max-pooling halves the resolution. Convolutions have parameters `w`
 and `b`.

@@ -13,7 +13,7 @@ LOGIT_SCALE = 3.0
 """Standard deviation of the initial logits. It exceeds that of the Gumbel noise, so different patches have different
 codes from the first step on."""
 
-FIRST_INK = 0.08
+INITIAL_INK = 0.08
 """Output of an untrained decoder at every pixel: about the mean ink of an ECG image."""
 
 
@@ -33,11 +33,11 @@ class DiscreteVae(nn.Module):
             down += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
         logits = nn.Conv2d(width, vocabulary, 1)
         nn.init.normal_(logits.weight, std=LOGIT_SCALE / width**0.5)
-        # Mostly blank patches give nearly equal features: without batch norm all codes start and stay equal for long.
+        # Mostly blank patches give nearly equal features: without batch norm all codes are equal for many steps.
         self.encoder = nn.Sequential(*down, Residual(width), nn.BatchNorm2d(width), logits)
         self.codebook = nn.Parameter(torch.randn(vocabulary, width) / width**0.5)
         pixels = nn.Conv2d(width, 4**STAGES, 3, padding=1)
-        nn.init.constant_(pixels.bias, torch.logit(torch.tensor(FIRST_INK)).item())  # type: ignore[arg-type]
+        nn.init.constant_(pixels.bias, torch.logit(torch.tensor(INITIAL_INK)).item())  # type: ignore[arg-type]
         self.decoder = nn.Sequential(Residual(width), pixels, nn.PixelShuffle(2**STAGES), nn.Sigmoid())
 
     def encode(self, ink: Tensor) -> Tensor:

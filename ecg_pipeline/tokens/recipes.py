@@ -5,7 +5,7 @@ from typing import Literal
 
 from ecg_pipeline.ecg import RecipeError, check_seed
 from ecg_pipeline.storage.files import is_file_name
-from ecg_pipeline.tokens.tokenizer import LEAST_PERPLEXITY
+from ecg_pipeline.tokens.tokenizer import MIN_PERPLEXITY
 
 REVISION = 4
 """Bumped by hand when the results of `train` or `dalle` change."""
@@ -36,22 +36,22 @@ class TokenizerRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not LEAST_PERPLEXITY <= self.vocabulary <= 32767:
+        if not MIN_PERPLEXITY <= self.vocabulary <= 32767:
             raise RecipeError(
-                f"a vocabulary has {LEAST_PERPLEXITY:g} to 32,767 tokens: with fewer its use always counts as "
+                f"a vocabulary must have {MIN_PERPLEXITY:g} to 32,767 tokens: with fewer its use always counts as "
                 "collapsed, and tokens are stored as int16",
                 "vocabulary",
             )
         for key in ("hidden", "steps", "batch"):
             if getattr(self, key) < 1:
-                raise RecipeError(f"{key} is at least 1", key)
+                raise RecipeError(f"{key} must be at least 1", key)
         if min(self.temperature) <= 0:
-            raise RecipeError("temperatures are positive", "temperature")
+            raise RecipeError("temperatures must be positive", "temperature")
         if self.learning_rate <= 0:
-            raise RecipeError("the learning rate is positive", "learning_rate")
+            raise RecipeError("the learning rate must be positive", "learning_rate")
         for key in ("ink_weight", "usage_weight"):
             if getattr(self, key) < 0:
-                raise RecipeError(f"{key} is at least 0", key)
+                raise RecipeError(f"{key} must be at least 0", key)
         check_seed(self.seed)
 
 
@@ -67,4 +67,4 @@ class ImportedTokenizer:
 
     def __post_init__(self) -> None:
         if not is_file_name(self.weights):
-            raise RecipeError(f"weights is the name of a file, without a folder, not `{self.weights}`", "weights")
+            raise RecipeError(f"weights must be the name of a file, without a folder, not `{self.weights}`", "weights")

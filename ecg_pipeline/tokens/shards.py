@@ -15,7 +15,7 @@ REVISION = 1
 
 @dataclass(frozen=True)
 class TokenShards(ArrayShards):
-    """A site's patch tokens: (n, P) int16 a shard, patches row-major."""
+    """A site's patch tokens: (n, P) int16 per shard, patches row-major."""
 
 
 def tokenise_site(

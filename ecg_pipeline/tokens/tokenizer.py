@@ -13,12 +13,12 @@ from ecg_pipeline.storage.files import read_json, write_atomically, write_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-LEAST_PERPLEXITY = 4.0
-"""Least perplexity of the ids of inked patches: two bits a patch. Below it, predicting the token of a masked patch is
-little more than predicting whether it is inked; well-trained tokenizers reach hundreds."""
+MIN_PERPLEXITY = 4.0
+"""Lowest accepted perplexity of the ids of inked patches: two bits per patch. Below it, predicting the token of a
+masked patch is little more than predicting whether it is inked; well-trained tokenizers reach hundreds."""
 
-GREATEST_SHARE = 0.98
-"""Greatest share of the commonest id among inked patches. Above it, always predicting that id scores near-perfectly."""
+MAX_COMMONEST_SHARE = 0.98
+"""Highest accepted share of the commonest id among inked patches. Above it, always predicting it is near-perfect."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def usage(counts: NDArray[np.int64]) -> dict[str, float]:
     }
 
 
-def collapse(config: Mapping[str, Any]) -> list[str]:
+def signs_of_collapse(config: Mapping[str, Any]) -> list[str]:
     """Signs that a tokenizer with this config has collapsed, one sentence each; an empty list is a pass.
 
     Measured on inked patches: blank paper, most of an image, needs only one token.
@@ -74,8 +74,8 @@ def collapse(config: Mapping[str, Any]) -> list[str]:
     if used is None:
         return ["no patch of the measured images is inked"]
     found = []
-    if used["perplexity"] < LEAST_PERPLEXITY:
-        found.append(f"the perplexity of its ids is {used['perplexity']:.1f}, less than {LEAST_PERPLEXITY:g}")
-    if used["commonest"] > GREATEST_SHARE:
-        found.append(f"one id has {used['commonest']:.1%} of the inked patches, more than {GREATEST_SHARE:.0%}")
+    if used["perplexity"] < MIN_PERPLEXITY:
+        found.append(f"the perplexity of its ids is {used['perplexity']:.1f}, less than {MIN_PERPLEXITY:g}")
+    if used["commonest"] > MAX_COMMONEST_SHARE:
+        found.append(f"one id has {used['commonest']:.1%} of the inked patches, more than {MAX_COMMONEST_SHARE:.0%}")
     return found

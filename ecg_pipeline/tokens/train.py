@@ -25,7 +25,7 @@ from ecg_pipeline.tokens.recipes import TokenizerRecipe
 from ecg_pipeline.tokens.tokenizer import ImageTokenizer, save_tokenizer
 
 SAMPLE = 4096
-"""Greatest number of images trained on, sampled at random: 800,000 patches are enough variety."""
+"""Largest number of images trained on, sampled at random: 800,000 patches are enough variety."""
 
 
 def train_tokenizer(

@@ -19,7 +19,7 @@ BUFFER_SHARDS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Batches:
-    """A data set: arrays with one row an ECG, such as images and their tokens, and a table with a row for each ECG.
+    """A data set: arrays with one row per ECG, such as images and their tokens, and a table with a row for each ECG.
 
     arrays: by name, the shards of each site. table: columns ecg_id, site, and any others, such as the label.
     """

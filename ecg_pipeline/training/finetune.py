@@ -22,7 +22,7 @@ from ecg_pipeline.storage.files import write_json, write_parquet
 from ecg_pipeline.storage.parallel import disable_malloc_trim
 from ecg_pipeline.storage.shards import ArrayShards
 from ecg_pipeline.training.batches import Batches
-from ecg_pipeline.training.loop import RunState, backward_and_step, seed_step
+from ecg_pipeline.training.loop import RunState, backward_and_step, seed_global_generator
 from ecg_pipeline.training.recipes import FinetuneRecipe
 from ecg_pipeline.training.schedules import one_cycle
 from ecg_pipeline.training.score import score
@@ -45,25 +45,25 @@ def finetune(
     """Fine-tune on `train` once per seed and write the weights of the best epoch of each to `out`.
 
     start: pretrained checkpoint, published weights file, or None for random initialisation. images: by site, (n, H, W)
-    uint8 a shard. train, selection: columns ecg_id, site, patient, label (0 or 1). selection: the ECGs of the split
+    uint8 per shard. train, selection: columns ecg_id, site, patient, label (0 or 1). selection: the ECGs of the split
     `recipe.chosen_on`, on which the epoch with the highest AUROC is chosen.
 
-    Files beside each checkpoint: `trace.parquet`, one row an epoch; `validation.parquet`, the validation ECGs' ecg_id,
+    Files beside each checkpoint: `trace.parquet`, one row per epoch; `validation.parquet`, the validation ECGs' ecg_id,
     patient, label and score at the chosen epoch (not under the official protocol, which has no validation ECGs).
     Deterministic on one kind of processor. A killed run resumes after its last saved epoch; seeds that are complete are
-    not trained again. Only one class in `train` is a ValueError.
+    not trained again. A `train` with only one class is a ValueError.
     """
     disable_malloc_trim()
     tracker = tracker or NoTracker()
     if train["label"].n_unique() < 2:
         raise ValueError(
             f"{len(train)} training ECGs of {train['patient'].n_unique()} patients have one label: "
-            "take a larger fraction, or look at the task's rule"
+            "use a larger fraction, or check the task's rule"
         )
     facts = {
         **classifier_config(model, start),
         "finetuning": asdict(recipe),
-        "chosen_by": _reason(recipe, selection),
+        "chosen_by": _chosen_by(recipe, selection),
         "optimistic": recipe.is_optimistic,
         **_counts("train", train),
         **_counts(recipe.chosen_on, selection),
@@ -134,7 +134,7 @@ def _finetune_seed(
         losses = []
         for within, (arrays, rows) in enumerate(batches.epoch(epoch, batch=recipe.batch, seed=seed)):
             step = epoch * steps + within
-            seed_step(seed, step=step)
+            seed_global_generator(seed, step=step)
             images, labels = torch.from_numpy(arrays["images"]).to(device), rows["label"].to_torch().long().to(device)
             with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
                 logits = network(images)
@@ -155,7 +155,7 @@ def _finetune_seed(
         log(trace[-1])
         if not best or _is_better(auroc, best["point"][chosen_auroc]):
             best = {"point": trace[-1], "network": {k: v.detach().clone() for k, v in network.state_dict().items()}}
-        if state.is_time():
+        if state.should_save():
             state.save(
                 {
                     "network": network.state_dict(),
@@ -212,7 +212,7 @@ def _is_better(auroc: float | None, best: float | None) -> bool:
     return auroc is None or best is None or auroc > best
 
 
-def _reason(recipe: FinetuneRecipe, selection: pl.DataFrame) -> str:
+def _chosen_by(recipe: FinetuneRecipe, selection: pl.DataFrame) -> str:
     """How the epoch is chosen, in words for a table."""
     if selection["label"].n_unique() < 2:
         return f"the last epoch: the {recipe.chosen_on} patients do not have both labels"

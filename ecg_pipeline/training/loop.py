@@ -1,4 +1,4 @@
-"""What both training loops use: an optimiser step with checks, and the state from which a killed run resumes."""
+"""Shared by both training loops: an optimiser step with checks, and the state from which a killed run resumes."""
 
 import time
 from math import isfinite
@@ -23,7 +23,7 @@ def step_seed(seed: int, *, step: int) -> int:
     return (seed << 32) + step
 
 
-def seed_step(seed: int, *, step: int) -> None:
+def seed_global_generator(seed: int, *, step: int) -> None:
     """Seed torch's global generator, which drop path samples from, for a step."""
     torch.manual_seed(step_seed(seed, step=step))
 
@@ -45,7 +45,7 @@ def clip_and_step(
     step: number of the step, for the message. A loss or gradient that is not finite raises NotFinite instead.
     """
     if not isfinite(loss):
-        raise NotFinite(f"step {step}: the loss is {loss}; lower the learning rate or look at this batch")
+        raise NotFinite(f"step {step}: the loss is {loss}; lower the learning rate or inspect this batch")
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     total = nn.utils.get_total_norm(gradients)
     if not isfinite(norm := float(total)):
@@ -75,8 +75,8 @@ class RunState:
         write_atomically(self.path, lambda path: torch.save(state, path))
         self.saved_at = time.monotonic()
 
-    def is_time(self) -> bool:
-        """Whether `SAVE_SECONDS` have passed since the last state was saved."""
+    def should_save(self) -> bool:
+        """Whether the last state was saved more than `SAVE_SECONDS` ago."""
         return time.monotonic() - self.saved_at > SAVE_SECONDS
 
     def discard(self) -> None:

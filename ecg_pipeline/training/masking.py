@@ -1,7 +1,7 @@
 """Masks for masked image modelling: BEiT's blockwise masks, or patches sampled uniformly.
 
-Blockwise masks prefer the centre: over many samples a corner patch is masked 4 times in 100, a central one 72 times. On
-an ECG image the border is then hardly ever a target; the uniform mask is there to compare with.
+Blockwise masks prefer the centre: over many samples a corner patch is masked 4 times in 100, a central one 72 times. So
+the border of an ECG image is hardly ever a target; the uniform mask is provided for comparison.
 """
 
 from math import exp, log, sqrt
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ecg_pipeline.training.recipes import MaskRecipe
 
 ATTEMPTS = 10
-"""Attempts to place one more block before a mask is returned as it is."""
+"""Attempts to place one more block before the mask is returned with fewer patches."""
 
 
 def sample_masks(
@@ -60,8 +60,8 @@ def _place_block(random: Random, mask: NDArray[np.bool_], budget: int, recipe: M
         height, width = round(sqrt(area * ratio)), round(sqrt(area / ratio))
         if height >= rows or width >= columns:
             continue
-        top, side = random.randint(0, rows - height), random.randint(0, columns - width)
-        block = mask[top : top + height, side : side + width]
+        top, left = random.randint(0, rows - height), random.randint(0, columns - width)
+        block = mask[top : top + height, left : left + width]
         if 0 < block.size - block.sum() <= budget:
             block[:] = True
             return True

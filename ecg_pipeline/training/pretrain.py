@@ -62,14 +62,14 @@ def pretrain(
     micro_batch_size: int | None = None,
     progress: Progress = no_progress,
 ) -> Checkpoint:
-    """Pretrain on the images of `ecg_ids` and write a checkpoint and `trace.parquet`, one row a step, to `out`.
+    """Pretrain on the images of `ecg_ids` and write a checkpoint and `trace.parquet`, one row per step, to `out`.
 
-    images, tokens: by site, (n, H, W) uint8 and (n, P) int16 a shard. vocabulary: number of token ids. The checkpoint's
-    weights have the names of BEiT's authors.
+    images, tokens: by site, (n, H, W) uint8 and (n, P) int16 per shard. vocabulary: number of token ids. The
+    checkpoint's weights have the names of BEiT's authors.
 
     A killed run resumes from its last saved state and gives the same bits on the same hardware. The number of processes
-    and `micro_batch_size` (images in one forward pass, None: all) change the result by rounding only. The main process
-    writes the checkpoint; the others return when it is complete.
+    and `micro_batch_size` (images in one forward pass; None is all) change the result by rounding only. The main
+    process writes the checkpoint; the others return when it is complete.
     """
     disable_malloc_trim()
     tracker = tracker or NoTracker()
@@ -102,10 +102,10 @@ def pretrain(
         micro_batches = _micro_batches(
             model, recipe, arrays=arrays, step=step, process_group=process_group, micro_batch_size=micro_batch_size
         )
-        masked_here = process_group.all_reduce(
+        masked_in_batch = process_group.all_reduce(
             torch.stack([micro_batch.mask.sum(dim=0) for micro_batch in micro_batches]).sum(dim=0)
         )
-        count = int(masked_here.sum())
+        count = int(masked_in_batch.sum())
         optimiser.zero_grad(set_to_none=True)
         sums = torch.zeros(4, device=process_group.device)
         for micro_batch in micro_batches:
@@ -118,14 +118,14 @@ def pretrain(
         point = _point(process_group.all_reduce(sums), count)
         norm = clip_and_step(network, optimiser, loss=point["loss"], clip=recipe.clip, step=step)
         trace.append({"step": float(step), "learning_rate": float(rates[step]), **point, "gradient_norm": norm})
-        masked += masked_here.cpu()
+        masked += masked_in_batch.cpu()
         seen += batch
         if not process_group.is_main:
             continue
         if step % 10 == 0 or step + 1 == len(rates):
             tracker.metrics(step, trace[-1] | {"images_per_second": seen / (time.monotonic() - began)})
         progress((step + 1) * batch, len(rates) * batch)
-        if state.is_time():
+        if state.should_save():
             weights = {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
             state.save(weights | {"trace": trace, "masked": masked})
 
@@ -220,7 +220,7 @@ def _table(images: Mapping[str, ArrayShards], ecg_ids: frozenset[str]) -> pl.Dat
 
 
 def _commonest_token(tokens: Mapping[str, ArrayShards], table: pl.DataFrame, vocabulary: int) -> int:
-    """The token id that occurs most often in the pretraining images, which is that of blank paper."""
+    """The token id that occurs most often in the pretraining images: that of blank paper."""
     wanted, counts = table["ecg_id"].implode(), np.zeros(vocabulary, np.int64)
     for shards in tokens.values():
         for rows, array in shards:

@@ -29,9 +29,9 @@ class MaskRecipe:
     def __post_init__(self) -> None:
         for key in ("patches", "smallest_block", "largest_block"):
             if (value := getattr(self, key)) is not None and value < 1:
-                raise RecipeError(f"{key} is at least 1", key)
+                raise RecipeError(f"{key} must be at least 1", key)
         if not 0 < self.aspect <= 1:
-            raise RecipeError("aspect lies in (0, 1]", "aspect")
+            raise RecipeError("aspect must lie in (0, 1]", "aspect")
         largest = min(self.largest_block or self.patches, self.patches)
         if self.kind == "blockwise" and self.smallest_block > largest:
             raise RecipeError(
@@ -63,16 +63,16 @@ class PretrainRecipe:
     def __post_init__(self) -> None:
         for key in ("epochs", "batch"):
             if getattr(self, key) < 1:
-                raise RecipeError(f"{key} is at least 1", key)
+                raise RecipeError(f"{key} must be at least 1", key)
         if not 0 <= self.warmup_epochs <= self.epochs:
-            sentence = f"a warm-up of {self.warmup_epochs} epochs does not lie within {self.epochs}"
+            sentence = f"warmup_epochs must lie between 0 and {self.epochs}, not {self.warmup_epochs}"
             raise RecipeError(sentence, "warmup_epochs", "epochs")
         for key in ("learning_rate", "clip"):
             if getattr(self, key) <= 0:
-                raise RecipeError(f"{key} is positive", key)
+                raise RecipeError(f"{key} must be positive", key)
         for key in ("final_learning_rate", "weight_decay"):
             if getattr(self, key) < 0:
-                raise RecipeError(f"{key} is not negative", key)
+                raise RecipeError(f"{key} must not be negative", key)
         check_seed(self.seed)
 
 
@@ -87,7 +87,7 @@ class FinetuneRecipe:
 
     protocol: `honest` chooses the epoch on validation patients, with one optimiser (AdamW) for every model. `official`
     trains as the released code does: AdamW for BEiT and Adam for the others, training and validation patients trained
-    on together, and the epoch chosen on the test patients. Its results are optimistic and are labelled so. The split
+    on together, and the epoch chosen on the test patients. Its results are optimistic and labelled as such. The split
     into training and test patients is this study's in both.
     weight_decay: of AdamW, on every parameter.
     """
@@ -101,15 +101,15 @@ class FinetuneRecipe:
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
-            raise RecipeError("there is at least one epoch", "epochs")
+            raise RecipeError("epochs must be at least 1", "epochs")
         if self.batch < 2:
-            raise RecipeError("a batch has at least two ECGs", "batch")
+            raise RecipeError("a batch needs at least two ECGs", "batch")
         if self.max_learning_rate <= 0:
-            raise RecipeError("max_learning_rate is positive", "max_learning_rate")
+            raise RecipeError("max_learning_rate must be positive", "max_learning_rate")
         if self.weight_decay < 0:
-            raise RecipeError("weight_decay is not negative", "weight_decay")
+            raise RecipeError("weight_decay must not be negative", "weight_decay")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise RecipeError("there is at least one seed, and no seed occurs twice", "seeds")
+            raise RecipeError("seeds must have at least one seed, and none twice", "seeds")
         for seed in self.seeds:
             check_seed(seed, "seeds")
 

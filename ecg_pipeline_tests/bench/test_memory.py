@@ -4,14 +4,14 @@ import os
 
 import numpy as np
 
-from ecg_pipeline.bench.alone import alone
+from ecg_pipeline.bench.alone import run_in_new_process
 from ecg_pipeline.bench.scale import measure_pipeline
 
 FEW, BALLAST_MB = 40, 1000
 
 
 def test_each_measurement_has_a_process_of_its_own():
-    pids = {os.getpid(), alone(os.getpid), alone(os.getpid)}
+    pids = {os.getpid(), run_in_new_process(os.getpid), run_in_new_process(os.getpid)}
     assert len(pids) == 3
 
 

@@ -98,13 +98,13 @@ def test_a_fraction_that_is_not_nested(table):
 def test_an_external_patient_in_training(table):
     moved = one_of(table, "external")["ecg_id"]
     found = broken(change(table, moved, split="train", fraction_order=0.5))
-    assert found["external"] == [f"1 ECGs of an external site are used internally: {moved}"]
+    assert found["external"] == [f"1 ECGs of an external site are in an internal split: {moved}"]
 
 
 def test_an_external_patient_who_is_known_internally(table):
     known = one_of(table, "train")["patient"]
     found = broken(change(table, one_of(table, "external")["ecg_id"], patient=known))
-    assert found["external"] == [f"1 external patients are also known internally: {known}"]
+    assert found["external"] == [f"1 external patients are also internal or pretrained on: {known}"]
 
 
 def test_a_test_patient_in_the_pretraining_pool(table):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecg_pipeline.cohorts.splits import SplitRecipe, assign_splits, fraction_order, split_of, up_to
+from ecg_pipeline.cohorts.splits import SplitRecipe, assign_splits, fraction_order, last_place, split_of
 
 patients = st.lists(st.text("0123456789abcdef", min_size=8, max_size=8), min_size=1, max_size=40, unique=True)
 SPLIT = SplitRecipe(test=0.3, validation=0.2, seed=5)
@@ -42,10 +42,10 @@ def test_another_seed_is_another_split():
 @given(patients, st.lists(st.floats(0.01, 1), min_size=2, max_size=4))
 def test_fractions_are_nested_and_never_empty(names, fractions):
     order = fraction_order(pl.Series(names), SPLIT)
-    chosen = [{n for n, r in order.items() if r <= up_to(f, len(names)) + 1e-12} for f in sorted(fractions)]
+    chosen = [{n for n, r in order.items() if r <= last_place(f, len(names)) + 1e-12} for f in sorted(fractions)]
     assert all(small <= large for small, large in itertools.pairwise(chosen))
     assert all(chosen)
-    assert {n for n, r in order.items() if r <= up_to(1.0, len(names)) + 1e-12} == set(names)
+    assert {n for n, r in order.items() if r <= last_place(1.0, len(names)) + 1e-12} == set(names)
 
 
 def test_an_ecg_without_a_patient_is_in_no_split():

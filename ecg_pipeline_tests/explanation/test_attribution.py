@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from ecg_pipeline.explanation.attribution import full_gradient, has_attention, roll_out, rollout
+from ecg_pipeline.explanation.attribution import combine_attention, full_gradient, has_attention, rollout
 from ecg_pipeline.explanation.saliency import lead_masks, share
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.models.family import Classifier, build_classifier
@@ -138,10 +138,10 @@ def test_rollout_shares_out_the_whole_of_a_token(classifier, images):
 
 def test_rolled_out_rows_sum_to_one():
     weights = [torch.rand(2, 3, 5, 5).softmax(-1) for _ in range(4)]
-    rolled = roll_out(weights)
+    rolled = combine_attention(weights)
     torch.testing.assert_close(rolled.sum(-1), torch.ones(2, 5, dtype=torch.float64))
     assert (rolled > 0).all()
-    nobody = roll_out([torch.eye(5).expand(2, 3, 5, 5)] * 4)
+    nobody = combine_attention([torch.eye(5).expand(2, 3, 5, 5)] * 4)
     torch.testing.assert_close(nobody[0], torch.eye(5, dtype=torch.float64))
 
 

@@ -29,7 +29,7 @@ def test_the_shipped_photographs_are_cut_into_whole_tiles():
     found = natural_images(None, limit=10, seed=0)
     assert found.tiles.shape == (10, 224, 224)
     assert found.tiles.std() > 20
-    assert (found.photographs, found.skipped) == (3, {})
+    assert (found.files_used, found.skipped) == (3, {})
     np.testing.assert_array_equal(found.tiles, natural_images(None, limit=10, seed=0).tiles)
     assert 30 < len(natural_images(None, limit=1000, seed=0).tiles) < 1000
 
@@ -39,7 +39,7 @@ def test_every_file_of_a_folder_is_used(tmp_path):
     for number in range(4):
         photograph(tmp_path / "deeper" / f"{number}.png", seed=number, size=(500, 400))
     found = natural_images(tmp_path, limit=8, seed=1)
-    assert (len(found.tiles), found.photographs) == (8, 4)
+    assert (len(found.tiles), found.files_used) == (8, 4)
     assert len(natural_images(tmp_path, limit=3, seed=1).tiles) == 3
     with Image.open(tmp_path / "deeper" / "0.png") as image:
         grey = np.asarray(image.convert("L"))
@@ -65,7 +65,7 @@ def test_files_that_cannot_be_used_are_skipped_and_named(tmp_path):
     (folder / "notes.txt").write_text("not looked at")
     found = natural_images(folder, limit=40, seed=0)
     assert 3 <= len(found.tiles) <= 18
-    assert found.photographs == 3
+    assert found.files_used == 3
     assert {name: reason.split(" (")[0] for name, reason in found.skipped.items()} == {
         "bomb.png": "more than 50000000 pixels",
         "cut.jpg": "not a whole image",

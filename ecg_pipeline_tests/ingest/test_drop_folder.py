@@ -6,11 +6,11 @@ import time
 import pytest
 
 from ecg_pipeline.ingest.drop_folder import (
-    YOUNG_NS,
+    RECENT_NS,
     DropFolder,
-    implausible,
     list_files,
     listing_version,
+    reason_to_confirm,
     settled_files,
 )
 
@@ -111,7 +111,7 @@ def test_a_wfdb_record_waits_for_all_of_its_files(tmp_path):
 
 def test_nobody_waits_for_an_old_archive_nor_without_a_wait(drop, monkeypatch):
     assert names(settled_files(drop, 0, no_sleep)) == ["a.xml", "b.xml", "b/2.xml"]
-    tomorrow = time.time_ns() + 24 * YOUNG_NS
+    tomorrow = time.time_ns() + 24 * RECENT_NS
     monkeypatch.setattr(time, "time_ns", lambda: tomorrow)
     assert names(settled_files(drop, 60, no_sleep)) == ["a.xml", "b.xml", "b/2.xml"]
 
@@ -121,13 +121,13 @@ def test_nobody_waits_for_an_old_archive_nor_without_a_wait(drop, monkeypatch):
     [
         (3, 0, None),
         (3, 6, None),
-        (3, 7, "holds 3 ECG files, where the last look saw 7"),
+        (3, 7, "holds 3 ECG files, the last listing had 7"),
         (0, 0, "holds no ECG files"),
-        (0, 5, "where the last look saw 5"),
+        (0, 5, "the last listing had 5"),
     ],
 )
 def test_a_folder_that_lost_most_of_its_files_is_not_believed(drop, files, last_count, words):
-    said = implausible(drop, list_files(drop).head(files), last_count)
+    said = reason_to_confirm(drop, list_files(drop).head(files), last_count)
     if words is None:
         assert said is None
     else:
@@ -138,4 +138,4 @@ def test_a_folder_that_lost_most_of_its_files_is_not_believed(drop, files, last_
 
 
 def test_an_absent_folder_is_not_believed(drop):
-    assert "there is no folder" in implausible(drop, None, 0)
+    assert "there is no folder" in reason_to_confirm(drop, None, 0)

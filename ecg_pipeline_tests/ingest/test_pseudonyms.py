@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecg_pipeline.ingest.pseudonyms import PseudonymKey, fixed_key, load_key, stated_age
+from ecg_pipeline.ingest.pseudonyms import PseudonymKey, fixed_key, load_key, storable_age
 
 KEY = fixed_key("test")
 
@@ -26,4 +26,4 @@ def test_a_missing_key_says_how_to_make_one(tmp_path, monkeypatch):
 
 @given(st.floats(0, 150))
 def test_ages_over_89_are_all_the_same(age):
-    assert stated_age(age) == (90.0 if age > 89 else age)
+    assert storable_age(age) == (90.0 if age > 89 else age)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import auc, average_precision_score, brier_score_loss, precision_recall_curve, roc_auc_score
 
 from ecg_pipeline.metrics.bootstrap import draw_values
-from ecg_pipeline.metrics.counts import patient_level, patient_places, sort_scores
+from ecg_pipeline.metrics.counts import patient_indices, patient_level, sort_scores
 from ecg_pipeline.metrics.table import AUROC, METRICS, WITH_INTERVAL
 from ecg_pipeline_tests.metrics.cases import AREAS, scored
 
@@ -39,7 +39,7 @@ def test_metrics_equal_scikit_learns_on_many_ecgs():
 @given(scored(seeds=2), st.data())
 def test_a_unit_counts_as_repeating_its_ecgs_would(case, data):
     labels, scores, patients = case
-    places = patient_places(patients)
+    places = patient_indices(patients)
     units = int(places.max()) + 1
     times = np.array(data.draw(st.lists(st.integers(0, 3), min_size=units, max_size=units)))
     areas = [metric for metric in WITH_INTERVAL if metric.name in AREAS]
@@ -96,4 +96,4 @@ def test_a_patient_counts_once():
 
 def test_an_ecg_without_a_patient_is_refused():
     with pytest.raises(ValueError, match="1 ECGs have no patient"):
-        patient_places(np.array(["a", None], dtype=object))
+        patient_indices(np.array(["a", None], dtype=object))

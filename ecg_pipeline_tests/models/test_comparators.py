@@ -74,8 +74,8 @@ def test_an_unknown_network_is_an_error():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"name": "hf-hub:somebody/model"}, "not fetched"),
-        ({"name": "local-dir:/elsewhere"}, "not fetched"),
+        ({"name": "hf-hub:somebody/model"}, "not downloaded"),
+        ({"name": "local-dir:/elsewhere"}, "not downloaded"),
         ({"weights": "../w.safetensors"}, "without a folder"),
         ({"std": (0.0, 1.0, 1.0)}, "positive"),
         ({"image_px": 0}, "at least 1"),

@@ -75,7 +75,7 @@ def test_a_checkpoint_that_names_a_network_elsewhere_fetches_nothing(tmp_path):
     checkpoint = save_checkpoint(
         tmp_path, state={}, config={"model": {"family": "timm", "name": "hf-hub:somebody/model"}}
     )
-    with pytest.raises(ValueError, match="not fetched"):
+    with pytest.raises(ValueError, match="not downloaded"):
         load_classifier(checkpoint)
 
 

@@ -31,7 +31,7 @@ def main(assets: str, site: str) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         print("ready", flush=True)
         for _ in sys.stdin:
-            said = execute(definitions, instance, run, QUIET)
+            said = execute(definitions, instance, run=run, config=QUIET)
             print((said or "made").replace("\n", " "), flush=True)
 
 

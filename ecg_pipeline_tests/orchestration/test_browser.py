@@ -249,7 +249,7 @@ def test_a_folder_that_lost_most_files_fails_its_check_and_stays_failed(ui, page
     told.wait_for()
     keep(page, "failed_check")
     told.click()
-    page.get_by_text(re.compile("where the last look saw")).first.wait_for()
+    page.get_by_text(re.compile("the last listing had")).first.wait_for()
     assert archive.require("waveform_store", SITE) == before
     # The other tests of this home count its runs.
     for run in (run_id, neighbour):

@@ -58,7 +58,7 @@ def published(instance, partition):
 def stale_evaluations(runner):
     graph, key = runner.definitions.resolve_asset_graph(), dg.AssetKey(["hcm", "mobilenet", "evaluation"])
     keys = graph.get(key).partitions_def.get_partition_keys()
-    return {partition.split("|")[0] for partition in keys if is_stale(runner.workspace, graph, key, partition)}
+    return {partition.split("|")[0] for partition in keys if is_stale(runner.workspace, graph, (key, partition))}
 
 
 def test_a_failed_check_publishes_nothing_and_stays_failed_when_its_neighbour_passes(again, instance, monkeypatch):

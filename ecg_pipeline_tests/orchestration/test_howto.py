@@ -15,6 +15,7 @@ from ecg_pipeline.synthetic.hospital import HospitalSystem, write_hospital_syste
 from ecg_pipeline_tests.howto import follow, run
 
 REPOSITORY = Path(__file__).parents[2]
+METRIC, LABEL = "sensitivity_at_95", "Sensitivity at 95 % specificity".replace(" %", "\u00a0%")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def write_clinic(folder):
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True)
     labels = ["patient_id,observed_at,system,code,value"]
-    for number in range(90):
+    for number in range(72):
         is_ill = number % 3 == 0
         heart = sample_heart(sample_person(rng), "hcm" if is_ill else "none", 0.9, rng)
         x_mv, _, _ = simulate(heart, 5, 250, rng)

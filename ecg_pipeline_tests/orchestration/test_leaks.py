@@ -48,14 +48,15 @@ def cohort_table(runner, task):
 def test_what_was_pretrained_on_stands_beside_the_weights_and_is_not_tested(runner):
     folder = checkpoint_folder(runner)
     told = read_json(folder / "config.json")["pretrained_on"]
-    for pool, seen_by in ((read_training_set(folder), "network"), (read_training_set(folder / "tokenizer"), "tokenizer")):
-        assert pool is not None
-        assert told[seen_by] == counts(pool)
+    for below, seen_by in (("", "network"), ("tokenizer", "tokenizer")):
+        seen = read_training_set(folder / below)
+        assert seen is not None
+        assert told[seen_by] == counts(seen)
         assert set(told[seen_by]) == set(runner.workspace.study.pretraining_sites)
         for task in runner.workspace.study.tasks:
             kept = cohort_table(runner, task).filter(pl.col("split") != "train")
             for column in ("ecg_id", "patient", "waveform_sha256"):
-                assert not set(pool[column]) & set(kept[column])
+                assert not set(seen[column]) & set(kept[column])
 
 
 def moved(table):
@@ -104,8 +105,8 @@ def test_a_model_that_saw_test_patients_is_held_back(runner):
         return pl.concat([train, tested.tail(1)]), selection
 
     def pretrained_on_one_tested(folder):
-        pool = read_training_set(folder)
-        return None if pool is None else pl.concat([pool, tested.head(1).select(pool.columns)])
+        seen = read_training_set(folder)
+        return None if seen is None else pl.concat([seen, tested.head(1).select(seen.columns)])
 
     plants = [
         (training, "read_training_set", pretrained_on_one_tested),

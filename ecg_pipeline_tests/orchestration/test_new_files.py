@@ -18,7 +18,7 @@ from ecg_pipeline.orchestration.instance import open_instance
 from ecg_pipeline.orchestration.plan import Run
 from ecg_pipeline.orchestration.run_worker import execute
 from ecg_pipeline.orchestration.runs import QUIET
-from ecg_pipeline.orchestration.servers.processes import Keeper, Server
+from ecg_pipeline.orchestration.servers.processes import Server, ServerProcesses
 from ecg_pipeline.storage.files import sha256_file, write_json
 from ecg_pipeline.synthetic.hospital import HospitalSystem, write_hospital_system
 from ecg_pipeline_tests.orchestration.conftest import open_runner
@@ -47,7 +47,7 @@ class Daemon:
             "ECG_STUDY": str(study),
             "PYTHONPATH": str(Path(__file__).parents[2]),
         }
-        self.keeper = Keeper(folder)
+        self.keeper = ServerProcesses(folder)
         server = {"grpc_server": {"socket": str(self.socket), "location_name": "ecg_pipeline"}}
         write_json(self.workspace, {"load_from": [server]})
 
@@ -80,7 +80,7 @@ class Daemon:
         """What a question answers once that is true."""
         deadline = time.monotonic() + PATIENCE_S
         while not (answer := is_so()):
-            logs = "\n".join(self.keeper.last_words(name) for name in ("code_server", "daemon"))
+            logs = "\n".join(self.keeper.log_tail(name) for name in ("code_server", "daemon"))
             assert time.monotonic() < deadline, f"{what} did not come to pass\n{logs}"
             time.sleep(0.2)
         return answer
@@ -130,7 +130,7 @@ def arrivals(tmp_path, tmp_path_factory, monkeypatch):
 
 def look(runner, instance):
     """Look at the drop folders as the command line does: a run of its own."""
-    assert execute(runner.definitions, instance, Run((RAW,), None), QUIET) is None
+    assert execute(runner.definitions, instance, run=Run((RAW,), None), config=QUIET) is None
 
 
 def ticks(instance):

@@ -34,7 +34,9 @@ def shared_shards(before, after):
     """By stage, the shards whose files are the same ones, not copies."""
 
     def files(stage, folder, shard):
-        return {path.stat().st_ino for path in (folder / STAGES[stage] / shard_name(shard)).rglob("*") if path.is_file()}
+        return {
+            path.stat().st_ino for path in (folder / STAGES[stage] / shard_name(shard)).rglob("*") if path.is_file()
+        }
 
     return {
         stage: [shard for shard in range(10) if files(stage, after[stage], shard) & files(stage, before[stage], shard)]

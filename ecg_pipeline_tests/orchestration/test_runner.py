@@ -184,7 +184,7 @@ def test_a_changed_constant_makes_stale_what_depends_on_it(runner, small_study, 
     changed.write_text(small_study.read_text() + "sheet: {stroke_px: 1.0}\n")
     other = open_runner(changed)
     graph = other.definitions.resolve_asset_graph()
-    stale = {key.to_user_string() for key, p in every_partition(other) if is_stale(other.workspace, graph, key, p)}
+    stale = {key.to_user_string() for key, p in every_partition(other) if is_stale(other.workspace, graph, (key, p))}
     assert "image_shards" in stale
     assert not stale & {"waveform_store", "clinical_labels", "filtered_waveforms", "low_lvef/cohort"}
 
@@ -229,8 +229,8 @@ def test_a_new_file_makes_its_own_site_stale(runner):
         graph = runner.definitions.resolve_asset_graph()
         selected = frozenset(map(dg.AssetKey, ("waveform_store", "filtered_waveforms", "image_shards")))
         plan = Plan(runner.workspace, graph, selected)
-        assert plan.take().nodes == [(key, "beth_israel") for key in graph.toposorted_asset_keys if key in selected]
-        assert plan.take() is None
+        assert plan.next_run().nodes == [(key, "beth_israel") for key in graph.toposorted_asset_keys if key in selected]
+        assert plan.next_run() is None
         assert len(runner.run_stale(["waveform_store"])) == 1
         store = record_of(runner, "waveform_store", "beth_israel")
         rejects = WaveformStore(runner.workspace.archive.folder(store)).rejects()

@@ -91,7 +91,7 @@ def stale_sites(runner):
         for key in graph.toposorted_asset_keys
         if key.to_user_string() in DATA
         for site in runner.workspace.study.sites
-        if is_stale(runner.workspace, graph, key, site)
+        if is_stale(runner.workspace, graph, (key, site))
     }
 
 

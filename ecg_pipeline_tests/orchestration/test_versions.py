@@ -35,7 +35,7 @@ def test_tokens_of_two_tokenizers_are_not_pretrained_on(runner, small_study, tmp
     again.run_stale(["image_tokenizer"])
     again.run_stale(["patch_tokens"], [SITE])
     message = refusal(again, "heartbeit/pretrained_checkpoint")
-    assert "image_tokenizer would go in with 2 versions" in message
+    assert "image_tokenizer is upstream in 2 versions" in message
     assert to_materialise(message) == [("patch_tokens", OTHER)]
     again.run_stale(["patch_tokens"], [OTHER])
     key = dg.AssetKey(["heartbeit", "pretrained_checkpoint"])
@@ -48,7 +48,7 @@ def test_an_old_model_is_not_tested_on_a_cohort_that_was_split_anew(runner, smal
     again = copied_runner(runner, changed, tmp_path / "home", monkeypatch)
     again.run_stale(["hcm/cohort", "hcm/test_set"])
     message = refusal(again, "hcm/heartbeit/evaluation", f"1|{SITE}")
-    assert "hcm/heartbeit/evaluation 1|mount_sinai is held back" in message
+    assert "hcm/heartbeit/evaluation 1|mount_sinai was not materialised, because a check failed" in message
     assert re.search(r"training_never_saw_it found .*\d+ ECGs of the test split were seen by the fine-tuning", message)
     for seen_by in ("pretraining", "tokenizer"):
         assert re.search(rf"pretraining_never_saw_it found .*were seen by the {seen_by}", message)
@@ -62,11 +62,11 @@ def test_tests_are_not_made_of_newer_images_than_their_cohort(runner, small_stud
     (folder / "ecg-0001.xml").rename(folder / "ecg-9999.xml")
     again.run_stale(["waveform_store", "filtered_waveforms", "image_shards"], [OTHER])
     message = refusal(again, "hcm/test_set", OTHER)
-    assert f"waveform_store {OTHER} would go in with 2 versions" in message
+    assert f"waveform_store {OTHER} is upstream in 2 versions" in message
     assert ("hcm/cohort",) in to_materialise(message)
     # The cohort's other input was read of the files before: that is told in its turn.
     message = refusal(again, "hcm/cohort")
-    assert f"raw_ecg_files {OTHER} would go in with 2 versions" in message
+    assert f"raw_ecg_files {OTHER} is upstream in 2 versions" in message
     assert to_materialise(message) == [("clinical_labels", OTHER)]
     again.run_stale(["clinical_labels"], [OTHER])
     again.run_stale(["hcm/cohort"])

@@ -244,7 +244,7 @@ def test_every_part_of_a_paper_is_there(text):
         assert words in text
     of_a_population = 2 * len(WITH_INTERVAL) + len(("ROC", "precision and recall", "calibration", "decision"))
     assert text.count("<svg") == 2 * of_a_population + len(("loss", "accuracy"))
-    assert text.count(">Net benefit an ECG</text>") == 2
+    assert text.count(">Net benefit per ECG</text>") == 2
     assert "<td>abroad</td><td>4</td><td>6 times</td><td>3</td>" in text
     assert "0.86 <small>(0.86–0.86)" in text
     assert "120.75" in text

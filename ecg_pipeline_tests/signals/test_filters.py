@@ -13,7 +13,7 @@ from ecg_pipeline.ecg import INDEPENDENT_LEADS, LEADS
 from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.signals.filters import FilterRecipe, band_pass, clean, crop, filter_site, median
 from ecg_pipeline.storage.files import folder_digests, write_parquet
-from ecg_pipeline.storage.shards import open_group, shard_name, write_array
+from ecg_pipeline.storage.shards import ensure_group, shard_name, write_array
 
 RECIPE = FilterRecipe()
 TIME = np.arange(2500) / 500
@@ -160,10 +160,10 @@ def site(ptb_xl, tmp_path):
         (1, INDEPENDENT_LEADS, 250, slow[:, eight]),
     ]
     folder, rows = tmp_path / "store", []
-    open_group(folder / "waveforms.zarr")
+    ensure_group(folder / "waveforms.zarr")
     for shard, leads, hz, x_mv in arrays:
         array = f"{hz}hz_{'-'.join(leads)}_{x_mv.shape[-1]}"
-        open_group(folder / "waveforms.zarr" / shard_name(shard))
+        ensure_group(folder / "waveforms.zarr" / shard_name(shard))
         attributes = {"leads": list(leads), "sampling_hz": hz, "units": "counts"}
         counts = np.round(x_mv * 1000).astype(np.int16)
         write_array(folder / "waveforms.zarr" / shard_name(shard) / array, counts, attributes)

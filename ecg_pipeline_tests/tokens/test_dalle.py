@@ -45,7 +45,7 @@ def test_weights_that_do_not_fit_are_listed(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match=r"missing blocks\.input\.w"):
         import_tokenizer(tmp_path / "other.safetensors", out=tmp_path / "out")
-    with pytest.raises(FileNotFoundError, match="put its encoder's weights there"):
+    with pytest.raises(FileNotFoundError, match="put the weights of its encoder there"):
         import_tokenizer(tmp_path / "absent.pkl", out=tmp_path / "out")
 
 

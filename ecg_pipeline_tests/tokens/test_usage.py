@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ecg_pipeline.tokens.discrete_vae import DiscreteVae
 from ecg_pipeline.tokens.encode import measure_usage
 from ecg_pipeline.tokens.recipes import TokenizerRecipe
-from ecg_pipeline.tokens.tokenizer import collapse, id_counts, save_tokenizer, usage
+from ecg_pipeline.tokens.tokenizer import id_counts, save_tokenizer, signs_of_collapse, usage
 from ecg_pipeline.tokens.train import train_tokenizer
 
 VOCABULARY = 32
@@ -43,7 +43,7 @@ def test_a_collapsed_tokenizer_is_detected(site, tmp_path, favoured):
     network = DiscreteVae(vocabulary=VOCABULARY, hidden=4)
     with torch.no_grad():
         list(network.encoder.parameters())[-1][favoured:] -= 1e4
-    found = collapse(tokenizer_of(network, tmp_path / "tokenizer", site.read(0)).config())
+    found = signs_of_collapse(tokenizer_of(network, tmp_path / "tokenizer", site.read(0)).config())
     assert "the perplexity of its ids is" in found[0]
     if favoured == 1:
         assert found[1] == "one id has 100.0% of the inked patches, more than 98%"
@@ -53,11 +53,11 @@ def test_an_ordinary_tokenizer_passes(site, tmp_path):
     recipe = TokenizerRecipe(vocabulary=128, hidden=8, steps=60, batch=8)
     ecg_ids = frozenset(site.index()["ecg_id"])
     made = train_tokenizer(recipe, images={"a": site}, ecg_ids=ecg_ids, out=tmp_path / "tokenizer")
-    assert collapse(made.config()) == []
+    assert signs_of_collapse(made.config()) == []
 
 
 def test_blank_paper_alone_says_nothing_of_a_tokenizer(tmp_path):
     made = tokenizer_of(
         DiscreteVae(vocabulary=VOCABULARY, hidden=4), tmp_path / "tokenizer", np.full((2, 224, 224), 255, np.uint8)
     )
-    assert collapse(made.config()) == ["no patch of the measured images is inked"]
+    assert signs_of_collapse(made.config()) == ["no patch of the measured images is inked"]

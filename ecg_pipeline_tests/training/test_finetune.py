@@ -174,7 +174,7 @@ def test_which_optimiser_a_protocol_takes_for_which_model(model, protocol, optim
 
 
 def test_one_label_alone_cannot_be_learned(examples, tmp_path):
-    with pytest.raises(ValueError, match="take a larger fraction"):
+    with pytest.raises(ValueError, match="use a larger fraction"):
         tuned(examples, tmp_path, labels=[1] * 48)
 
 

@@ -1,4 +1,4 @@
-"""The file formats that are read. A new one costs its module and one line here: docs/howto/add-a-format.md."""
+"""The supported file formats. A new one needs a module and a line here: docs/howto/add-a-format.md."""
 
 from collections.abc import Mapping
 

@@ -12,7 +12,7 @@ from ecg_pipeline.ecg import Ecg
 from ecg_pipeline.ingest.checks import check_file
 from ecg_pipeline.ingest.formats.format import EcgFile, Statement
 from ecg_pipeline.ingest.formats.values import to_float
-from ecg_pipeline.ingest.formats.wfdb import LARGEST_HEADER, read_header, read_wfdb
+from ecg_pipeline.ingest.formats.wfdb import MAX_HEADER_BYTES, read_header, read_wfdb
 from ecg_pipeline.ingest.rejects import Rejected
 
 
@@ -31,7 +31,7 @@ def cinc_statements(folder: Path, files: Iterable[tuple[str, Path]], skipped: Co
     """The SNOMED CT codes in the headers; see `format.StatementReader`."""
     for name, path in files:
         try:
-            check_file(path, folder, LARGEST_HEADER / 2**20)
+            check_file(path, folder, MAX_HEADER_BYTES / 2**20)
             codes = read_header(path).comments.get("dx", "")
         except (Rejected, OSError):
             # The waveform store rejects the same file with its reason.

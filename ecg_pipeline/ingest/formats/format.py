@@ -1,4 +1,4 @@
-"""What the pipeline has to know of a file format: how one of its files is read, and what comes with the ECGs."""
+"""The interface of a file format: how a file is read, and the tables and statements that come with the ECGs."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -22,11 +22,11 @@ class EcgFile:
 
 
 class Reader(Protocol):
-    """Reads one file as one ECG, and does no more than that: `checks.check_ecg` says whether the ECG can be used.
+    """Reads one file as one ECG. Whether the ECG can be used is decided later, by `checks.check_ecg`.
 
-    Leads are those of `checks.standard_leads`, and the rate is one of `checks.whole_hz`. A count of
-    `checks.INVALID_SAMPLE` is a sample that was not recorded. Raises `Rejected` for a file that cannot be read, and
-    nothing else whatever the file holds.
+    A reader takes the leads from `checks.standard_leads` and the rate from `checks.whole_hz`; a count of
+    `checks.INVALID_SAMPLE` is a sample that was not recorded. For a file that cannot be read it raises `Rejected`, and
+    no other exception.
     """
 
     def __call__(self, file: EcgFile) -> Ecg:
@@ -39,7 +39,7 @@ class Statement:
     """A coded statement about one ECG.
 
     file: the ECG's file, as a listing names it. patient_id: the data set's own identifier, None where unknown; it does
-    not leave `ingest`. value: likelihood in the data set's own unit, 1 where it gives none.
+    not leave `ingest`. value: likelihood in the data set's own unit, 1 if it gives none.
     """
 
     file: str
@@ -55,7 +55,7 @@ class StatementReader(Protocol):
         """Read the statements of a folder.
 
         files: the ECG files, each with its name in the listing; not yet checked with `checks.check_file`.
-        skipped: counts, by why, of the rows and files that cannot be used. They do not raise.
+        skipped: counter by reason, to increase for rows and files that cannot be used. They do not raise.
         """
         ...
 
@@ -70,9 +70,9 @@ class Statements:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that the folder must hold because every ECG of it is read with one of its rows.
+    """A table that the folder must contain: each ECG is read together with its row of it.
 
-    check: called with the folder; raises an error that names the table where it is missing or is not this table.
+    check: called with the folder; raises an error that names the table if it is missing or malformed.
     """
 
     name: str
@@ -81,13 +81,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Format:
-    """One file format, or one data set's use of it. The defaults are those of one self-contained file an ECG.
+    """One file format, or one data set's use of it. The defaults suit one self-contained file per ECG.
 
     is_ecg_file: whether a file of this name should be an ECG; called with names of listed files.
-    signal_files: names of the files beside an ECG's file that hold its samples; None where it holds them itself. The
-    files of one ECG then share their path but for the suffix.
+    signal_files: names of the files beside an ECG's file that hold its samples, as a rule under its name with another
+    suffix; None if the file holds them itself.
     dated: whether files say when the ECG was recorded. names_site: whether they name the hospital.
-    has_folds: whether each ECG belongs to a fold of the data set's own.
+    has_folds: whether the data set assigns ECGs to folds.
     """
 
     read: Reader

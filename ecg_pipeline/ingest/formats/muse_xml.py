@@ -2,9 +2,10 @@
 
 A file holds two `Waveform`s, a median beat and the rhythm strip; the rhythm strip is found by its type, because their
 order differs between versions. Leads are base64 of little-endian int16. Real exports have free text with unescaped `&`
-and `<`, and a DOCTYPE that names a DTD: it is never fetched. A file that declares entities is refused unread.
+and `<`, and a DOCTYPE that names a DTD: it is never fetched. A file that declares entities is rejected without
+being parsed.
 
-Nine tenths of an export are base64, in which there is nothing for an XML parser to find: it is cut out before parsing.
+Nine tenths of an export are base64, which an XML parser need not see: it is cut out before parsing.
 """
 
 import binascii
@@ -30,17 +31,17 @@ from ecg_pipeline.storage.files import sha256_bytes
 MICROVOLTS = {"MICROVOLTS": 1.0, "UV": 1.0, "MILLIVOLTS": 1000.0, "MV": 1000.0}
 YEARS = {"YEARS": 1.0, "MONTHS": 1 / 12, "WEEKS": 1 / 52.18, "DAYS": 1 / 365.25, "HOURS": 1 / 8766}
 CANONICAL = {lead.upper(): lead for lead in LEADS}
-LARGEST_BASELINE = 32_767
+MAX_BASELINE = 32_767
 
 _OPEN, _CLOSE = b"<WaveFormData>", b"</WaveFormData>"
 _CUT = b"\x7f"
-"""Precedes the number of what was cut out: the delete character, which exports do not hold."""
+"""Mark before the number of a waveform that was cut out: the delete character, which exports do not contain."""
 
 _CUT_REFERENCE = re.compile(rb"&#(?:0*127|x0*7f);", re.I)
-"""The mark, as XML may write it, too."""
+"""The same mark as an XML character reference."""
 
-LARGEST_SKELETON = 4 * 2**20
-"""Bytes of XML around the waveforms, of which exports have tens of thousands: a tree takes thirty times as much."""
+MAX_SKELETON_BYTES = 4 * 2**20
+"""Limit of the XML around the waveforms. Exports have tens of kilobytes; parsed it takes thirty times as much."""
 
 _ENCODINGS = {b"", b"utf-8", b"us-ascii", b"ascii", b"iso-8859-1", b"latin1", b"windows-1252"}
 _ENCODING = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([^\"']*)[\"']")
@@ -78,9 +79,9 @@ def read_muse_xml(file: EcgFile) -> Ecg:
 
 
 def _cut(content: bytes) -> tuple[bytes, list[bytes]]:
-    """An export with the number of each of its waveforms in the place of its base64, and those in order.
+    """Replace the base64 of each waveform by `_CUT` and its number: the shortened export, and the base64 in order.
 
-    What does not lie between two plain tags is left where it is, and all of it if the file does hold the mark.
+    A waveform whose tags have attributes or spaces is left in place, and all are if the file contains the mark.
     """
     if _CUT in content or _CUT_REFERENCE.search(content):
         return content, []
@@ -99,10 +100,10 @@ def _cut(content: bytes) -> tuple[bytes, list[bytes]]:
 
 
 def _parse(content: bytes) -> etree._Element:
-    """The root element. Content that no careful reading makes well-formed is refused, never half read."""
+    """The root element. Content that is not well-formed in any of `_readings` is rejected, never read in part."""
     if not content.strip():
         raise Rejected(RejectReason.EMPTY_FILE)
-    if len(content) > LARGEST_SKELETON:
+    if len(content) > MAX_SKELETON_BYTES:
         raise Rejected(RejectReason.TOO_LARGE, f"{len(content) / 2**20:.0f} MB beside its waveforms")
     declared = _ENCODING.match(content)
     if b"\0" in content[:4096] or (declared and declared[1].lower() not in _ENCODINGS):
@@ -110,7 +111,7 @@ def _parse(content: bytes) -> etree._Element:
     if _DECLARED_ENTITY.search(content):
         raise Rejected(RejectReason.FORBIDDEN_XML, "the file declares entities")
     for reading in _readings(content):
-        # A parser serves one document: lxml's keep the names they have seen.
+        # A new parser for each document: lxml's parsers keep all names they have seen in memory.
         parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
         try:
             root = etree.fromstring(reading, parser)
@@ -131,7 +132,7 @@ def _readings(content: bytes) -> Iterator[bytes]:
 
 
 def _texts(element: etree._Element | None) -> dict[str, str | None]:
-    """The text of each child, of the first where a name repeats."""
+    """The text of each child by its tag; the first child's if a tag repeats."""
     if element is None:
         return {}
     return {child.tag: child.text for child in element.iterchildren(etree.Element, reversed=True)}
@@ -145,14 +146,14 @@ def _rhythm(root: etree._Element) -> etree._Element:
 
 
 def _rate(waveform: etree._Element) -> int:
-    """Samples a second: SampleBase * 10 ** SampleExponent of this waveform."""
+    """Samples per second: SampleBase * 10 ** SampleExponent of this waveform."""
     texts = _texts(waveform)
     exponent = _number(texts, "SampleExponent", 0.0)
     return whole_hz(_number(texts, "SampleBase") * 10**exponent if abs(exponent) <= 9 else 0.0)
 
 
 def _leads(waveform: etree._Element, cut: Sequence[bytes]) -> tuple[dict[str, NDArray[np.int16]], dict[str, float]]:
-    """Counts (T,) and microvolts a count, by lead."""
+    """Counts (T,) and microvolts per count, by lead."""
     counts: dict[str, NDArray[np.int16]] = {}
     scales: dict[str, float] = {}
     for lead_data in waveform.iterfind("LeadData"):
@@ -175,12 +176,12 @@ def _samples(texts: Mapping[str, str | None], lead: str, cut: Sequence[bytes]) -
         raise Rejected(RejectReason.BAD_ENCODING, f"lead {lead}: not base64") from None
     if len(content) != 2 * _number(texts, "LeadSampleCountTotal"):
         raise Rejected(RejectReason.WRONG_SAMPLE_COUNT, f"lead {lead}: {len(content) // 2} samples")
-    stated = texts.get("LeadDataCRC32")
-    if stated and stated.strip() and int(_number(texts, "LeadDataCRC32")) & 0xFFFFFFFF != zlib.crc32(content):
+    checksum = texts.get("LeadDataCRC32")
+    if checksum and checksum.strip() and int(_number(texts, "LeadDataCRC32")) & 0xFFFFFFFF != zlib.crc32(content):
         raise Rejected(RejectReason.CHECKSUM_MISMATCH, f"lead {lead}")
     samples = np.frombuffer(content, "<i2")
     baseline = int(_number(texts, "FirstSampleBaseline", 0.0))
-    if abs(baseline) > LARGEST_BASELINE:
+    if abs(baseline) > MAX_BASELINE:
         raise Rejected(RejectReason.BAD_CALIBRATION, f"lead {lead}: baseline")
     if baseline == 0:
         return samples
@@ -189,12 +190,12 @@ def _samples(texts: Mapping[str, str | None], lead: str, cut: Sequence[bytes]) -
 
 
 def _decoded(text: str, cut: Sequence[bytes]) -> bytes:
-    """The bytes that a lead's base64 encodes; a ValueError where it is none."""
+    """The bytes that a lead's base64 encodes; a ValueError if it is not base64."""
     encoded = text.encode()
     if cut and encoded.startswith(_CUT):
         number = int(encoded.removeprefix(_CUT))
         if not 0 <= number < len(cut):
-            raise ValueError("not a number of what was cut out")
+            raise ValueError("no waveform of this number was cut out")
         encoded = cut[number]
     for space in (b"\n", b"\r", b" ", b"\t"):
         encoded = encoded.replace(space, b"")

@@ -25,8 +25,8 @@ COLUMNS = ("filename_hr", "patient_id", "scp_codes")
 OVER_89 = 300.0
 """The age that PTB-XL writes for every age over 89."""
 
-LONGEST_STATEMENTS = 20_000
-"""Characters of one ECG's statements: Python's parser takes a hundred times as much memory."""
+MAX_STATEMENT_CHARACTERS = 20_000
+"""Limit of the text of one ECG's statements: Python's parser takes a hundred times as much memory."""
 
 
 def read_ptb_xl(file: EcgFile) -> Ecg:
@@ -84,7 +84,7 @@ def _rows(path: Path, size: int, mtime_ns: int) -> Mapping[str, Mapping[str, str
 
 
 def _csv_lines(file: TextIO) -> Iterator[list[str]]:
-    """The rows of a CSV file but those that the csv module refuses."""
+    """The rows of a CSV file except those that the csv module refuses."""
     reader = csv.reader(file)
     while True:
         try:
@@ -107,7 +107,7 @@ def _fold(text: str | None) -> int | None:
 
 def _likelihoods(text: str) -> dict[str, float]:
     """Likelihood by code, as PTB-XL writes them: a Python literal. Anything else is a ValueError."""
-    if len(text) > LONGEST_STATEMENTS:
+    if len(text) > MAX_STATEMENT_CHARACTERS:
         raise ValueError("longer than the statements of an ECG")
     try:
         codes = ast.literal_eval(text.strip())
@@ -115,5 +115,5 @@ def _likelihoods(text: str) -> dict[str, float]:
     except (ValueError, SyntaxError, TypeError, AttributeError, OverflowError, MemoryError, RecursionError):
         raise ValueError("not a mapping of codes") from None
     if not all(isfinite(likelihood) for likelihood in likelihoods.values()):
-        raise ValueError("a likelihood that is no number")
+        raise ValueError("a likelihood that is not finite")
     return likelihoods

@@ -1,11 +1,11 @@
-"""Numbers and times as files write them; None for a text that is none."""
+"""Parse numbers and times of a file; None if the text is missing or malformed."""
 
 from datetime import datetime
 from math import isfinite
 
 
 def to_float(text: str | None) -> float | None:
-    """A finite number."""
+    """A finite number, or None."""
     try:
         number = float(text or "")
     except ValueError:
@@ -14,7 +14,7 @@ def to_float(text: str | None) -> float | None:
 
 
 def to_time(text: str | None, form: str) -> datetime | None:
-    """A time in a form of `strptime`."""
+    """A time in a format of `strptime`, or None."""
     try:
         return datetime.strptime(text or "", form)
     except ValueError:

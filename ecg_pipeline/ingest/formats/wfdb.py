@@ -1,8 +1,8 @@
 """WFDB records: a header (`.hea`), and the signal files that it names. What a data set adds is in a module of its own.
 
-Public data sets store format 16, which is read here: headers of the challenges hold first lines that the wfdb package
-refuses, and a header may name a signal file outside its folder, which must not be opened. Any other signal format
-goes through wfdb.
+Headers are parsed here, and so is signal format 16, which public data sets use: some challenge headers have first lines
+that the wfdb package refuses, and a header may name a signal file outside its folder, which must not be opened. Other
+signal formats are decoded by the wfdb package.
 """
 
 import re
@@ -22,14 +22,14 @@ from ecg_pipeline.storage.files import sha256_file
 CANONICAL = {lead.upper(): lead for lead in LEADS}
 MICROVOLTS = {"mv": 1000.0, "uv": 1.0, "v": 1e6}
 
-LARGEST_HEADER = 2**20
-"""Bytes; real headers have a few thousand."""
+MAX_HEADER_BYTES = 2**20
+"""Real headers have a few thousand bytes."""
 
-LARGEST_SAMPLES = 10_000_000
-LARGEST_BASELINE = 65_536
+MAX_SAMPLES = 10_000_000
+MAX_BASELINE = 65_536
 
-THROUGH_WFDB = {"8", "24", "32", "61", "80", "160", "212", "310", "311"}
-"""Formats that wfdb reads from the files that the header names, without a decoder of its own."""
+WFDB_FORMATS = {"8", "24", "32", "61", "80", "160", "212", "310", "311"}
+"""Formats that the wfdb package decodes from the files that the header names, without a further package."""
 
 _FORMAT = re.compile(r"^(?P<code>\d+)(?:x(?P<frame>\d+))?(?::(?P<skew>\d+))?(?:\+(?P<offset>\d+))?$")
 _GAIN = re.compile(r"^(?P<gain>[-+.\deE]+)(?:\((?P<baseline>-?\d+)\))?(?:/(?P<unit>\S+))?$")
@@ -69,7 +69,7 @@ def is_header(name: str) -> bool:
 
 
 def read_header(path: Path) -> Header:
-    """Parse a header file. What cannot be understood is a `Rejected`."""
+    """Parse a header file. Raises `Rejected` if it is malformed."""
     lines = _lines(path)
     content = [line for line in lines if line and not line.startswith("#")]
     if not content:
@@ -82,7 +82,7 @@ def read_header(path: Path) -> Header:
         raise Rejected(RejectReason.UNREADABLE, "not a WFDB header") from None
     if "/" in fields[0]:
         raise Rejected(RejectReason.UNREADABLE, "a record of several segments")
-    if len(signals) != count or not 0 < samples <= LARGEST_SAMPLES:
+    if len(signals) != count or not 0 < samples <= MAX_SAMPLES:
         raise Rejected(RejectReason.UNREADABLE, "header and its signal lines disagree")
     comments = (line.lstrip("# ").partition(":") for line in lines if line.startswith("#"))
     return Header(
@@ -95,7 +95,7 @@ def read_header(path: Path) -> Header:
 
 
 def signal_files(path: Path) -> frozenset[str]:
-    """Names of the files that a header's signals are in, as it gives them; none where it is no header."""
+    """Names of the files that a header's signals are in, as written there; none if it is not a header."""
     try:
         return frozenset(signal.file for signal in read_header(path).signals)
     except Rejected:
@@ -103,7 +103,7 @@ def signal_files(path: Path) -> frozenset[str]:
 
 
 def read_wfdb(file: EcgFile) -> Ecg:
-    """Read the record of one header, without demographics: each data set keeps its own. See `format.Reader`."""
+    """Read the record of a header, without demographics: data sets store them differently. See `format.Reader`."""
     header = read_header(file.path)
     names = (CANONICAL.get((signal.lead or "").upper(), "") for signal in header.signals)
     by_lead = {name: number for number, name in enumerate(names)}
@@ -121,10 +121,10 @@ def read_wfdb(file: EcgFile) -> Ecg:
 def _lines(path: Path) -> list[str]:
     try:
         with path.open("rb") as file:
-            content = file.read(LARGEST_HEADER + 1)
+            content = file.read(MAX_HEADER_BYTES + 1)
     except OSError:
         raise Rejected(RejectReason.UNREADABLE, "header cannot be opened", transient=True) from None
-    if len(content) > LARGEST_HEADER:
+    if len(content) > MAX_HEADER_BYTES:
         raise Rejected(RejectReason.TOO_LARGE, "longer than a header")
     return [line.strip() for line in content.decode(errors="replace").splitlines()]
 
@@ -135,7 +135,7 @@ def _signal(line: str) -> Signal:
     if form is None or gain is None:
         raise ValueError(line)
     if int(form["frame"] or 1) != 1 or int(form["skew"] or 0) != 0:
-        raise ValueError("several samples a frame, or a skew")
+        raise ValueError("several samples per frame, or a skew")
     adc_zero = int(fields[4]) if len(fields) > 4 else 0
     return Signal(
         file=fields[0],
@@ -157,7 +157,7 @@ def _microvolts_per_count(signal: Signal) -> float:
 
 
 def _digital(path: Path, header: Header, largest_mb: float) -> NDArray[np.int16]:
-    """(signals, T) as stored."""
+    """The samples (signals, T) as stored, with their checksums verified."""
     names = {signal.file for signal in header.signals}
     for name in names:
         _check_signal_file(path.parent, name, largest_mb)
@@ -166,9 +166,9 @@ def _digital(path: Path, header: Header, largest_mb: float) -> NDArray[np.int16]
         raise Rejected(RejectReason.TOO_LARGE, f"{size:,} samples")
     formats = {signal.format for signal in header.signals}
     if len(names) > 1 or formats != {"16"}:
-        if not formats <= {"16", *THROUGH_WFDB}:
+        if not formats <= {"16", *WFDB_FORMATS}:
             raise Rejected(RejectReason.UNREADABLE, "a signal format that is not read")
-        digital = _through_wfdb(path)
+        digital = _read_with_wfdb(path)
     else:
         digital = _format_16(path, header)
     sums = digital.sum(axis=1, dtype=np.int64).tolist()
@@ -179,7 +179,7 @@ def _digital(path: Path, header: Header, largest_mb: float) -> NDArray[np.int16]
 
 
 def _format_16(path: Path, header: Header) -> NDArray[np.int16]:
-    """(signals, T) of one file of 16-bit samples, of all signals in turn."""
+    """(signals, T) of one file of 16-bit samples, interleaved by signal."""
     signal, size = header.signals[0], header.samples * len(header.signals)
     file = path.parent / signal.file
     held = max(0, file.stat().st_size - signal.offset) // 2
@@ -189,7 +189,7 @@ def _format_16(path: Path, header: Header) -> NDArray[np.int16]:
 
 
 def _check_signal_file(folder: Path, name: str, largest_mb: float) -> None:
-    """Refuse a name in a header that is no file beside it, without touching what it names elsewhere."""
+    """Reject a signal file name that is not a file beside the header; a file elsewhere is not even looked at."""
     if name in (".", "..") or "/" in name or "\\" in name or "\0" in name or leaves_folder(folder / name, folder):
         raise Rejected(RejectReason.OUTSIDE_FOLDER, "the header names a signal file elsewhere")
     if len(name.encode()) > 255 or not (folder / name).is_file():
@@ -203,7 +203,7 @@ def _without_baseline(digital: NDArray[np.int16], baseline: int) -> NDArray[np.i
     """(T,) counts whose zero is zero volts; invalid samples stay as they are."""
     if baseline == 0:
         return digital
-    if abs(baseline) <= LARGEST_BASELINE:
+    if abs(baseline) <= MAX_BASELINE:
         is_valid = digital != INVALID_SAMPLE
         counts = np.where(is_valid, digital.astype(np.int32) - baseline, 0)
         if np.abs(counts).max() <= np.iinfo(np.int16).max:
@@ -211,7 +211,7 @@ def _without_baseline(digital: NDArray[np.int16], baseline: int) -> NDArray[np.i
     raise Rejected(RejectReason.BAD_CALIBRATION, "baseline outside the range of the counts")
 
 
-def _through_wfdb(path: Path) -> NDArray[np.int16]:
+def _read_with_wfdb(path: Path) -> NDArray[np.int16]:
     import wfdb
 
     try:

@@ -38,7 +38,7 @@ def study_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
 
 
 def source_versions(study: Study) -> dict[dg.AssetKey, Callable[[str | None], str]]:
-    """How the present version of each source asset is found."""
+    """Functions that return the current data version of a partition of each source asset."""
     published = {
         published_key(name): lambda partition, name=name: published_version(study, name)
         for name in published_names(study)

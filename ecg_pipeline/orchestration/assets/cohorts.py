@@ -1,15 +1,17 @@
-"""Who is in a task, with which label, and on which side of the split."""
+"""The cohort of a task (ECGs, labels, splits) and its test set at each site."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import dagster as dg
+import polars as pl
 
 from ecg_pipeline.cohorts import cohort as cohort_module
 from ecg_pipeline.cohorts import leaks
 from ecg_pipeline.cohorts import test_set as testing
 from ecg_pipeline.cohorts.cohort import Cohort, SiteEcgs, assemble_cohort, known_internally
 from ecg_pipeline.cohorts.pretraining_set import pretraining_set
+from ecg_pipeline.cohorts.tasks import TaskRecipe
 from ecg_pipeline.cohorts.test_set import TestSet, assemble_test_set
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.ingest.labels import ClinicalLabels
@@ -68,29 +70,34 @@ def cohort_asset(study: Study, task: str) -> dg.AssetsDefinition:
         seen = None
         if pretrained_on:
             seen = pretraining_set((ecgs[site] for site in pretrained_on), study.split)
-
-        def check(made: Cohort) -> Iterator[dg.AssetCheckResult]:
-            table = made.table()
-            internal = known_internally(recipe, sites, seen)
-            labels = {site: brought.labels for site, brought in sites.items()}
-            yield check_result("patients_in_one_split", leaks.patients_crossing(table))
-            yield check_result("waveforms_in_one_split", leaks.waveforms_crossing(table))
-            yield check_result(
-                "external_patients_unknown_internally",
-                leaks.external_seen_internally(table, external=recipe.external, internal=internal),
-            )
-            yield check_result("fractions_nested_by_patient", leaks.unnested(table))
-            yield check_result("labels_follow_the_rule", leaks.mislabelled(table, labels, recipe.rule))
-
         yield from workspace.materialise(
             context,
             Cohort,
-            lambda build: assemble_cohort(recipe, split=study.split, sites=sites, pretrained_on=seen, out=build.folder),
-            metadata.cohort,
-            check,
+            make=lambda build: assemble_cohort(
+                recipe, split=study.split, sites=sites, pretrained_on=seen, out=build.folder
+            ),
+            metadata_of=metadata.cohort,
+            check=lambda made: _cohort_checks(made, recipe, sites, seen),
         )
 
     return cohort
+
+
+def _cohort_checks(
+    made: Cohort, recipe: TaskRecipe, sites: Mapping[str, SiteEcgs], pretrained_on: pl.DataFrame | None
+) -> Iterator[dg.AssetCheckResult]:
+    """Check the splits, fractions and labels of a cohort."""
+    table = made.table()
+    internal = known_internally(recipe, sites, pretrained_on)
+    labels = {site: ecgs.labels for site, ecgs in sites.items()}
+    yield check_result("patients_in_one_split", leaks.patients_crossing(table))
+    yield check_result("waveforms_in_one_split", leaks.waveforms_crossing(table))
+    yield check_result(
+        "external_patients_unknown_internally",
+        leaks.external_seen_internally(table, external=recipe.external, internal=internal),
+    )
+    yield check_result("fractions_nested_by_patient", leaks.unnested(table))
+    yield check_result("labels_follow_the_rule", leaks.mislabelled(table, labels, recipe.rule))
 
 
 def test_set_asset(study: Study, task: str) -> dg.AssetsDefinition:
@@ -114,12 +121,12 @@ def test_set_asset(study: Study, task: str) -> dg.AssetsDefinition:
         cohort: Cohort,
         image_shards: ImageShards,
     ) -> Events:
-        """Who is tested at one hospital, with the images, so that an evaluation reads nothing else of it."""
+        """Test ECGs of one site with their images, so that an evaluation depends on its own site only."""
         yield from workspace.materialise(
             context,
             TestSet,
-            lambda build: assemble_test_set(cohort.test(context.partition_key), image_shards, build.folder),
-            metadata.test_set,
+            make=lambda build: assemble_test_set(cohort.test(context.partition_key), image_shards, build.folder),
+            metadata_of=metadata.test_set,
         )
 
     return test_set

@@ -15,6 +15,7 @@ from ecg_pipeline.evaluation.results import Evaluation
 from ecg_pipeline.explanation.results import Saliency
 from ecg_pipeline.images.distance import ImageDistance
 from ecg_pipeline.ingest.store import WaveformStore
+from ecg_pipeline.metrics.table import METRICS
 from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
 from ecg_pipeline.models.recipes import RANDOM
 from ecg_pipeline.orchestration import metadata
@@ -51,7 +52,7 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
             [task, model, "evaluation"], "training_never_saw_it", "pretraining_never_saw_it", partitions=partitions
         ),
         kinds={"parquet"},
-        **identified(evaluating.REVISION, evaluation=study.evaluation),
+        **identified(evaluating.REVISION, evaluation=study.evaluation, metrics=[metric.name for metric in METRICS]),
     )
     def evaluation(
         context: dg.AssetExecutionContext,
@@ -64,7 +65,7 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
         yield from workspace.materialise(
             context,
             Evaluation,
-            lambda build: evaluate(
+            make=lambda build: evaluate(
                 finetuned_model,
                 test_set,
                 tested,
@@ -73,38 +74,42 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
                 device=workspace.device,
                 progress=build.progress,
             ),
-            lambda made: {
+            metadata_of=lambda made: {
                 **metadata.evaluation(made),
                 "evaluation_count": workspace.archive.times(asset, context.partition_key),
             },
-            lambda made: _seen_before(finetuned_model, tested),
+            check=lambda made: _leak_checks(finetuned_model, tested),
         )
 
     return evaluation
 
 
-def _seen_before(model: FinetunedModel, tested: pl.DataFrame) -> Iterator[dg.AssetCheckResult]:
-    """Check that no tested ECG was seen when the model was made, which may be long ago."""
+def _leak_checks(model: FinetunedModel, tested: pl.DataFrame) -> Iterator[dg.AssetCheckResult]:
+    """Check that no tested ECG was used to fine-tune or pretrain the model."""
     found = leaks.seen_before(tested, seen=pl.read_parquet(model.folder / TRAINED_ON), by="the fine-tuning")
     yield check_result("training_never_saw_it", found)
     if model.config()["initialisation"] == RANDOM:
-        yield check_result("pretraining_never_saw_it", [], f"nothing was pretrained: {RANDOM}")
+        yield check_result("pretraining_never_saw_it", [], note=f"nothing was pretrained: {RANDOM}")
     else:
         yield seen_in_pretraining("pretraining_never_saw_it", model.folder, tested)
 
 
 def report_asset(study: Study, task: str) -> dg.AssetsDefinition:
     """Asset `{task}/report`."""
-    return _report_asset(study, [task], dg.AssetKey([task, "report"]), study.tasks[task].title, task)
+    return _report_asset(
+        study, tasks=[task], key=dg.AssetKey([task, "report"]), title=study.tasks[task].title, group=task
+    )
 
 
 def benchmark_asset(study: Study) -> dg.AssetsDefinition:
     """Asset `benchmark_report`: all tasks on one page."""
-    return _report_asset(study, list(study.tasks), dg.AssetKey("benchmark_report"), study.title, "benchmark")
+    return _report_asset(
+        study, tasks=list(study.tasks), key=dg.AssetKey("benchmark_report"), title=study.title, group="benchmark"
+    )
 
 
-def _report_asset(study: Study, tasks: list[str], key: dg.AssetKey, title: str, group: str) -> dg.AssetsDefinition:
-    """A page over some of the tasks. Its inputs are named after task and model, because there are many."""
+def _report_asset(study: Study, *, tasks: list[str], key: dg.AssetKey, title: str, group: str) -> dg.AssetsDefinition:
+    """Report asset over some of the tasks. Its inputs are named after task and model."""
     sites = sorted({site for task in tasks for site in (*study.tasks[task].sites, *study.tasks[task].external)})
     inputs = {
         f"{task}__{model}": dg.AssetIn(key=[task, model, "evaluation"], dagster_type=dict[str, Evaluation])
@@ -134,6 +139,7 @@ def _report_asset(study: Study, tasks: list[str], key: dg.AssetKey, title: str, 
             split=study.split,
             finetuning=study.finetuning,
             evaluation=study.evaluation,
+            metrics=[metric.label for metric in METRICS],
         ),
     )
     def report(
@@ -148,17 +154,24 @@ def _report_asset(study: Study, tasks: list[str], key: dg.AssetKey, title: str, 
         evaluations = {task: {model: made[f"{task}__{model}"] for model in study.models} for task in tasks}
         results = [
             _task_results(
-                workspace, task, evaluations[task], made[f"{task}__cohort"], made[f"{task}__saliency"], waveform_store
+                workspace,
+                task,
+                evaluations=evaluations[task],
+                cohort=made[f"{task}__cohort"],
+                saliency=made[f"{task}__saliency"],
+                stores=waveform_store,
             )
             for task in tasks
         ]
-        background = _background(study, pretrained_checkpoint, image_distance, waveform_store)
+        background = _background(
+            study, checkpoint=pretrained_checkpoint, distance=image_distance, stores=waveform_store
+        )
         facts = {"Study": study.name, "Study fingerprint": study.fingerprint()}
         yield from workspace.materialise(
             context,
             Report,
-            lambda build: write_report(title, results, background, facts=facts, out=build.folder),
-            lambda made: metadata.report(made, workspace.home),
+            make=lambda build: write_report(title, results, background, facts=facts, out=build.folder),
+            metadata_of=lambda made: metadata.report(made, workspace.home),
         )
 
     return report
@@ -167,26 +180,27 @@ def _report_asset(study: Study, tasks: list[str], key: dg.AssetKey, title: str, 
 def _task_results(
     workspace: Workspace,
     task: str,
-    made: Mapping[str, Mapping[str, Evaluation]],
+    *,
+    evaluations: Mapping[str, Mapping[str, Evaluation]],
     cohort: Cohort,
     saliency: Saliency,
     stores: Mapping[str, WaveformStore],
 ) -> TaskResults:
-    """The results of a task for its report. made: evaluations by model and partition."""
+    """The results of a task for its report. evaluations: by model and partition."""
     study, recipe = workspace.study, workspace.study.tasks[task]
     partitions, sites = evaluation_partitions(study, task), (*recipe.sites, *recipe.external)
-    evaluations, evaluation_counts = {}, {}
-    for model, by_partition in made.items():
+    by_key, evaluation_counts = {}, {}
+    for model, by_partition in evaluations.items():
         for partition, evaluation in by_partition.items():
             cut = dimensions(partitions, partition)
-            place = model, float(cut[FRACTION]), cut[SITE]
-            evaluations[place] = evaluation
-            evaluation_counts[place] = workspace.archive.times(f"{task}/{model}/evaluation", partition)
+            key = model, float(cut[FRACTION]), cut[SITE]
+            by_key[key] = evaluation
+            evaluation_counts[key] = workspace.archive.times(f"{task}/{model}/evaluation", partition)
     return TaskResults(
         name=task,
         title=recipe.title,
         outcome=outcome(recipe.rule),
-        evaluations=evaluations,
+        evaluations=by_key,
         evaluation_counts=evaluation_counts,
         flow=cohort.flow(),
         rejects={site: dict(stores[site].rejects().group_by("reason").len().iter_rows()) for site in sites},
@@ -197,7 +211,7 @@ def _task_results(
 
 
 def _background(
-    study: Study, checkpoint: Checkpoint, distance: ImageDistance, stores: Mapping[str, WaveformStore]
+    study: Study, *, checkpoint: Checkpoint, distance: ImageDistance, stores: Mapping[str, WaveformStore]
 ) -> Background:
     trace = checkpoint.folder / "trace.parquet"
     dates = (

@@ -8,7 +8,7 @@ import dagster as dg
 from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA
-from ecg_pipeline.orchestration.resources import HOSPITALS, Events, Workspace
+from ecg_pipeline.orchestration.resources import HOSPITAL_SYSTEM, Events, Workspace
 from ecg_pipeline.storage.files import digest_json, folder_digests, write_json
 from ecg_pipeline.study import Study
 from ecg_pipeline.synthetic import hospital
@@ -22,7 +22,7 @@ def hospital_assets(study: Study) -> list[dg.AssetsDefinition]:
     system: HospitalSystem = study.synthetic
 
     @dg.asset(
-        key=HOSPITALS,
+        key=HOSPITAL_SYSTEM,
         group_name="hospital_system",
         kinds={"xml"},
         pool=DATA,
@@ -30,18 +30,20 @@ def hospital_assets(study: Study) -> list[dg.AssetsDefinition]:
     )
     def hospital_system(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Events:
         """A toy hospital system: MUSE XML and WFDB files of invented patients, some of them bad, in drop folders."""
-        folder = workspace.home / HOSPITALS.path[-1]
+        folder = workspace.home / HOSPITAL_SYSTEM.path[-1]
 
         def make(out: Path) -> None:
             planted = write_hospital_system(system, folder)
             sites = {site: {"ecgs": truth.usable, "rejects": truth.rejects} for site, truth in planted.sites.items()}
             write_json(out / "written.json", {"sites": sites, "digest": digest_json(folder_digests(folder))})
 
-        yield from workspace.materialise(context, Path, lambda build: make(build.folder), metadata.hospital_system)
+        yield from workspace.materialise(
+            context, Path, make=lambda build: make(build.folder), metadata_of=metadata.hospital_system
+        )
 
     return [hospital_system]
 
 
 def hospital_deps(study: Study) -> Sequence[dg.AssetKey]:
-    """Asset that readers of a synthetic study's files depend on, beside the folder that they read."""
-    return [HOSPITALS] if study.synthetic else []
+    """Additional upstream asset of what reads a synthetic study's drop folders."""
+    return [HOSPITAL_SYSTEM] if study.synthetic else []

@@ -31,7 +31,7 @@ def natural_folder(study: Study) -> Path | None:
 
 
 def natural_version(study: Study) -> str:
-    """The data version of the natural images: their folder's, or that dependencies ship them."""
+    """The data version of the natural images: that of their folder, or `shipped` for images in installed packages."""
     folder = natural_folder(study)
     return folder_version(folder) if folder else "shipped"
 
@@ -41,7 +41,7 @@ def image_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
 
     @dg.observable_source_asset(key=NATURAL, group_name="images")
     def natural() -> dg.DataVersion:
-        """Photographs that ECGs are compared with: a folder that the study names, or three that dependencies ship."""
+        """Photographs to compare ECGs with: a folder that the study names, or three images in installed packages."""
         return dg.DataVersion(natural_version(study))
 
     @dg.asset(
@@ -58,7 +58,7 @@ def image_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         yield from workspace.materialise(
             context,
             ImageShards,
-            lambda build: render_site(
+            make=lambda build: render_site(
                 filtered_waveforms,
                 study.sheet,
                 build.folder,
@@ -66,7 +66,7 @@ def image_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
                 progress=build.progress,
                 previous=build.previous(),
             ),
-            lambda made: metadata.image_shards(made, workspace.home),
+            metadata_of=lambda made: metadata.image_shards(made, workspace.home),
         )
 
     @dg.asset(group_name="images", deps=[NATURAL], **identified(distance.REVISION, image_distance=study.image_distance))
@@ -77,10 +77,10 @@ def image_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         yield from workspace.materialise(
             context,
             ImageDistance,
-            lambda build: measure_distances(
+            make=lambda build: measure_distances(
                 image_shards, study.image_distance, out=build.folder, natural=natural_folder(study)
             ),
-            metadata.image_distance,
+            metadata_of=metadata.image_distance,
         )
 
     return [image_shards, natural, image_distance]

@@ -1,4 +1,4 @@
-"""Files of a hospital or data set, the waveform store made of them, and the labels that came with them."""
+"""Drop folders, the waveform store read from them, and the clinical labels."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 
 from ecg_pipeline.ingest import labels, store
-from ecg_pipeline.ingest.drop_folder import DropFolder, implausible, list_files, listing_version, settled_files
+from ecg_pipeline.ingest.drop_folder import DropFolder, list_files, listing_version, reason_to_confirm, settled_files
 from ecg_pipeline.ingest.labels import ClinicalLabels, collect_labels
 from ecg_pipeline.ingest.pseudonyms import PseudonymKey, fixed_key, load_key
 from ecg_pipeline.ingest.site import ingest_site
@@ -23,17 +23,17 @@ from ecg_pipeline.study import Study, drop_folder, study_home
 GROUP = "ingest"
 RAW = dg.AssetKey("raw_ecg_files")
 HOUR = "0 * * * *"
-"""When the daemon looks at the drop folders."""
+"""Schedule on which the daemon observes the drop folders."""
 
 STORE = dg.AssetKey("waveform_store")
 WHOLE, UNDERSTOOD = "drop_folder_is_whole", "reader_understood_every_file"
 
 SETTLE_S = 60.0
-"""How long a file that was lately changed is watched before it is read; invented patients send no files."""
+"""How long to wait before a recently changed file is listed again; synthetic studies do not wait."""
 
 
 def raw_version(study: Study) -> Callable[[str | None], str]:
-    """The data version of a site's drop folder: a digest of its files' names and states, and of its reading rules."""
+    """The data version of a site's drop folder: a digest of its file listing and its reading rules."""
 
     def version(site: str | None) -> str:
         drop = drop_folder(study, site or "")
@@ -43,14 +43,14 @@ def raw_version(study: Study) -> Callable[[str | None], str]:
 
 
 def site_key(study: Study, site: str) -> PseudonymKey:
-    """The key of a site's pseudonyms: the hospital's secret, or a fixed word where there is nothing to keep secret."""
+    """The key of a site's pseudonyms: the hospital's secret key, or a fixed one for public and synthetic patients."""
     patients = study.sites[site].patients
     return load_key(study_home(study)) if patients == "private" else fixed_key(patients)
 
 
 def ingest_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
     """Assets `raw_ecg_files`, `waveform_store` and `clinical_labels`, by site."""
-    sites, looks = site_partitions(study), _Looks(study)
+    sites, listings = site_partitions(study), _ListingCache(study)
 
     @dg.observable_source_asset(
         key=RAW,
@@ -62,13 +62,13 @@ def ingest_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
     def raw_ecg_files(context: dg.OpExecutionContext) -> dg.DataVersionsByPartition:
         """The drop folder of one hospital (GE MUSE XML) or data set (WFDB); its version digests the file manifest."""
         workspace, versions = context.resources.workspace, {}
-        # The sensor starts a run for each site; the command line looks at all of them in one.
+        # The sensor starts a run for each site; the command line observes all sites in one run.
         for site in [context.partition_key] if context.has_partition_key else study.sites:
             drop = drop_folder(study, site)
             listing = _listing(drop)
-            why = implausible(drop, listing, _last_count(workspace, site))
-            # Its signature leaves evaluations out, but they are what it is for, too.
-            context.log_event(_looked(site, why))  # pyright: ignore[reportArgumentType]
+            why = reason_to_confirm(drop, listing, _last_count(workspace, site))
+            # Dagster's signature lacks check evaluations, but `log_event` accepts them.
+            context.log_event(_observation_check(site, why))  # pyright: ignore[reportArgumentType]
             if listing is None or why:
                 context.log.warning(why)
             else:
@@ -91,22 +91,20 @@ def ingest_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
     def waveform_store(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Events:
         """Waveforms as recorded in Zarr, one row an ECG in `ecgs.parquet`, one row a file not used in `rejects`."""
         site = context.partition_key
-        drop, key, listing = drop_folder(study, site), site_key(study, site), looks.settled(context)
-        why = implausible(drop, listing, _last_count(workspace, site))
+        drop, key, listing = drop_folder(study, site), site_key(study, site), listings.settled(context)
+        why = reason_to_confirm(drop, listing, _last_count(workspace, site))
         if listing is None or (why and not workspace.execution.accept_fewer_files):
-            yield check_result(WHOLE, [why or ""])
-            if newest := _newest_store(workspace, site):
-                yield _understood(newest)
+            yield from _refused_folder(workspace, site, why)
             raise dg.Failure(why)
 
         def check(made: WaveformStore) -> Iterator[dg.AssetCheckResult]:
-            yield check_result(WHOLE, [], f"accepted by hand: {why}" if why else "")
-            yield _understood(made)
+            yield check_result(WHOLE, [], note=f"accepted by `accept_fewer_files`: {why}" if why else "")
+            yield _reader_errors_check(made)
 
         yield from workspace.materialise(
             context,
             WaveformStore,
-            lambda build: ingest_site(
+            make=lambda build: ingest_site(
                 drop,
                 listing,
                 recipe=study.ingest,
@@ -116,8 +114,8 @@ def ingest_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
                 progress=build.progress,
                 previous=build.previous(),
             ),
-            metadata.waveform_store,
-            check,
+            metadata_of=metadata.waveform_store,
+            check=check,
             read={RAW: listing_version(drop, listing)},
         )
 
@@ -130,37 +128,44 @@ def ingest_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         **identified(labels.REVISION),
     )
     def clinical_labels(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Events:
-        """Measurements, diagnoses and statements, apart from the waveforms because they change on their own."""
+        """Measurements, diagnoses and statements, apart from the waveforms because they change independently."""
         site = context.partition_key
-        drop, key, listing = drop_folder(study, site), site_key(study, site), looks.settled(context)
+        drop, key, listing = drop_folder(study, site), site_key(study, site), listings.settled(context)
         if listing is None:
-            raise dg.Failure(implausible(drop, listing, 0))
+            raise dg.Failure(reason_to_confirm(drop, listing, 0))
         yield from workspace.materialise(
             context,
             ClinicalLabels,
-            lambda build: collect_labels(drop, listing, key=key, out=build.folder),
-            metadata.clinical_labels,
+            make=lambda build: collect_labels(drop, listing, key=key, out=build.folder),
+            metadata_of=metadata.clinical_labels,
             read={RAW: listing_version(drop, listing)},
         )
 
     return [raw_ecg_files, waveform_store, clinical_labels]
 
 
-class _Looks:
-    """Cache of one listing of a drop folder a run, so that all its outputs are read from the same files."""
+class _ListingCache:
+    """Caches the drop folder listing of a run, so that all assets of the run read the same files."""
 
     def __init__(self, study: Study):
         self.study = study
-        self.taken: tuple[str, pl.DataFrame | None] = "", None
+        self.cached: tuple[str, pl.DataFrame | None] = "", None
 
     def settled(self, context: dg.AssetExecutionContext) -> pl.DataFrame | None:
-        """The settled files of the run's site; None where there is no folder."""
+        """Files of the run's site that are not being written; None if there is no folder."""
         site, run = context.partition_key, context.run.run_id
-        if self.taken[0] != run:
+        if self.cached[0] != run:
             drop = drop_folder(self.study, site)
             wait_s = 0.0 if self.study.sites[site].patients == "synthetic" else SETTLE_S
-            self.taken = run, settled_files(drop, wait_s) if drop.path.is_dir() else None
-        return self.taken[1]
+            self.cached = run, settled_files(drop, wait_s) if drop.path.is_dir() else None
+        return self.cached[1]
+
+
+def _refused_folder(workspace: Workspace, site: str, why: str | None) -> Iterator[dg.AssetCheckResult]:
+    """Check results of a site whose drop folder is not read: the failure, and the reader errors of the newest store."""
+    yield check_result(WHOLE, [why or ""])
+    if newest := _newest_store(workspace, site):
+        yield _reader_errors_check(newest)
 
 
 def _listing(drop: DropFolder) -> pl.DataFrame | None:
@@ -174,19 +179,19 @@ def _last_count(workspace: Workspace, site: str) -> int:
 
 
 def _newest_store(workspace: Workspace, site: str) -> WaveformStore | None:
-    """The waveform store of a site that was made last; None before any."""
+    """The newest waveform store of a site; None if there is none."""
     record = workspace.archive.newest(STORE.to_user_string(), site)
     return WaveformStore(workspace.archive.folder(record)) if record else None
 
 
-def _understood(store: WaveformStore) -> dg.AssetCheckResult:
-    """Which exceptions a reader raised on the files of a store, if any."""
+def _reader_errors_check(store: WaveformStore) -> dg.AssetCheckResult:
+    """Check result that warns of unexpected exceptions of the reader."""
     errors = store.reader_errors().items()
     return warning_result(UNDERSTOOD, [f"{error} in {files} files: please report it" for error, files in errors])
 
 
-def _looked(site: str, why: str | None) -> dg.AssetCheckEvaluation:
-    """Check result of one look at a drop folder: a warning if its listing is implausible, else passed."""
+def _observation_check(site: str, why: str | None) -> dg.AssetCheckEvaluation:
+    """Check result of an observation of a drop folder: a warning if its listing is implausible, else passed."""
     return dg.AssetCheckEvaluation(
         asset_key=STORE,
         check_name=WHOLE,

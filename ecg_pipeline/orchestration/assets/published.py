@@ -1,4 +1,4 @@
-"""Published starting points: the weights files that a study names, versioned by their digests."""
+"""Source assets of published weights files, versioned by their digests."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ def weights_file(name: str) -> Path:
 
 
 def published_names(study: Study) -> dict[str, str | None]:
-    """Weights file by the name of what starts from it; None is a comparator's random initialisation."""
+    """Weights file of each model, and of the tokenizer, that starts from one; None is random initialisation."""
     named = {model: recipe.weights for model, recipe in study.models.items() if isinstance(recipe, TimmRecipe)}
     if isinstance(study.tokenizer, ImportedTokenizer):
         named["image_tokenizer"] = study.tokenizer.weights
@@ -30,18 +30,18 @@ def published_names(study: Study) -> dict[str, str | None]:
 
 
 def published_key(name: str) -> dg.AssetKey:
-    """The source asset of a starting point."""
+    """Key of the source asset of a model's published weights."""
     return dg.AssetKey(["published", name])
 
 
 def published_file(study: Study, name: str) -> Path | None:
-    """The weights file of a starting point, if there is one."""
+    """The weights file of a model, if there is one."""
     weights = published_names(study).get(name)
     return weights_file(weights) if weights else None
 
 
 def published_version(study: Study, name: str) -> str:
-    """The data version of a starting point: the digest of its weights file, or that there is none."""
+    """The data version of a model's published weights: the file's digest, or `random-initialisation`."""
     weights = published_file(study, name)
     return sha256_file(weights)[:16] if weights else "random-initialisation"
 

@@ -67,7 +67,7 @@ def saliency_asset(study: Study, task: str) -> dg.AssetsDefinition:
         yield from workspace.materialise(
             context,
             Saliency,
-            lambda build: explain(
+            make=lambda build: explain(
                 {model: made[f"{model}__model"] for model in study.models},
                 study.saliency,
                 predictions={model: _predictions(made[f"{model}__evaluation"]) for model in study.models},
@@ -79,7 +79,7 @@ def saliency_asset(study: Study, task: str) -> dg.AssetsDefinition:
                 device=workspace.device,
                 progress=build.progress,
             ),
-            lambda made: metadata.saliency(made, workspace.home),
+            metadata_of=lambda made: metadata.saliency(made, workspace.home),
         )
 
     return saliency

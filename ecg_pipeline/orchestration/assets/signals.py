@@ -1,4 +1,4 @@
-"""Waveforms as the paper's preprocessing leaves them."""
+"""Filtered waveforms (paper: Preprocessing)."""
 
 import dagster as dg
 
@@ -30,7 +30,7 @@ def signal_assets(study: Study) -> list[dg.AssetsDefinition]:
         yield from workspace.materialise(
             context,
             FilteredWaveforms,
-            lambda build: filter_site(
+            make=lambda build: filter_site(
                 waveform_store,
                 study.filters,
                 build.folder,
@@ -38,7 +38,7 @@ def signal_assets(study: Study) -> list[dg.AssetsDefinition]:
                 progress=build.progress,
                 previous=build.previous(),
             ),
-            metadata.filtered_waveforms,
+            metadata_of=metadata.filtered_waveforms,
         )
 
     return [filtered_waveforms]

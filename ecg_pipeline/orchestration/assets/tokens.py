@@ -1,7 +1,5 @@
 """The image tokenizer, and the patch tokens of every image."""
 
-from collections.abc import Iterator
-
 import dagster as dg
 
 from ecg_pipeline.cohorts.pretraining_set import pretraining_set, record_training_set, save_training_set
@@ -18,7 +16,7 @@ from ecg_pipeline.study import Study
 from ecg_pipeline.tokens import recipes, shards
 from ecg_pipeline.tokens.recipes import ImportedTokenizer
 from ecg_pipeline.tokens.shards import TokenShards, tokenise_site
-from ecg_pipeline.tokens.tokenizer import ImageTokenizer, collapse
+from ecg_pipeline.tokens.tokenizer import ImageTokenizer, signs_of_collapse
 
 MEASURED = 512
 """Number of images on which the usage of an imported vocabulary is measured: 100,000 patches."""
@@ -44,36 +42,13 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
         waveform_store: dict[str, WaveformStore],
     ) -> Events:
         """DALL-E's encoder from a local file, or a discrete VAE trained on the pretraining sites' training patients."""
-
-        def make(build: Build) -> None:
-            from ecg_pipeline.tokens.dalle import import_tokenizer
-            from ecg_pipeline.tokens.encode import measure_usage
-            from ecg_pipeline.tokens.train import sample_images, train_tokenizer
-
-            ecgs = pretraining_set((store.ecgs() for store in waveform_store.values()), study.split)
-            ecg_ids, recipe = frozenset(ecgs["ecg_id"]), study.tokenizer
-            if isinstance(recipe, ImportedTokenizer):
-                imported = import_tokenizer(weights_file(recipe.weights), out=build.folder)
-                measure_usage(imported, sample_images(image_shards, ecg_ids, seed=0, limit=MEASURED), workspace.device)
-                record_training_set(build.folder, tokenizer=None)
-                return
-            save_training_set(build.folder, ecgs)
-            with workspace.training(build) as run:
-                train_tokenizer(
-                    recipe,
-                    images=image_shards,
-                    ecg_ids=ecg_ids,
-                    out=build.folder,
-                    device=workspace.device,
-                    progress=build.progress,
-                    log_metrics=run.metrics,
-                )
-            record_training_set(build.folder, tokenizer=ecgs)
-
-        yield from workspace.materialise(context, ImageTokenizer, make, metadata.image_tokenizer, _codebook_in_use)
-
-    def _codebook_in_use(made: ImageTokenizer) -> Iterator[dg.AssetCheckResult]:
-        yield check_result("codebook_in_use", collapse(made.config()))
+        yield from workspace.materialise(
+            context,
+            ImageTokenizer,
+            make=lambda build: _make_tokenizer(workspace, study, image_shards, waveform_store, build),
+            metadata_of=metadata.image_tokenizer,
+            check=lambda made: [check_result("codebook_in_use", signs_of_collapse(made.config()))],
+        )
 
     @dg.asset(
         partitions_def=site_partitions(study),
@@ -92,7 +67,7 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
         yield from workspace.materialise(
             context,
             TokenShards,
-            lambda build: tokenise_site(
+            make=lambda build: tokenise_site(
                 image_shards,
                 image_tokenizer,
                 build.folder,
@@ -100,7 +75,40 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
                 progress=build.progress,
                 previous=build.previous(),
             ),
-            lambda made: metadata.patch_tokens(made, image_tokenizer.vocabulary),
+            metadata_of=lambda made: metadata.patch_tokens(made, image_tokenizer.vocabulary),
         )
 
     return [image_tokenizer, patch_tokens]
+
+
+def _make_tokenizer(
+    workspace: Workspace,
+    study: Study,
+    images: dict[str, ImageShards],
+    waveform_store: dict[str, WaveformStore],
+    build: Build,
+) -> None:
+    """Import a tokenizer or train one on the pretraining set, and record its training set."""
+    from ecg_pipeline.tokens.dalle import import_tokenizer
+    from ecg_pipeline.tokens.encode import measure_usage
+    from ecg_pipeline.tokens.train import sample_images, train_tokenizer
+
+    ecgs = pretraining_set((store.ecgs() for store in waveform_store.values()), study.split)
+    ecg_ids, recipe = frozenset(ecgs["ecg_id"]), study.tokenizer
+    if isinstance(recipe, ImportedTokenizer):
+        imported = import_tokenizer(weights_file(recipe.weights), out=build.folder)
+        measure_usage(imported, sample_images(images, ecg_ids, seed=0, limit=MEASURED), workspace.device)
+        record_training_set(build.folder, tokenizer=None)
+        return
+    save_training_set(build.folder, ecgs)
+    with workspace.training(build) as run:
+        train_tokenizer(
+            recipe,
+            images=images,
+            ecg_ids=ecg_ids,
+            out=build.folder,
+            device=workspace.device,
+            progress=build.progress,
+            log_metrics=run.metrics,
+        )
+    record_training_set(build.folder, tokenizer=ecgs)

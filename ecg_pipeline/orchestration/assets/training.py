@@ -59,7 +59,7 @@ def _imported(study: Study) -> dg.AssetsDefinition:
         **identified(PRETRAIN_REVISION, model=study.pretrained_model),
     )
     def pretrained_checkpoint(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Events:
-        """A pretraining checkpoint of BEiT's or HeartBEiT's own scripts, every weight of it or none."""
+        """A pretraining checkpoint of BEiT's or HeartBEiT's own scripts, imported with all its weights."""
 
         def make(build: Build) -> None:
             from ecg_pipeline.models.beit import import_pretraining
@@ -69,7 +69,7 @@ def _imported(study: Study) -> dg.AssetsDefinition:
             import_pretraining(weights, study.pretrained_model, build.folder)
             record_training_set(build.folder, network=None)
 
-        yield from workspace.materialise(context, Checkpoint, make, metadata.pretrained_checkpoint)
+        yield from workspace.materialise(context, Checkpoint, make=make, metadata_of=metadata.pretrained_checkpoint)
 
     return pretrained_checkpoint
 
@@ -127,9 +127,9 @@ def _trained(study: Study) -> dg.AssetsDefinition:
                 build.progress,
             )
             record_training_set(build.folder, network=ecgs, tokenizer=seen_by_tokenizer)
-            build.remember_run(result["mlflow_run_id"], result["page"])
+            build.note_mlflow_run(result["mlflow_run_id"], result["page"])
 
-        yield from workspace.materialise(context, Checkpoint, make, metadata.pretrained_checkpoint)
+        yield from workspace.materialise(context, Checkpoint, make=make, metadata_of=metadata.pretrained_checkpoint)
 
     return pretrained_checkpoint
 
@@ -194,24 +194,32 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
                 first = next(iter(tuned.checkpoints().values()))
                 log_classifier(f"{task}-{model}", first, sheet=study.sheet, filters=study.filters)
 
-        def check(made: FinetunedModel) -> Iterator[dg.AssetCheckResult]:
-            held_out = cohort.table().filter(pl.col("split") != TRAIN)
-            yield pretraining_never_saw_it(start, held_out)
-            if study.finetuning.is_optimistic:
-                held_out = held_out.filter(pl.col("split") != VALIDATION)
-            trained_on = pl.read_parquet(made.folder / TRAINED_ON)
-            yield check_result(
-                "training_never_saw_it", leaks.seen_before(held_out, seen=trained_on, by="the fine-tuning")
-            )
-            yield _chosen_on_validation(made, study)
-
-        yield from workspace.materialise(context, FinetunedModel, make, metadata.finetuned_model, check)
+        yield from workspace.materialise(
+            context,
+            FinetunedModel,
+            make=make,
+            metadata_of=metadata.finetuned_model,
+            check=lambda made: _finetuning_checks(made, study, cohort, start),
+        )
 
     return finetuned_model
 
 
+def _finetuning_checks(
+    made: FinetunedModel, study: Study, cohort: Cohort, start: Checkpoint | Path | None
+) -> Iterator[dg.AssetCheckResult]:
+    """Check that a model has not seen held-out ECGs, and how its epochs were chosen."""
+    held_out = cohort.table().filter(pl.col("split") != TRAIN)
+    yield pretraining_never_saw_it(start, held_out)
+    if study.finetuning.is_optimistic:
+        held_out = held_out.filter(pl.col("split") != VALIDATION)
+    trained_on = pl.read_parquet(made.folder / TRAINED_ON)
+    yield check_result("training_never_saw_it", leaks.seen_before(held_out, seen=trained_on, by="the fine-tuning"))
+    yield _chosen_on_validation(made, study)
+
+
 def _examples(cohort: Cohort, study: Study, fraction: float) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """ECGs to train on, and those to choose the epoch on: test patients under the official protocol alone."""
+    """ECGs to train on, and those to choose the epoch on, which are test ECGs under the official protocol only."""
     if study.finetuning.chosen_on == "test":
         return cohort.train_and_validation(fraction, study.split), cohort.test_internal()
     return cohort.train(fraction), cohort.validation()
@@ -220,7 +228,7 @@ def _examples(cohort: Cohort, study: Study, fraction: float) -> tuple[pl.DataFra
 def pretraining_never_saw_it(start: Checkpoint | Path | None, held_out: pl.DataFrame) -> dg.AssetCheckResult:
     """Check that the pretrained model has not seen held-out ECGs, by the training set stored beside it."""
     if start is None:
-        return check_result("pretraining_never_saw_it", [], f"nothing was pretrained: {RANDOM}")
+        return check_result("pretraining_never_saw_it", [], note=f"nothing was pretrained: {RANDOM}")
     folder = start.folder if isinstance(start, Checkpoint) else start
     return seen_in_pretraining("pretraining_never_saw_it", folder, held_out)
 
@@ -229,20 +237,20 @@ def seen_in_pretraining(check: str, folder: Path, held_out: pl.DataFrame) -> dg.
     """Check that a network and its tokenizer have not seen held-out ECGs, by the training sets in its folder."""
     by_network, by_tokenizer = read_training_set(folder), read_training_set(folder / TOKENIZER)
     if by_network is None:
-        return check_result(check, [], UNKNOWN, warns=True)
+        return check_result(check, [], note=UNKNOWN, warns=True)
     found = leaks.seen_before(held_out, seen=by_network, by="the pretraining")
     if by_tokenizer is None:
-        return check_result(check, found, f"what the tokenizer saw is {UNKNOWN}", warns=True)
+        return check_result(check, found, note=f"what the tokenizer saw is {UNKNOWN}", warns=True)
     found += leaks.seen_before(held_out, seen=by_tokenizer, by="the tokenizer")
-    return check_result(check, found, f"{len(by_network)} ECGs were pretrained on")
+    return check_result(check, found, note=f"{len(by_network)} ECGs were pretrained on")
 
 
 def _chosen_on_validation(made: FinetunedModel, study: Study) -> dg.AssetCheckResult:
-    """Check that every seed's epoch is the best one of its trace."""
+    """Check that the chosen epoch of every seed is the best one of its trace."""
     found = []
     for seed, checkpoint in made.checkpoints().items():
         trace, epoch = pl.read_parquet(checkpoint.folder / "trace.parquet"), checkpoint.config()["chosen_epoch"]
         sentences = leaks.wrongly_chosen(trace, chosen_epoch=epoch, chosen_on=study.finetuning.chosen_on)
         found += [f"seed {seed}: {sentence}" for sentence in sentences]
     is_optimistic = study.finetuning.is_optimistic
-    return check_result("chosen_on_validation", found, OPTIMISTIC if is_optimistic else "", warns=is_optimistic)
+    return check_result("chosen_on_validation", found, note=OPTIMISTIC if is_optimistic else "", warns=is_optimistic)

@@ -1,7 +1,7 @@
-"""The page server: reports, pictures and the way to MLflow runs, for the links of the Dagster UI.
+"""The page server: reports, pictures and redirects to MLflow runs, for the links in the Dagster UI.
 
-Reads only, below the study's archive only. Pictures are drawn when they are asked for and kept nowhere. A name that is
-none, a path that leaves the archive, also by a symbolic link, and what was never made are all not found.
+Reads only, below the study's archive only. Pictures are rendered on request and not stored. Invalid names, paths
+out of the archive (also by symbolic links) and outputs that do not exist give 404.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""Server processes: started, ended on request, and ended when the process that started them is gone, however it went.
+"""Server processes: started, ended on request, and ended when the process that started them has ended or was killed.
 
 A server leads a process group, so that its own children end with it. The code server is different: the Dagster runs
-that it started are its children, and they go on. Asked to end, it takes no new run, and ends after the last of them.
+that it started are its children, and they continue. On SIGINT it takes no new run, and ends after the last of them.
 """
 
 import os
@@ -29,7 +29,7 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Started:
+class StartedServer:
     """A server that was started. pid is that of its process group, too."""
 
     name: str
@@ -37,14 +37,14 @@ class Started:
     waits_for_runs: bool
 
 
-class Keeper:
-    """Servers that have been started, beside a process that ends them if this one cannot."""
+class ServerProcesses:
+    """Started servers, and a watchdog process that ends them if this process is killed."""
 
     def __init__(self, logs: Path):
         self.logs = logs
-        self.servers: dict[Started, subprocess.Popen[bytes]] = {}
+        self.servers: dict[StartedServer, subprocess.Popen[bytes]] = {}
         # It reads from a pipe, which closes when this process is gone.
-        self.guard = subprocess.Popen(  # noqa: S603
+        self.watchdog = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", __name__], stdin=subprocess.PIPE, start_new_session=True, text=True
         )
 
@@ -59,35 +59,35 @@ class Keeper:
                 stderr=log,
                 start_new_session=True,
             )
-        started = Started(server.name, process.pid, server.waits_for_runs)
+        started = StartedServer(server.name, process.pid, server.waits_for_runs)
         self.servers[started] = process
-        assert self.guard.stdin is not None
-        self.guard.stdin.write(f"{started.name} {started.pid} {int(started.waits_for_runs)}\n")
-        self.guard.stdin.flush()
+        assert self.watchdog.stdin is not None
+        self.watchdog.stdin.write(f"{started.name} {started.pid} {int(started.waits_for_runs)}\n")
+        self.watchdog.stdin.flush()
 
     def ended(self) -> str | None:
         """The name of a server that has ended by itself, if one has."""
-        if self.guard.poll() is not None:
-            return "guard"
+        if self.watchdog.poll() is not None:
+            return "watchdog"
         return next((server.name for server, process in self.servers.items() if process.poll() is not None), None)
 
     def waits_for_runs(self) -> bool:
-        """Whether a server that was ended still lives, because runs that it started do."""
+        """Whether a server that was asked to end is still alive, because of runs in progress."""
         return any(server.waits_for_runs and process.poll() is None for server, process in self.servers.items())
 
-    def last_words(self, name: str, lines: int = 15) -> str:
+    def log_tail(self, name: str, lines: int = 15) -> str:
         """The end of a server's log."""
         path = self.logs / f"{name}.log"
         return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
 
     def end(self) -> None:
-        """End every server, and then the process that would have: asked twice, a code server does not wait for runs."""
+        """End every server, then kill the watchdog: a second signal would end a code server that waits for runs."""
         end(self.servers)
-        self.guard.kill()
-        self.guard.wait()
+        self.watchdog.kill()
+        self.watchdog.wait()
 
 
-def end(servers: Iterable[Started]) -> None:
+def end(servers: Iterable[StartedServer]) -> None:
     """Ask servers to end, and kill those that do not. A code server that waits for runs is left to do so."""
     servers = list(servers)
     for server in servers:
@@ -100,8 +100,8 @@ def end(servers: Iterable[Started]) -> None:
             _signal(server, signal.SIGKILL)
 
 
-def group(server: Started) -> list[psutil.Process]:
-    """What lives of a server's process group."""
+def process_group(server: StartedServer) -> list[psutil.Process]:
+    """Living processes of a server's process group."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -112,9 +112,9 @@ def group(server: Started) -> list[psutil.Process]:
     return found
 
 
-def _is_settled(server: Started) -> bool:
-    """Whether a server is gone with all that it started, or waits for runs."""
-    living = group(server)
+def _is_settled(server: StartedServer) -> bool:
+    """Whether a server and its child processes have ended, or it waits for runs."""
+    living = process_group(server)
     return not living or (server.waits_for_runs and any(_is_run(process) for process in living))
 
 
@@ -126,8 +126,8 @@ def _is_run(process: psutil.Process) -> bool:
         return False
 
 
-def _signal(server: Started, number: signal.Signals) -> None:
-    """Signal a server's whole group; of one that waits for runs, the server alone."""
+def _signal(server: StartedServer, number: signal.Signals) -> None:
+    """Signal a server's whole process group; if it waits for runs, the server only."""
     try:
         if server.waits_for_runs:
             os.kill(server.pid, number)
@@ -138,11 +138,11 @@ def _signal(server: Started, number: signal.Signals) -> None:
 
 
 def main() -> None:
-    """Hear which servers there are until the pipe closes, then end them."""
+    """Watchdog: read the started servers from stdin until it closes, then end them."""
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
-    heard = [line.split() for line in sys.stdin]
-    end(Started(name, int(pid), waits == "1") for name, pid, waits in heard)
+    lines = [line.split() for line in sys.stdin]
+    end(StartedServer(name, int(pid), waits == "1") for name, pid, waits in lines)
 
 
 if __name__ == "__main__":

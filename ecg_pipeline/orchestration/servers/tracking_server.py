@@ -10,9 +10,9 @@ from ecg_pipeline.tracking import artifacts, prepare_store, tracking_uri
 
 
 def main(home: Path, experiment: str, port: int) -> None:
-    """Be the tracking server."""
+    """Run the tracking server in this process."""
     prepare_store(home, experiment)
-    # Its jobs judge and summarise the traces of language models, in eight processes that there is nothing for here.
+    # MLflow's jobs evaluate traces of language models in eight processes, which are not used here.
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     sys.argv = [
         "mlflow",

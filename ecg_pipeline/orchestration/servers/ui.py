@@ -1,4 +1,4 @@
-"""A study's servers, from the first port to the last process: what `ecg-pipeline ui` does."""
+"""Starts, watches and ends a study's servers: the command `ecg-pipeline ui`."""
 
 import http.client
 import os
@@ -17,7 +17,7 @@ import dagster as dg
 
 from ecg_pipeline.links import HOST, Addresses, address, ports_from, write_addresses
 from ecg_pipeline.orchestration.instance import IN_PROGRESS, instance_home, open_instance, run_process
-from ecg_pipeline.orchestration.servers.processes import Keeper, Server
+from ecg_pipeline.orchestration.servers.processes import Server, ServerProcesses
 from ecg_pipeline.storage.files import locked, write_json
 from ecg_pipeline.study import Study, study_home
 from ecg_pipeline.tracking import has_server, tracking_uri
@@ -27,15 +27,15 @@ LOCATION, DEFINITIONS = "ecg_pipeline", "ecg_pipeline.definitions"
 LAUNCHED_BY = ".dagster/grpc_info"
 """Dagster's tag on a run: the address of the code server that started it."""
 
-LOOK_S = 0.5
+POLL_S = 0.5
 
 
 class UiError(RuntimeError):
-    """The servers cannot be started, or do not do what they should; says why."""
+    """The servers cannot be started, or one has ended or is not secure."""
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Servers:
     """Folders, addresses and socket of a study's servers."""
 
     study: Study
@@ -60,94 +60,95 @@ class _Place:
         }
 
 
-def serve(study: Study, port: int, say: Callable[[str], None]) -> None:
-    """Start a study's servers, watch them, and end all of them when asked to or when one ends by itself.
+def serve(study: Study, port: int, output: Callable[[str], None]) -> None:
+    """Start a study's servers, watch them, and end all of them on SIGINT, SIGTERM or SIGHUP.
 
-    Asked by SIGINT, SIGTERM or SIGHUP. A UiError where a port is taken, where the servers run already, or where one
-    ended. Runs in progress go on: their code server ends after the last of them.
+    UiError if a port is taken, if the servers are already running, or if one ended. Runs in progress continue: their
+    code server ends after the last of them.
     """
     home, addresses = study_home(study), ports_from(port)
     dagster_home = instance_home(home)
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(dagster_home / ".ui.lock", waits=False))
+            stack.enter_context(locked(dagster_home / ".ui.lock", wait=False))
         except BlockingIOError:
-            raise UiError(f"the servers over {dagster_home} run already") from None
+            raise UiError(f"the servers for {dagster_home} are already running") from None
         _check_ports(addresses, has_server(home))
         write_addresses(home, addresses)
         instance = stack.enter_context(open_instance(home))
-        # A path that is short, as those of sockets must be, in a folder that is this user's alone: whoever can speak
-        # to a code server can have code run.
-        place = _Place(study, home, dagster_home, addresses, Path(tempfile.mkdtemp(prefix="ecg-")) / "code")
-        stop = stack.enter_context(_asked_to_stop())
-        place.folder.mkdir(parents=True, exist_ok=True)
-        keeper = Keeper(place.folder)
+        # Paths of sockets must be short. Only this user may access the folder, because a client of the code server can
+        # execute code.
+        servers = _Servers(study, home, dagster_home, addresses, Path(tempfile.mkdtemp(prefix="ecg-")) / "code")
+        stop = stack.enter_context(_stop_on_signal())
+        servers.folder.mkdir(parents=True, exist_ok=True)
+        processes = ServerProcesses(servers.folder)
         try:
-            say("Starting the servers ...")
-            _start(keeper, place, stop)
+            output("Starting the servers ...")
+            _start(processes, servers, stop)
             if not stop.is_set():
-                say(_addresses_in_words(place))
-            while not stop.wait(LOOK_S):
-                _complain_of_the_dead(keeper)
+                output(_addresses_text(servers))
+            while not stop.wait(POLL_S):
+                _raise_if_one_ended(processes)
         finally:
-            say("Ending the servers ...")
-            keeper.end()
-            say(_runs_in_words(instance, keeper, place.socket))
+            output("Ending the servers ...")
+            processes.end()
+            output(_remaining_runs_text(instance, processes, servers.socket))
 
 
-def _start(keeper: Keeper, place: _Place, stop: threading.Event) -> None:
+def _start(processes: ServerProcesses, servers: _Servers, stop: threading.Event) -> None:
     """Start every server and wait until all answer."""
-    keeper.start(_code_server(place), place.environment)
-    keeper.start(_page_server(place), place.environment)
-    answering = [(place.addresses.pages, "/health")]
-    if not has_server(place.home):
-        keeper.start(_tracking_server(place), place.environment)
-        answering.append((place.addresses.mlflow, "/"))
-    _wait(keeper, stop, lambda: _accepts(place.socket))
+    processes.start(_code_server(servers), servers.environment)
+    processes.start(_page_server(servers), servers.environment)
+    answering = [(servers.addresses.pages, "/health")]
+    if not has_server(servers.home):
+        processes.start(_tracking_server(servers), servers.environment)
+        answering.append((servers.addresses.mlflow, "/"))
+    _wait(processes, stop, lambda: _accepts(servers.socket))
     if stop.is_set():
         return
-    for server in _dagster_servers(place):
-        keeper.start(server, place.environment)
-    for port, path in (*answering, (place.addresses.dagster, "/server_info")):
-        _wait(keeper, stop, lambda port=port, path=path: _status(port, path, HOST) == 200)
+    for server in _dagster_servers(servers):
+        processes.start(server, servers.environment)
+    for port, path in (*answering, (servers.addresses.dagster, "/server_info")):
+        _wait(processes, stop, lambda port=port, path=path: _status(port, path, HOST) == 200)
         if not stop.is_set() and (_status(port, path, "example.org") or 0) < 400:
-            raise UiError(f"the server on port {port} answers to a foreign Host header, so it was ended again")
+            raise UiError(f"the server on port {port} accepts a foreign Host header, so all servers were ended")
 
 
-def _code_server(place: _Place) -> Server:
-    """Loads the definitions, starts runs. One for webserver and daemon, each of which would start its own."""
-    words = ["api", "grpc", "--socket", str(place.socket), "--module-name", DEFINITIONS, "--location-name", LOCATION]
+def _code_server(servers: _Servers) -> Server:
+    """Loads the definitions and starts runs. Shared by webserver and daemon, which would otherwise each start one."""
+    words = ["api", "grpc", "--socket", str(servers.socket), "--module-name", DEFINITIONS, "--location-name", LOCATION]
     return Server(
         "code_server", [sys.executable, "-m", "dagster", *words, "--log-level", "warning"], waits_for_runs=True
     )
 
 
-def _dagster_servers(place: _Place) -> list[Server]:
+def _dagster_servers(servers: _Servers) -> list[Server]:
     """Webserver and daemon, over the code server."""
-    workspace_file = place.folder / "workspace.yaml"
-    server = {"grpc_server": {"socket": str(place.socket), "location_name": LOCATION}}
+    workspace_file = servers.folder / "workspace.yaml"
+    server = {"grpc_server": {"socket": str(servers.socket), "location_name": LOCATION}}
     write_json(workspace_file, {"load_from": [server]})
     web = [sys.executable, "-m", "ecg_pipeline.orchestration.servers.webserver", "--host", HOST]
     daemon = [str(Path(sysconfig.get_path("scripts")) / "dagster-daemon"), "run", "--log-level", "warning"]
     return [
-        Server("webserver", [*web, "--port", str(place.addresses.dagster), "--workspace", str(workspace_file)]),
+        Server("webserver", [*web, "--port", str(servers.addresses.dagster), "--workspace", str(workspace_file)]),
         Server("daemon", [*daemon, "--workspace", str(workspace_file)]),
     ]
 
 
-def _page_server(place: _Place) -> Server:
-    ports = [str(place.addresses.pages), str(place.addresses.mlflow)]
-    return Server("pages", [sys.executable, "-m", "ecg_pipeline.orchestration.servers.pages", str(place.home), *ports])
+def _page_server(servers: _Servers) -> Server:
+    ports = [str(servers.addresses.pages), str(servers.addresses.mlflow)]
+    module = "ecg_pipeline.orchestration.servers.pages"
+    return Server("pages", [sys.executable, "-m", module, str(servers.home), *ports])
 
 
-def _tracking_server(place: _Place) -> Server:
+def _tracking_server(servers: _Servers) -> Server:
     module = "ecg_pipeline.orchestration.servers.tracking_server"
-    arguments = [str(place.home), place.study.name, str(place.addresses.mlflow)]
+    arguments = [str(servers.home), servers.study.name, str(servers.addresses.mlflow)]
     return Server("mlflow", [sys.executable, "-m", module, *arguments])
 
 
 @contextmanager
-def _asked_to_stop() -> Iterator[threading.Event]:
+def _stop_on_signal() -> Iterator[threading.Event]:
     """An event that is set by SIGINT, SIGTERM and SIGHUP."""
     stop = threading.Event()
     before = {
@@ -180,15 +181,16 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _wait(keeper: Keeper, stop: threading.Event, is_ready: Callable[[], bool]) -> None:
+def _wait(processes: ServerProcesses, stop: threading.Event, is_ready: Callable[[], bool]) -> None:
     """Wait until `is_ready`, until asked to stop, or until a server has ended, which is a UiError."""
-    while not is_ready() and not stop.wait(LOOK_S):
-        _complain_of_the_dead(keeper)
+    while not is_ready() and not stop.wait(POLL_S):
+        _raise_if_one_ended(processes)
 
 
-def _complain_of_the_dead(keeper: Keeper) -> None:
-    if name := keeper.ended():
-        raise UiError(f"{name} ended by itself, so all were ended. Its log ends with\n{keeper.last_words(name)}")
+def _raise_if_one_ended(processes: ServerProcesses) -> None:
+    if name := processes.ended():
+        log = processes.log_tail(name)
+        raise UiError(f"{name} ended by itself, so all servers were ended. Its log ends with\n{log}")
 
 
 def _accepts(path: Path) -> bool:
@@ -198,7 +200,7 @@ def _accepts(path: Path) -> bool:
 
 
 def _status(port: int, path: str, host: str) -> int | None:
-    """HTTP status of a page asked for by this Host header; None where nobody answers."""
+    """HTTP status of a page requested with this Host header; None if nothing answers."""
     connection = http.client.HTTPConnection(HOST, port, timeout=20)
     try:
         connection.request("GET", path, headers={"Host": f"{host}:{port}"})
@@ -209,22 +211,22 @@ def _status(port: int, path: str, host: str) -> int | None:
         connection.close()
 
 
-def _addresses_in_words(place: _Place) -> str:
-    mlflow = tracking_uri(place.home) if has_server(place.home) else address(place.addresses.mlflow)
+def _addresses_text(servers: _Servers) -> str:
+    mlflow = tracking_uri(servers.home) if has_server(servers.home) else address(servers.addresses.mlflow)
     return "\n".join(
         (
-            f"Dagster  {address(place.addresses.dagster)}",
+            f"Dagster  {address(servers.addresses.dagster)}",
             f"MLflow   {mlflow}",
-            f"Report   {address(place.addresses.pages)}/reports/benchmark_report, once it is made",
-            f"Logs     {place.folder}",
-            "Ctrl-C ends these servers. A run in progress then goes on; what is queued waits for the next start.",
+            f"Report   {address(servers.addresses.pages)}/reports/benchmark_report, once it is made",
+            f"Logs     {servers.folder}",
+            "Ctrl-C ends these servers. Runs in progress then continue; queued runs wait for the next start.",
         )
     )
 
 
-def _runs_in_words(instance: dg.DagsterInstance, keeper: Keeper, socket: Path) -> str:
-    """Which runs go on without the servers. Those whose process is gone are marked as failed."""
-    lines, waits = [], keeper.waits_for_runs()
+def _remaining_runs_text(instance: dg.DagsterInstance, processes: ServerProcesses, socket: Path) -> str:
+    """Message on the runs that continue without the servers. Runs whose process is gone are marked as failed."""
+    lines, waits = [], processes.waits_for_runs()
     for run in instance.get_runs(dg.RunsFilter(statuses=list(IN_PROGRESS))):
         if str(socket) not in run.tags.get(LAUNCHED_BY, ""):
             continue
@@ -237,6 +239,6 @@ def _runs_in_words(instance: dg.DagsterInstance, keeper: Keeper, socket: Path) -
     queued = instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))
     words = ["The servers have ended."]
     can = ", and the next `ecg-pipeline ui` can terminate them" if waits else ""
-    words += [f"These runs go on{can}:", *lines] if lines else []
+    words += [f"These runs continue{can}:", *lines] if lines else []
     words += [f"{queued} queued runs wait for the next `ecg-pipeline ui`."] if queued else []
     return "\n".join(words)

@@ -1,7 +1,6 @@
-"""Dagster's webserver for this machine alone: by itself it answers to any Host header, and so to any web page that a
-browser here has open and that has its name resolved to this machine.
+"""Dagster's webserver with a check of the Host header, against DNS rebinding: by itself it accepts any host name.
 
-Its command line lets nobody add to the server, so the hook of the server class itself gets the check of the header.
+Its command line has no option for middleware, so the server class is patched.
 """
 
 from dagster_webserver.cli import main
@@ -13,7 +12,7 @@ from ecg_pipeline.links import HOST
 
 
 def check_host() -> None:
-    """Have every webserver of this process refuse a foreign Host header."""
+    """Make every webserver of this process refuse foreign Host headers."""
     unchecked = DagsterWebserver.build_middleware
 
     def checked(self: DagsterWebserver) -> list[Middleware]:

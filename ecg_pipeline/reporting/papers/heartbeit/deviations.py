@@ -1,4 +1,4 @@
-"""Where a study's protocol differs from the paper's, and what that does to its results: only what applies to it."""
+"""The deviations of a study's protocol from the paper's that apply to it, and their effect on its results."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ WIDTH, DEPTH, VOCABULARY = 768, 12, 8192
 
 
 def deviations(study: StudyResults) -> list[Deviation]:
-    """The deviations of a study, the weightiest first."""
+    """The deviations of a study, the most important first."""
     return [
         *_of_patients(study),
         *_of_pretraining(study.background),
@@ -37,8 +37,8 @@ def _of_patients(study: StudyResults) -> Iterator[Deviation]:
         yield Deviation(
             "All ECGs of all hospitals are pretrained on, without labels: the external hospital and every test "
             "patient among them.",
-            "Tokenizer and pretraining see training patients only.",
-            "Results are those of patients whom the model has never seen; lower than the paper's if seeing helps.",
+            "Pretraining, and a tokenizer trained here, see training patients only.",
+            "Tested patients were never seen by the model; results are lower than the paper's if seeing them helps.",
         )
     else:
         yield Deviation(
@@ -49,7 +49,7 @@ def _of_patients(study: StudyResults) -> Iterator[Deviation]:
         )
     if any("external" in task.roles.values() for task in tasks):
         yield Deviation(
-            "The external set is cut by hospital alone: a patient seen at two hospitals can train and be external.",
+            "The external set is defined by hospital only: a patient seen at two hospitals can train and be external.",
             "Such patients are left out of the external set, and counted in the participant flow.",
             "No external patient was seen in training; lower results than the paper's, if it had many such patients.",
         )
@@ -67,11 +67,11 @@ def _of_patients(study: StudyResults) -> Iterator[Deviation]:
     yield Deviation(
         "Patients are shuffled in the order of their identifiers, and a fifth of them are for testing.",
         f"Test patients are chosen by {split}.",
-        "Other test patients than the paper's; no patient changes the split when patients are added.",
+        "Other test patients than the paper's; adding patients changes no other patient's split.",
     )
     yield Deviation(
-        "A fraction of the training data is one of ECGs, so even a small one holds many patients.",
-        "A fraction is one of patients with all their ECGs, and smaller ones are nested in larger ones.",
+        "A fraction of the training data is a fraction of the ECGs, so even a small one has ECGs of many patients.",
+        "A fraction is a fraction of the patients, with all their ECGs; smaller ones are nested in larger ones.",
         "Small fractions are harder here than in the paper.",
     )
 
@@ -88,14 +88,15 @@ def _of_pretraining(background: Background) -> Iterator[Deviation]:
         yield Deviation(
             f"{DEPTH} layers of width {WIDTH}, 86 million parameters.",
             f"{beit.depth} layers of width {beit.width}.",
-            "A smaller model has less to gain from pretraining.",
+            "A smaller model has less to gain from pretraining, a larger one more.",
         )
     if recipe:
         yield Deviation(
             "40 % of the patches are masked; learning rate 0.0005, 300 epochs; batch, clipping, etc. unpublished.",
             f"{recipe.mask.patches} patches at most ({recipe.mask.kind}), learning rate {recipe.learning_rate:g}, "
             f"{recipe.epochs} epochs, batch {recipe.batch}; what the paper leaves open is as in BEiT's own script.",
-            "75 of 196 patches, BEiT's default, are 38 %, and most likely what the paper means.",
+            "75 of 196 patches, BEiT's default, are 38 %, and most likely what the paper means; another number is an "
+            "easier or a harder task.",
         )
     yield Deviation(
         "How eight leads are laid out on a sheet, and the order of both filters, are not published.",
@@ -121,7 +122,7 @@ def _of_finetuning(study: StudyResults) -> Iterator[Deviation]:
         yield Deviation(
             "AdamW for HeartBEiT and Adam for the others, one learning rate for all.",
             "AdamW for all, one learning rate for all.",
-            "Removes an advantage of one model over the others; none is tuned by itself.",
+            "Removes an advantage of one model over the others; none is tuned separately.",
         )
     yield Deviation(
         "30 epochs by the text, 20 by the code; a learning rate from 0.0003 to 0.001 by the text, in the code really "
@@ -160,7 +161,7 @@ def _of_tasks(study: StudyResults) -> Iterator[Deviation]:
         yield Deviation(
             "No rule says which of PTB-XL's statements make a STEMI; 5.6 % of ECGs are positive.",
             f"The statements of the study file, printed in {studied}, not tuned to meet that prevalence.",
-            "AUPRC and predictive values move with the prevalence.",
+            "AUPRC and predictive values depend on the prevalence.",
         )
 
 
@@ -168,8 +169,8 @@ def _of_statistics(study: StudyResults) -> Iterator[Deviation]:
     measures = table_words(study.tables.measures)
     yield Deviation(
         "500 bootstrap draws; nearly all intervals are printed with a width of 0.00.",
-        f"{study.background.evaluation.bootstrap_draws} draws over patients, percentiles; differences are paired.",
-        "Wider intervals, as wide as the patients' number demands. Overlap of intervals is not used as a test.",
+        f"{study.background.evaluation.bootstrap_draws} draws over patients, percentile intervals; paired differences.",
+        "Wider intervals, which reflect the number of patients. Overlap of intervals is not used as a test.",
     )
     yield Deviation(
         "AUPRC is the area under straight lines between points of the curve.",

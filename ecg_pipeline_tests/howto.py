@@ -14,10 +14,12 @@ _BLOCK = re.compile(r"^```(\w*)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.
 
 def follow(page: str, tree: Path, environment: dict[str, str]) -> str:
     """Do what a page says in the folder `tree`; return what its commands printed."""
-    printed = []
+    printed, exports = [], ""
     for language, file, content in _blocks(page):
         if language == "bash":
-            printed.append(run(content, tree, environment))
+            printed.append(run(exports + content, tree, environment))
+            # One terminal: what a block exports, the next ones have.
+            exports += "".join(f"{line}\n" for line in content.splitlines() if line.startswith("export "))
         elif language == "diff":
             edit(tree / file, content)
         elif file:

@@ -190,6 +190,11 @@ def _stored(images: NDArray[np.uint8], folder: Path) -> ArrayShards:
 def _waveforms(count: int) -> NDArray[np.float32]:
     """(count, 8, 2500) millivolts of synthetic hearts."""
     rng = np.random.default_rng(0)
-    hearts = [simulate(sample_heart(sample_person(rng), "none", 0.0, rng), 5, 500, rng)[0] for _ in range(32)]
+    hearts = [
+        simulate(
+            sample_heart(sample_person(rng), disease="none", severity=0.0, rng=rng), seconds=5, sampling_hz=500, rng=rng
+        )[0]
+        for _ in range(32)
+    ]
     x_mv = np.resize(np.stack(hearts), (count, 8, 2500)).astype(np.float32)
     return x_mv + rng.normal(0, 0.01, x_mv.shape).astype(np.float32)

@@ -30,8 +30,8 @@ def write_exports(folder: Path, count: int) -> Path:
 
 
 def _model(rng: np.random.Generator) -> MuseEcg:
-    heart = sample_heart(sample_person(rng), "none", 0.0, rng)
-    x_mv, times, premature = simulate(heart, 10, 500, rng)
+    heart = sample_heart(sample_person(rng), disease="none", severity=0.0, rng=rng)
+    x_mv, times, premature = simulate(heart, seconds=10, sampling_hz=500, rng=rng)
     return MuseEcg(
         exporter=EXPORTERS["mount_sinai"],
         patient=Patient("7000000", "Nobody", "Ann", "01-01-1950", "F"),
@@ -40,7 +40,7 @@ def _model(rng: np.random.Generator) -> MuseEcg:
         acquired_at=datetime(2020, 1, 1, 12),
         sampling_hz=500,
         median=to_counts(median_beat(heart, 500)),
-        rhythm=to_counts(x_mv + simulate_noise(10, 500, 60, rng)),
+        rhythm=to_counts(x_mv + simulate_noise(seconds=10, sampling_hz=500, mains_hz=60, rng=rng)),
         r_times_ms=tuple(np.rint(times * 1000).astype(int).tolist()),
         premature=tuple(premature.tolist()),
         measurements=measure(heart),

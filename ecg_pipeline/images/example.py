@@ -15,6 +15,6 @@ def example_images(sheet: SheetRecipe, filters: FilterRecipe) -> NDArray[np.uint
     from ecg_pipeline.synthetic.heart import sample_heart, sample_person, simulate
 
     rng = np.random.default_rng(SEED)
-    heart = sample_heart(sample_person(rng), "none", 0.0, rng)
-    x_mv, _, _ = simulate(heart, filters.seconds, filters.sampling_hz, rng)
+    heart = sample_heart(sample_person(rng), disease="none", severity=0.0, rng=rng)
+    x_mv, _, _ = simulate(heart, seconds=filters.seconds, sampling_hz=filters.sampling_hz, rng=rng)
     return render_many(clean(x_mv[None, :, : filters.samples], filters), sheet)

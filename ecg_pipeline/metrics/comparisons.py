@@ -34,8 +34,8 @@ def paired_difference(
     labels: NDArray,
     one: NDArray,
     other: NDArray,
-    patients: NDArray,
     *,
+    patients: NDArray,
     draws: int,
     seed: int,
     metrics: Sequence[Metric] = WITH_INTERVAL,
@@ -62,7 +62,7 @@ def paired_difference(
     }
 
 
-def delong(labels: NDArray, one: NDArray, other: NDArray, patients: NDArray) -> Difference:
+def delong(labels: NDArray, one: NDArray, other: NDArray, *, patients: NDArray) -> Difference:
     """AUROC of `one` minus `other` by DeLong's test, in Obuchowski's form for patients with several ECGs.
 
     Needs no draws, and so checks the bootstrap. Where each patient has one ECG it is DeLong's test (DeLong et al. 1988;

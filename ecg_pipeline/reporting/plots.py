@@ -37,10 +37,10 @@ def pretraining_figures(background: Background) -> list[str]:
 
 def task_figures(
     task: TaskResults,
+    *,
     cells: tables.Cells,
     results: pl.DataFrame,
     differences: pl.DataFrame,
-    *,
     population: str,
     models: list[str],
     where: str,
@@ -66,7 +66,9 @@ def task_figures(
         if other_models["value"].drop_nulls().len():
             title = f"{metric.heading}: {models[0]} minus every other model\n{where}"
             figures.append(difference_figure(other_models, metric.heading, title))
-    predictions = {model: tables.predictions(task, model, largest, population) for model in computed}
+    predictions = {
+        model: tables.predictions(task, model, fraction=largest, population=population) for model in computed
+    }
     at = f"{100 * largest:g} % of training data\n{where}"
     return [
         *figures,

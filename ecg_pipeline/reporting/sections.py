@@ -128,9 +128,9 @@ def task_section(
                 comparisons=compared_models(differences, name),
                 figures=task_figures(
                     task,
-                    cells,
-                    results,
-                    differences,
+                    cells=cells,
+                    results=results,
+                    differences=differences,
                     population=name,
                     models=models,
                     where=populations[name] + (f"\n{optimistic}" if optimistic else ""),

@@ -101,7 +101,7 @@ def fractions(task: TaskResults) -> list[float]:
     return sorted({fraction for _, fraction, _ in task.evaluations})
 
 
-def predictions(task: TaskResults, model: str, fraction: float, population: str) -> pl.DataFrame:
+def predictions(task: TaskResults, model: str, *, fraction: float, population: str) -> pl.DataFrame:
     """Predictions over all sites of a population, ordered by seed and ECG."""
     sites = populations(task)[population]
     return pl.concat([task.evaluations[model, fraction, site].predictions() for site in sites]).sort("seed", "ecg_id")
@@ -116,7 +116,9 @@ def compute_cells(task: TaskResults, recipe: EvaluationRecipe) -> Cells:
             cells[model, fraction, population] = (
                 first.evaluation_metrics()
                 if len(sites) == 1
-                else compute_metrics(predictions(task, model, fraction, population), first.thresholds(), recipe)
+                else compute_metrics(
+                    predictions(task, model, fraction=fraction, population=population), first.thresholds(), recipe
+                )
             )
     return cells
 
@@ -158,20 +160,20 @@ def difference_rows(task: TaskResults, first: str, recipe: EvaluationRecipe) -> 
     rows = []
     for population in main_populations(task):
         for fraction in fractions(task):
-            ecgs, scores = by_ecg(predictions(task, first, fraction, population))
+            ecgs, scores = by_ecg(predictions(task, first, fraction=fraction, population=population))
             labels, patients = ecgs["label"].to_numpy(), ecgs["patient"].to_numpy()
             for other in models(task, first)[1:]:
-                same, others = by_ecg(predictions(task, other, fraction, population))
+                same, others = by_ecg(predictions(task, other, fraction=fraction, population=population))
                 assert same["ecg_id"].equals(ecgs["ecg_id"])  # all models are tested on one cohort
                 row: dict[str, Any] = {"task": task.name, "site": population, "fraction": fraction}
                 row |= {"model": first, "other": other, "ecgs": len(ecgs)}
                 try:
                     found = paired_difference(
-                        labels, scores, others, patients, draws=recipe.bootstrap_draws, seed=recipe.seed
+                        labels, scores, others, patients=patients, draws=recipe.bootstrap_draws, seed=recipe.seed
                     )
                     for name, difference in found.items():
                         row |= {name: difference.value, **_ends(name, difference)}
-                    row |= _ends("delong", delong(labels, scores, others, patients))
+                    row |= _ends("delong", delong(labels, scores, others, patients=patients))
                 except ValueError as error:
                     row["reason"] = str(error)
                 rows.append(row)

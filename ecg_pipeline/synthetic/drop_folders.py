@@ -99,7 +99,7 @@ class SiteTruth:
 
 
 def write_muse_site(
-    cases: Sequence[Case], ecgs: int, exporter: Exporter, folder: Path, rng: np.random.Generator
+    cases: Sequence[Case], *, ecgs: int, exporter: Exporter, folder: Path, rng: np.random.Generator
 ) -> SiteTruth:
     """Write a hospital's folder: `ecgs` usable exports in the order of time, faulty ones, and two label tables."""
     folder.mkdir(parents=True)
@@ -111,7 +111,7 @@ def write_muse_site(
     truths = {}
     for number, visit in enumerate(visits):
         patient_id = _MASKED_IDS[number % len(_MASKED_IDS)] if number in masked else visit.case.patient.mrn
-        ecg = _simulate_muse_ecg(visit, patient_id, exporter, rng)
+        ecg = _simulate_muse_ecg(visit, patient_id=patient_id, exporter=exporter, rng=rng)
         name = _export_name(number)
         (folder / name).write_bytes(muse_xml(ecg))
         truths[name] = _truth(visit)
@@ -119,12 +119,12 @@ def write_muse_site(
             kept[number] = ecg
     for place, ((_, fault), number) in enumerate(zip(MUSE_FAULTS, faulty, strict=True), start=ecgs):
         fault(kept[number], folder / _export_name(place))
-    _write_label_tables(cases, visits, folder, rng)
+    _write_label_tables(cases, visits=visits, folder=folder, rng=rng)
     rejects = Counter(str(reason) for reason, _ in MUSE_FAULTS)
     return SiteTruth(ecgs, len(cases), dict(rejects), truths)
 
 
-def write_ptb_xl_site(cases: Sequence[Case], ecgs: int, folder: Path, rng: np.random.Generator) -> SiteTruth:
+def write_ptb_xl_site(cases: Sequence[Case], *, ecgs: int, folder: Path, rng: np.random.Generator) -> SiteTruth:
     """Write a data set in PTB-XL's layout: `ecgs` usable records, faulty ones, and the two tables of its own."""
     folder.mkdir(parents=True)
     visits = sample_visits(cases, ecgs, rng)
@@ -134,12 +134,12 @@ def write_ptb_xl_site(cases: Sequence[Case], ecgs: int, folder: Path, rng: np.ra
     rows, truths = [], {}
     for number, visit in enumerate(visits):
         heart = _heart(visit, rng)
-        x_mv, _, _ = simulate(heart, 10, 500, rng)
-        counts = twelve_leads(x_mv + simulate_noise(10, 500, 50, rng))
+        x_mv, _, _ = simulate(heart, seconds=10, sampling_hz=500, rng=rng)
+        counts = twelve_leads(x_mv + simulate_noise(seconds=10, sampling_hz=500, mains_hz=50, rng=rng))
         name = _ptb_xl_name(number + 1)
         write_wfdb(folder / f"{name}.hea", counts, 500)
         codes = _scp_codes(visit, heart.rate_bpm, rng)
-        rows.append(_database_row(number + 1, visit, places[visit.case.patient.mrn], codes))
+        rows.append(_database_row(number + 1, visit=visit, place=places[visit.case.patient.mrn], codes=codes))
         truths[f"{name}.hea"] = _truth(visit)
         if number in faulty:
             kept[number] = counts
@@ -157,7 +157,7 @@ def write_ptb_xl_site(cases: Sequence[Case], ecgs: int, folder: Path, rng: np.ra
     return SiteTruth(ecgs, len(cases), dict(rejects), truths)
 
 
-def _database_row(ecg_id: int, visit: Visit, place: int, codes: Mapping[str, float]) -> dict[str, Any]:
+def _database_row(ecg_id: int, *, visit: Visit, place: int, codes: Mapping[str, float]) -> dict[str, Any]:
     """A row of `ptbxl_database.csv`, the columns that matter; `place` numbers the patient."""
     return {
         "ecg_id": ecg_id,
@@ -175,7 +175,7 @@ def _database_row(ecg_id: int, visit: Visit, place: int, codes: Mapping[str, flo
 
 
 def _heart(visit: Visit, rng: np.random.Generator) -> Heart:
-    return sample_heart(visit.case.person, visit.case.shown, visit.severity, rng)
+    return sample_heart(visit.case.person, disease=visit.case.shown, severity=visit.severity, rng=rng)
 
 
 def _truth(visit: Visit) -> EcgTruth:
@@ -183,12 +183,14 @@ def _truth(visit: Visit) -> EcgTruth:
     return EcgTruth(visit.case.disease, visit.case.shown, severity)
 
 
-def _simulate_muse_ecg(visit: Visit, patient_id: str | None, exporter: Exporter, rng: np.random.Generator) -> MuseEcg:
+def _simulate_muse_ecg(
+    visit: Visit, *, patient_id: str | None, exporter: Exporter, rng: np.random.Generator
+) -> MuseEcg:
     seconds = 5 if rng.random() < SHORT_SHARE else 10
     sampling_hz = 250 if rng.random() < SLOW_SHARE else 500
     heart = _heart(visit, rng)
-    x_mv, times, premature = simulate(heart, seconds, sampling_hz, rng)
-    rhythm = to_counts(x_mv + simulate_noise(seconds, sampling_hz, 60, rng))
+    x_mv, times, premature = simulate(heart, seconds=seconds, sampling_hz=sampling_hz, rng=rng)
+    rhythm = to_counts(x_mv + simulate_noise(seconds=seconds, sampling_hz=sampling_hz, mains_hz=60, rng=rng))
     ecg = MuseEcg(
         exporter=exporter,
         patient=visit.case.patient,
@@ -234,7 +236,9 @@ def _scp_codes(visit: Visit, heart_rate_bpm: float, rng: np.random.Generator) ->
     return {**codes, rhythm: 0.0}
 
 
-def _write_label_tables(cases: Sequence[Case], visits: Sequence[Visit], folder: Path, rng: np.random.Generator) -> None:
+def _write_label_tables(
+    cases: Sequence[Case], *, visits: Sequence[Visit], folder: Path, rng: np.random.Generator
+) -> None:
     """Echo measurements within a fortnight of most ECGs of those who had one; diagnoses of those who were examined."""
     echoed = {case.patient.mrn for case in cases if rng.random() < ECHO_SHARE}
     columns = ["patient_id", "observed_at", "system", "code", "value"]

@@ -118,7 +118,7 @@ def sample_person(rng: np.random.Generator) -> Person:
     )
 
 
-def sample_heart(person: Person, disease: Disease, severity: float, rng: np.random.Generator) -> Heart:
+def sample_heart(person: Person, *, disease: Disease, severity: float, rng: np.random.Generator) -> Heart:
     """The person's heart at one visit, with `severity` (0 to 1) of the changes that the disease makes."""
     waves = with_disease(person.waves, disease, severity)
     waves[:, VECTOR] *= np.exp(rng.normal(0, 0.05, (len(waves), 1)))
@@ -149,7 +149,7 @@ def simulate_rhythm(heart: Heart, seconds: float, rng: np.random.Generator) -> t
 
 
 def simulate(
-    heart: Heart, seconds: float, sampling_hz: int, rng: np.random.Generator
+    heart: Heart, *, seconds: float, sampling_hz: int, rng: np.random.Generator
 ) -> tuple[NDArray, NDArray, NDArray]:
     """One noiseless recording: (8, T) mV in the independent leads; R times (s) within it; which are premature."""
     times, premature = simulate_rhythm(heart, seconds, rng)

@@ -110,9 +110,11 @@ def _write(system: HospitalSystem, folder: Path) -> Planted:
     for number, site in enumerate(SITES):
         rng = np.random.default_rng((system.seed, 2, number))
         if site == "ptb_xl_like":
-            truths[site] = write_ptb_xl_site(seen[site], ecgs[site], folder / site, rng)
+            truths[site] = write_ptb_xl_site(seen[site], ecgs=ecgs[site], folder=folder / site, rng=rng)
         else:
-            truths[site] = write_muse_site(seen[site], ecgs[site], EXPORTERS[site], folder / site, rng)
+            truths[site] = write_muse_site(
+                seen[site], ecgs=ecgs[site], exporter=EXPORTERS[site], folder=folder / site, rng=rng
+            )
     patients_of_hospitals = [case.patient for site in EXPORTERS for case in residents[site]]
     identities = {
         word for who in patients_of_hospitals for word in (who.mrn, who.last_name, who.first_name, who.birth_date)

@@ -11,7 +11,7 @@ LEADS_OF_ELECTRODES = np.array(
 """(8, 9): the independent leads as differences of electrodes; the chest leads against Wilson's central terminal."""
 
 
-def simulate_noise(seconds: float, sampling_hz: int, mains_hz: float, rng: np.random.Generator) -> NDArray:
+def simulate_noise(*, seconds: float, sampling_hz: int, mains_hz: float, rng: np.random.Generator) -> NDArray:
     """(8, T) mV of noise in the independent leads, from a quiet patient to a restless one."""
     samples = round(seconds * sampling_hz)
     time = np.arange(samples) / sampling_hz

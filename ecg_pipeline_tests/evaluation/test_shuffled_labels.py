@@ -27,7 +27,12 @@ def hearts(tmp_path_factory):
     labels = rng.permutation(np.arange(TRAIN + VALIDATION + TEST) % 2)
     x_mv = np.stack(
         [
-            simulate(sample_heart(sample_person(rng), "low_ef" if label else "none", 0.8, rng), 5, 250, rng)[0]
+            simulate(
+                sample_heart(sample_person(rng), disease="low_ef" if label else "none", severity=0.8, rng=rng),
+                seconds=5,
+                sampling_hz=250,
+                rng=rng,
+            )[0]
             for label in labels
         ]
     )

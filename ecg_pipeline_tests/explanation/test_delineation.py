@@ -16,8 +16,8 @@ HZ = 500
 def planted(seed):
     """A recording with noise, its R times (s), and the intervals that the heart was given."""
     rng = np.random.default_rng(seed)
-    heart = replace(sample_heart(sample_person(rng), "none", 0.0, rng), premature_share=0.0)
-    x_mv, times, _ = simulate(heart, 5, HZ, rng)
+    heart = replace(sample_heart(sample_person(rng), disease="none", severity=0.0, rng=rng), premature_share=0.0)
+    x_mv, times, _ = simulate(heart, seconds=5, sampling_hz=HZ, rng=rng)
     return clean(x_mv + rng.normal(0, 0.01, x_mv.shape), FilterRecipe()), times, measure(heart)
 
 

@@ -46,9 +46,10 @@ def predictions(scores, labels=None, patients=None):
 def site(tmp_path_factory):
     """Four waveforms, the last without a beat, and their images."""
     folder, rng = tmp_path_factory.mktemp("site"), np.random.default_rng(3)
-    hearts = [sample_heart(sample_person(rng), "none", 0.0, rng) for _ in range(3)]
+    hearts = [sample_heart(sample_person(rng), disease="none", severity=0.0, rng=rng) for _ in range(3)]
     x_mv = np.stack(
-        [clean(simulate(heart, 5, 500, rng)[0], FilterRecipe()) for heart in hearts] + [np.zeros((8, 2500))]
+        [clean(simulate(heart, seconds=5, sampling_hz=500, rng=rng)[0], FilterRecipe()) for heart in hearts]
+        + [np.zeros((8, 2500))]
     )
     index = pl.DataFrame({"ecg_id": [f"r{number}" for number in range(4)], "shard": 0, "row": range(4)})
     for name, array in (("waves", x_mv.astype(np.float32)), ("images", render_many(x_mv, SheetRecipe()))):

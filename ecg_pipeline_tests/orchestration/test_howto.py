@@ -53,8 +53,8 @@ def write_clinic(folder):
     labels = ["patient_id,observed_at,system,code,value"]
     for number in range(72):
         is_ill = number % 3 == 0
-        heart = sample_heart(sample_person(rng), "hcm" if is_ill else "none", 0.9, rng)
-        x_mv, _, _ = simulate(heart, 5, 250, rng)
+        heart = sample_heart(sample_person(rng), disease="hcm" if is_ill else "none", severity=0.9, rng=rng)
+        x_mv, _, _ = simulate(heart, seconds=5, sampling_hz=250, rng=rng)
         rows = "\n".join(",".join(f"{value:.0f}" for value in sample) for sample in (1000 * x_mv).T)
         text = f"# 250 Hz, patient 7{number:03d}\n{','.join(INDEPENDENT_LEADS)}\n{rows}\n"
         (folder / f"{number}.csv").write_text(text)

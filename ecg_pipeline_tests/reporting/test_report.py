@@ -185,11 +185,11 @@ def test_differences_are_those_of_the_paired_bootstrap_and_delong(report):
     row = made.filter(site="abroad", fraction=1.0).row(0, named=True)
     ecgs, one = by_ecg(predictions("heartbeit", "abroad"))
     other = by_ecg(predictions("other", "abroad"))[1]
-    asked = ecgs["label"].to_numpy(), one, other, ecgs["patient"].to_numpy()
-    found = paired_difference(*asked, draws=RECIPE.bootstrap_draws, seed=RECIPE.seed)
+    scored, patients = (ecgs["label"].to_numpy(), one, other), ecgs["patient"].to_numpy()
+    found = paired_difference(*scored, patients=patients, draws=RECIPE.bootstrap_draws, seed=RECIPE.seed)
     for name, one in found.items():
         assert [row[f"{name}{end}"] for end in ("", "_low", "_high", "_p")] == [one.value, one.low, one.high, one.p]
-    assert row["delong_p"] == delong(*asked).p
+    assert row["delong_p"] == delong(*scored, patients=patients).p
     assert row["auroc"] > 0
     assert made.height == 2 * 2
 

@@ -24,8 +24,8 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Planted]:
 @pytest.fixture(scope="session")
 def muse_ecg() -> MuseEcg:
     rng = np.random.default_rng(0)
-    heart = sample_heart(sample_person(rng), "none", 0, rng)
-    x_mv, times, premature = simulate(heart, 10, 500, rng)
+    heart = sample_heart(sample_person(rng), disease="none", severity=0, rng=rng)
+    x_mv, times, premature = simulate(heart, seconds=10, sampling_hz=500, rng=rng)
     return MuseEcg(
         exporter=EXPORTERS["mount_sinai"],
         patient=Patient("70000001", "ZORVEKQUIL", "MIRDRAX", "02-29-1940", "F"),

@@ -37,7 +37,7 @@ PEOPLE = range(40)
 
 def heart_of(disease: Disease, severity: float, seed: int) -> Heart:
     rng = np.random.default_rng(seed)
-    return sample_heart(sample_person(rng), disease, severity, rng)
+    return sample_heart(sample_person(rng), disease=disease, severity=severity, rng=rng)
 
 
 def beat(disease: Disease, severity: float, seed: int) -> dict[str, NDArray]:
@@ -82,7 +82,7 @@ def test_dower_matrix_is_undone_by_the_inverse_dower_matrix() -> None:
 @settings(max_examples=40, deadline=None)
 def test_every_heart_gives_a_plausible_ecg(seed: int, disease: Disease, severity: float) -> None:
     heart = heart_of(disease, severity, seed)
-    x_mv, times, premature = simulate(heart, 10, 500, np.random.default_rng(seed))
+    x_mv, times, premature = simulate(heart, seconds=10, sampling_hz=500, rng=np.random.default_rng(seed))
     assert x_mv.shape == (8, 5000)
     assert np.isfinite(x_mv).all()
     assert 0.3 < np.ptp(x_mv, axis=1).max() < 12
@@ -95,8 +95,8 @@ def test_every_heart_gives_a_plausible_ecg(seed: int, disease: Disease, severity
 @settings(max_examples=20, deadline=None)
 def test_half_the_rate_is_every_second_sample(seed: int) -> None:
     heart = heart_of("low_ef", 0.5, seed)
-    fast, _, _ = simulate(heart, 10, 500, np.random.default_rng(seed))
-    slow, _, _ = simulate(heart, 10, 250, np.random.default_rng(seed))
+    fast, _, _ = simulate(heart, seconds=10, sampling_hz=500, rng=np.random.default_rng(seed))
+    slow, _, _ = simulate(heart, seconds=10, sampling_hz=250, rng=np.random.default_rng(seed))
     np.testing.assert_allclose(slow, fast[:, ::2], atol=0.02)
 
 

@@ -10,7 +10,7 @@ import dagster as dg
 
 from ecg_pipeline.orchestration.assets import source_versions
 from ecg_pipeline.orchestration.assets.hospitals import hospital_assets
-from ecg_pipeline.orchestration.assets.ingest import record_assets
+from ecg_pipeline.orchestration.assets.ingest import ingest_assets
 from ecg_pipeline.orchestration.plan import Run
 from ecg_pipeline.orchestration.resources import make_workspace, workspace_resource
 from ecg_pipeline.orchestration.run_worker import execute
@@ -23,7 +23,7 @@ def main(assets: str, site: str) -> None:
     study = active_study()
     workspace = make_workspace(study, source_versions(study))
     definitions = dg.Definitions(
-        assets=[*hospital_assets(study), *record_assets(study)],
+        assets=[*hospital_assets(study), *ingest_assets(study)],
         resources={"workspace": workspace_resource(workspace), "io_manager": workspace.handles},
         executor=dg.in_process_executor,
     )

@@ -22,6 +22,7 @@ from ecg_pipeline.study import Study, StudyError, active_study, drop_folder, loa
 
 if TYPE_CHECKING:
     from ecg_pipeline.orchestration.runs import Runner
+    from ecg_pipeline.reporting.results import Report
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -89,12 +90,12 @@ def report(
 ) -> None:
     """Print the path of the newest benchmark report, or open it."""
     _set_active_study(study)
-    page = _benchmark_page(active_study())
-    if page is None:
+    made = _newest_report(active_study())
+    if made is None:
         raise typer.Exit(_fail("There is no report yet: run `ecg-pipeline materialize`."))
-    typer.echo(page)
+    typer.echo(made.page)
     if open_page:
-        webbrowser.open(page.as_uri())
+        webbrowser.open(made.page.as_uri())
 
 
 @app.command()
@@ -108,7 +109,7 @@ def rejects(site: Annotated[str, typer.Argument(help="A site of the study.")], s
     active = active_study()
     if site not in active.sites:
         raise typer.Exit(_fail(f"There is no site {site}; there are {', '.join(active.sites)}."))
-    archive = Archive(study_home(active) / "assets")
+    archive = _archive(active)
     record = archive.newest("waveform_store", site)
     if record is None:
         raise typer.Exit(_fail(f"{site} was not read yet: run `ecg-pipeline materialize waveform_store`."))
@@ -168,7 +169,7 @@ def _set_active_study(study: str | None) -> None:
     if study:
         os.environ["ECG_STUDY"] = str(Path(study).absolute()) if Path(study).is_file() else study
     try:
-        Archive(study_home(active_study()) / "assets").check_layout()
+        _archive(active_study()).check_layout()
     except (StudyError, LayoutError) as error:
         raise typer.Exit(_fail(str(error))) from None
 
@@ -221,14 +222,11 @@ def _run_stale(runner: "Runner", assets: Sequence[str] = ("*",), partitions: Seq
 def _print_results(study: Study) -> None:
     """Print the table of internal and external results, and where the report is."""
     from ecg_pipeline.metrics.table import METRICS
-    from ecg_pipeline.reporting.results import Report
     from ecg_pipeline.training.recipes import OPTIMISTIC
 
-    archive = Archive(study_home(study) / "assets")
-    record = archive.newest("benchmark_report", None)
-    if record is None:
+    made = _newest_report(study)
+    if made is None:
         return
-    made = Report(archive.folder(record))
     note = " (synthetic ECGs)" if study.is_synthetic else ""
     results = made.results()
     if results["optimistic"].any():
@@ -261,10 +259,17 @@ def _print_commands(study: Study) -> None:
     console.print(f"Dagster and MLflow   {where}{program} ui --study {name}", soft_wrap=True)
 
 
-def _benchmark_page(study: Study) -> Path | None:
-    archive = Archive(study_home(study) / "assets")
+def _archive(study: Study) -> Archive:
+    return Archive(study_home(study) / "assets")
+
+
+def _newest_report(study: Study) -> "Report | None":
+    """The newest benchmark report of a study; None before any."""
+    from ecg_pipeline.reporting.results import Report
+
+    archive = _archive(study)
     record = archive.newest("benchmark_report", None)
-    return archive.folder(record) / "report.html" if record else None
+    return Report(archive.folder(record)) if record else None
 
 
 def _printable(name: str) -> str:

@@ -8,6 +8,7 @@ import polars as pl
 
 from ecg_pipeline.cohorts.splits import (
     EXTERNAL,
+    SPLITS,
     TEST,
     TRAIN,
     VALIDATION,
@@ -131,7 +132,7 @@ def assemble_cohort(
         fraction_order=pl.when(pl.col("split") == TRAIN).then(pl.col("patient").replace_strict(order, default=None))
     )
     for site, steps in flow.items():
-        for name in (TRAIN, VALIDATION, TEST, EXTERNAL):
+        for name in SPLITS:
             rows = table.filter((pl.col("site") == site) & (pl.col("split") == name))
             steps[f"{name}_ecgs"] = len(rows)
             steps[f"{name}_patients"] = rows["patient"].n_unique()

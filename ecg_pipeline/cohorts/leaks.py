@@ -10,7 +10,7 @@ from math import isclose
 
 import polars as pl
 
-from ecg_pipeline.cohorts.splits import EXTERNAL, TRAIN
+from ecg_pipeline.cohorts.splits import EXTERNAL, SPLITS, TRAIN
 from ecg_pipeline.cohorts.tasks import DiagnosisRule, MeasurementRule, StatementRule
 
 MAX_LISTED = 5
@@ -103,7 +103,7 @@ def wrongly_chosen(trace: pl.DataFrame, *, chosen_epoch: int, chosen_on: str) ->
 
     trace: one row per epoch, columns epoch and `{split}_auroc`. Without any AUROC it is the last epoch.
     """
-    others = {"validation", "test", "external"} - {chosen_on}
+    others = set(SPLITS) - {TRAIN, chosen_on}
     wrong = [name for name in trace.columns if name.split("_")[0] in others]
     found = []
     if wrong:

@@ -14,7 +14,7 @@ import polars as pl
 
 from ecg_pipeline.ecg import RecipeError
 
-TRAIN, VALIDATION, TEST, EXTERNAL = "train", "validation", "test", "external"
+SPLITS = TRAIN, VALIDATION, TEST, EXTERNAL = "train", "validation", "test", "external"
 VALIDATION_FOLD, TEST_FOLD = 9, 10
 """As PTB-XL's authors recommend: the labels of both folds were checked by a human."""
 

@@ -149,9 +149,9 @@ def _with_intervals(
     labels: NDArray, scores: NDArray, patients: NDArray, *, seeds: list[int], recipe: EvaluationRecipe
 ) -> dict[str, Any]:
     found = intervals(labels, scores, patients, draws=recipe.bootstrap_draws, seed=recipe.seed)
-    counts = {seed: [one.counts()] for seed, one in zip(seeds, sort_scores(labels, scores), strict=True)}
+    counts = {seed: one.counts() for seed, one in zip(seeds, sort_scores(labels, scores), strict=True)}
     return {
-        metric.name: _over_seeds(found[metric.name], {seed: metric.mean(one) for seed, one in counts.items()})
+        metric.name: _over_seeds(found[metric.name], {seed: metric.compute(one) for seed, one in counts.items()})
         for metric in WITH_INTERVAL
     }
 

@@ -166,7 +166,6 @@ def cohort(made: Cohort) -> dict[str, Any]:
 
 def evaluation(made: Evaluation) -> dict[str, Any]:
     """Metrics with intervals, curves, and tables of operating points and subgroups."""
-    # Numba, behind it, would slow down every process that loads the asset graph.
     computed = made.evaluation_metrics()
     metrics = computed.metrics
     shown: dict[str, Any] = {name: metrics[name] for name in ("ecgs", "patients", "positives")}

@@ -11,6 +11,8 @@ import numpy as np
 import polars as pl
 
 from ecg_pipeline.figure_style import PALETTE, STYLE
+from ecg_pipeline.metrics.counts import counts
+from ecg_pipeline.metrics.discrimination import precision_recall_curve, roc_curve
 
 AXIS_SHARE, ROW_SHARE, MARGIN_SHARE = 0.125, 0.055, 0.02
 """Shares of a figure's height: below the axes for their ticks and label, a row of title or legend, the edge."""
@@ -21,16 +23,11 @@ QUIET = "#999999"
 
 def roc_figure(predictions: Mapping[str, pl.DataFrame], title: str) -> str:
     """ROC curves. predictions: by name, columns label, seed and score, both labels present; one curve a seed."""
-    # Numba, behind these, would slow down every process that loads the asset graph.
-    from ecg_pipeline.metrics.discrimination import roc_curve
-
     return _curves(predictions, title, "False positive rate", "True positive rate", roc_curve, diagonal=True)
 
 
 def precision_recall_figure(predictions: Mapping[str, pl.DataFrame], title: str) -> str:
     """Precision-recall curves."""
-    from ecg_pipeline.metrics.discrimination import precision_recall_curve
-
     return _curves(predictions, title, "Recall", "Precision", precision_recall_curve, diagonal=False)
 
 
@@ -135,8 +132,6 @@ def _spread(rows: pl.DataFrame, y: Any) -> Any:
 def _curves(
     predictions: Mapping[str, pl.DataFrame], title: str, xlabel: str, ylabel: str, curve: Callable, diagonal: bool
 ) -> str:
-    from ecg_pipeline.metrics.counts import counts
-
     figure, axes = _axes(title, xlabel, ylabel)
     if diagonal:
         axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ecg_pipeline.cohorts.splits import SPLITS
 from ecg_pipeline.ingest.rejects import RejectReason
 from ecg_pipeline.reporting.results import TaskResults
 from ecg_pipeline.reporting.words import EXCLUSIONS, plain
 
-SPLITS = ("train", "validation", "test", "external")
 COUNTED = ("_ecgs", "_patients", "_positives")
 """Endings of the steps of `Cohort.flow` that count a split."""
 

@@ -1,7 +1,9 @@
 """The outline of a page: headings, by the anchors that link to them, and the numbers of its tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from ecg_pipeline.metrics.table import WITH_INTERVAL
 
 HEADINGS = {
     "studied": "Who was studied",
@@ -35,17 +37,16 @@ class TableNumbers:
     published: int
 
 
-def table_numbers(metrics: Sequence[str]) -> TableNumbers:
-    """The numbers of the tables. metrics: names of the metrics that have a table each."""
-    after = 2 + len(metrics)
-    return TableNumbers(
-        studied=1,
-        metrics={name: number for number, name in enumerate(metrics, start=2)},
-        measures=after,
-        operating_points=after + 1,
-        subgroups=after + 2,
-        published=after + 3,
-    )
+_AFTER_METRICS = 2 + len(WITH_INTERVAL)
+
+TABLE_NUMBERS = TableNumbers(
+    studied=1,
+    metrics={metric.name: number for number, metric in enumerate(WITH_INTERVAL, start=2)},
+    measures=_AFTER_METRICS,
+    operating_points=_AFTER_METRICS + 1,
+    subgroups=_AFTER_METRICS + 2,
+    published=_AFTER_METRICS + 3,
+)
 
 
 def table_words(first: int, last: int | None = None) -> str:

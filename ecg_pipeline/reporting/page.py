@@ -19,11 +19,10 @@ def write_report(
     title: str, tasks: Sequence[TaskResults], background: Background, *, facts: Mapping[str, str], out: Path
 ) -> Report:
     """Write one page over the given tasks to `out`. facts: how the page was made, printed at its foot."""
+    from ecg_pipeline.cohorts.splits import SPLITS
     from ecg_pipeline.evaluation.subgroups import MIN_PATIENTS
-    from ecg_pipeline.metrics.table import WITH_INTERVAL
     from ecg_pipeline.reporting.environment import environment
-    from ecg_pipeline.reporting.flow import SPLITS
-    from ecg_pipeline.reporting.outline import HEADINGS, TASK_HEADINGS, table_numbers
+    from ecg_pipeline.reporting.outline import HEADINGS, TABLE_NUMBERS, TASK_HEADINGS
     from ecg_pipeline.reporting.papers import PAPERS
     from ecg_pipeline.reporting.performance import COMPARISON_HEADINGS
     from ecg_pipeline.reporting.plots import pretraining_figures
@@ -31,12 +30,11 @@ def write_report(
     from ecg_pipeline.reporting.tripod import tripod_items
 
     paper = PAPERS[background.paper] if background.paper else None
-    numbers = table_numbers([metric.name for metric in WITH_INTERVAL])
-    sections = [task_section(task, background, paper=paper, numbers=numbers) for task in tasks]
+    sections = [task_section(task, background, paper) for task in tasks]
     results = pl.concat([section.results for section in sections])
     write_parquet(out / "results.parquet", results)
     write_parquet(out / "differences.parquet", pl.concat([section.differences for section in sections]))
-    study = StudyResults(tasks, results, background, numbers)
+    study = StudyResults(tasks, results, background)
     page = (
         environment()
         .get_template("page.html.j2")
@@ -52,7 +50,7 @@ def write_report(
             facts=facts,
             headings=HEADINGS,
             headings_of_a_task=TASK_HEADINGS,
-            numbers=numbers,
+            numbers=TABLE_NUMBERS,
             comparison_headings=COMPARISON_HEADINGS,
             splits=SPLITS,
             min_patients=MIN_PATIENTS,

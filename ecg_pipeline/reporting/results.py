@@ -13,7 +13,6 @@ from ecg_pipeline.evaluation.results import Evaluation
 from ecg_pipeline.explanation.results import Saliency
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.models.recipes import ModelRecipe
-from ecg_pipeline.reporting.outline import TableNumbers
 from ecg_pipeline.tokens.recipes import ImportedTokenizer, TokenizerRecipe
 from ecg_pipeline.training.recipes import FinetuneRecipe, PretrainRecipe
 
@@ -69,12 +68,11 @@ class Background:
 
 @dataclass(frozen=True)
 class StudyResults:
-    """Everything that a page's text is computed from. rows: `results.parquet`. tables: numbers of the tables."""
+    """Everything that a page's text is computed from. rows: `results.parquet`."""
 
     tasks: Sequence[TaskResults]
     rows: pl.DataFrame
     background: Background
-    tables: TableNumbers
 
 
 @dataclass(frozen=True)

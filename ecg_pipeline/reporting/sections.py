@@ -9,7 +9,7 @@ from ecg_pipeline.metrics.table import WITH_INTERVAL, Metric
 from ecg_pipeline.reporting import tables
 from ecg_pipeline.reporting.decisions import OperatingRow, Subgroup, no_operating_points, operating_points, subgroups
 from ecg_pipeline.reporting.flow import Flow, StudiedSite, participant_flow, studied_sites
-from ecg_pipeline.reporting.outline import TableNumbers
+from ecg_pipeline.reporting.outline import TABLE_NUMBERS
 from ecg_pipeline.reporting.paper import Paper
 from ecg_pipeline.reporting.performance import (
     Block,
@@ -86,9 +86,7 @@ class TaskSection:
     published: PublishedSection | None
 
 
-def task_section(
-    task: TaskResults, background: Background, *, paper: Paper | None, numbers: TableNumbers
-) -> TaskSection:
+def task_section(task: TaskResults, background: Background, paper: Paper | None) -> TaskSection:
     """Compute the tables and plot the figures of one task."""
     recipe, first = background.evaluation, background.pretrained
     cells = tables.compute_cells(task, recipe)
@@ -111,7 +109,7 @@ def task_section(
         flow=participant_flow(task),
         metric_tables=[
             MetricTable(
-                numbers.metrics[metric.name],
+                TABLE_NUMBERS.metrics[metric.name],
                 metric,
                 metric_blocks(metric, rows, models=models, fractions=fractions, populations=populations),
             )

@@ -6,7 +6,7 @@ from ecg_pipeline.ecg import INDEPENDENT_LEADS
 from ecg_pipeline.metrics.decision import TARGET_RATE
 from ecg_pipeline.metrics.table import METRICS
 from ecg_pipeline.models.recipes import TimmRecipe
-from ecg_pipeline.reporting.outline import HEADINGS, table_words
+from ecg_pipeline.reporting.outline import HEADINGS, TABLE_NUMBERS, table_words
 from ecg_pipeline.reporting.results import StudyResults
 
 ITEMS = (
@@ -87,7 +87,7 @@ def tripod_items(study: StudyResults) -> list[Item]:
 
 def _known(study: StudyResults) -> dict[str, tuple[str, str]]:
     """What the study's records say, by item: where on the page, and in words."""
-    tasks, background, tables = study.tasks, study.background, study.tables
+    tasks, background = study.tasks, study.background
     titles = {site: title for task in tasks for site, title in task.titles.items()}
     roles = {site: role for task in tasks for site, role in task.roles.items()}
     split, tuning, evaluation = background.split, background.finetuning, background.evaluation
@@ -106,9 +106,9 @@ def _known(study: StudyResults) -> dict[str, tuple[str, str]]:
     )
     invented = " The patients of at least one source are synthetic." if background.synthetic else ""
     sheet = background.sheet
-    first, last = min(tables.metrics.values()), max(tables.metrics.values())
-    studied, by_fraction = table_words(tables.studied), table_words(first, last)
-    performance = table_words(first, tables.subgroups)
+    first, last = min(TABLE_NUMBERS.metrics.values()), max(TABLE_NUMBERS.metrics.values())
+    studied, by_fraction = table_words(TABLE_NUMBERS.studied), table_words(first, last)
+    performance = table_words(first, TABLE_NUMBERS.subgroups)
     deviations = HEADINGS["deviations"] if background.paper else ""
     known = {
         "4": ("", "Development and evaluation of models on ECGs rendered as images."),
@@ -157,7 +157,7 @@ def _known(study: StudyResults) -> dict[str, tuple[str, str]]:
         "20a": (HEADINGS["flow"], "See there."),
         "20b": (studied, "ECGs, patients and positives by split and site."),
         "21": (
-            table_words(tables.studied, last),
+            table_words(TABLE_NUMBERS.studied, last),
             f"{len(study.rows):,} analyses, each with its patients and positives.",
         ),
         "22": ("record.json", "Weights and recipe of every model are kept; the records name their folders."),

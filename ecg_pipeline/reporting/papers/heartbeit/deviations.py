@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from ecg_pipeline.models.recipes import RANDOM, BeitRecipe
-from ecg_pipeline.reporting.outline import table_words
+from ecg_pipeline.reporting.outline import TABLE_NUMBERS, table_words
 from ecg_pipeline.reporting.paper import Deviation
 from ecg_pipeline.reporting.results import Background, StudyResults
 from ecg_pipeline.tokens.recipes import TokenizerRecipe
@@ -150,7 +150,7 @@ def _of_finetuning(study: StudyResults) -> Iterator[Deviation]:
 
 
 def _of_tasks(study: StudyResults) -> Iterator[Deviation]:
-    names, studied = {task.name for task in study.tasks}, table_words(study.tables.studied)
+    names, studied = {task.name for task in study.tasks}, table_words(TABLE_NUMBERS.studied)
     if "low_lvef" in names:
         yield Deviation(
             "A low ejection fraction is 40 % or less by the title, less than 40 % by the text.",
@@ -166,7 +166,7 @@ def _of_tasks(study: StudyResults) -> Iterator[Deviation]:
 
 
 def _of_statistics(study: StudyResults) -> Iterator[Deviation]:
-    measures = table_words(study.tables.measures)
+    measures = table_words(TABLE_NUMBERS.measures)
     yield Deviation(
         "500 bootstrap draws; nearly all intervals are printed with a width of 0.00.",
         f"{study.background.evaluation.bootstrap_draws} draws over patients, percentile intervals; paired differences.",

@@ -3,12 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-ELECTRODES = ("RA", "LA", "LL", "V1", "V2", "V3", "V4", "V5", "V6")
-
 LEADS_OF_ELECTRODES = np.array(
     [[-1, 1, 0] + [0] * 6, [-1, 0, 1] + [0] * 6, *np.hstack([np.full((6, 3), -1 / 3), np.eye(6)])]
 )
-"""(8, 9): the independent leads as differences of electrodes; the chest leads against Wilson's central terminal."""
+"""(8, 9): the independent leads as differences of the electrodes RA, LA, LL, V1 to V6; the chest leads against Wilson's
+central terminal."""
 
 
 def simulate_noise(*, seconds: float, sampling_hz: int, mains_hz: float, rng: np.random.Generator) -> NDArray:

@@ -73,10 +73,11 @@ def with_automation(
 
     A failed partition is requested again at the next full hour, or as soon as an upstream asset has changed.
     """
-    requested = dg.AutomationCondition.newly_requested()
-    changed = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.newly_updated())
-    # Two conditions, because Dagster knows which of two events of one evaluation came first only within one condition.
-    may_be_requested = dg.AutomationCondition.cron_tick_passed(HOUR).since(requested) | changed.since(requested)
+    upstream_changed = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.newly_updated())
+    event = upstream_changed | dg.AutomationCondition.cron_tick_passed(HOUR)
+    # An event of this evaluation is later than a request of the previous one, which cannot have answered it.
+    # `since(requested)` would forget it: Dagster compares the times of materialisations, and observations have none.
+    may_be_requested = event.since(dg.AutomationCondition.newly_requested() & ~event)
     condition = (
         Stale(workspace)
         & may_be_requested

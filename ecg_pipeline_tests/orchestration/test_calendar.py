@@ -178,6 +178,17 @@ def test_ninety_days(hospitals):
     assert ecgs(hospitals, "beth_israel").count("zz-new.xml") == 1
 
 
+def test_a_look_between_a_request_and_the_next_evaluation_is_not_forgotten(hospitals):
+    one_more_file(hospitals, "beth_israel")
+    hospitals.carry_out(hospitals.tick(minutes=1))
+    requested = hospitals.tick(minutes=1)
+    assert requested == hospitals.of("beth_israel")
+    hospitals.carry_out(requested)
+    one_more_file(hospitals, "beth_israel", name="zz-newer.xml")
+    assert hospitals.make([RAW.to_user_string()], "beth_israel").success
+    assert hospitals.tick(minutes=1) == hospitals.of("beth_israel")
+
+
 @pytest.mark.parametrize("left", ["nothing", "no folder", "fewer than half"])
 def test_a_folder_that_lost_its_files_stops_its_own_site(hospitals, left):
     lost, away = folder(hospitals, "beth_israel"), hospitals.runner.workspace.home / "away"

@@ -56,8 +56,6 @@ def read_ecg(path: Path, drop: DropFolder, recipe: IngestRecipe) -> Ecg:
 
 def ecg_row(name: str, ecg: Ecg, *, drop: DropFolder, key: PseudonymKey) -> dict[str, Any]:
     """Row of the table of ECGs, without `shard`, `array` and `row`: only what may be stored of the patient."""
-    waveform = hashlib.sha256(repr((ecg.sampling_hz, ecg.leads, ecg.microvolts_per_count)).encode())
-    waveform.update(np.ascontiguousarray(ecg.counts).data)
     return {
         "ecg_id": ecg_id_of(drop, key, name),
         "site": drop.site,
@@ -68,13 +66,26 @@ def ecg_row(name: str, ecg: Ecg, *, drop: DropFolder, key: PseudonymKey) -> dict
         "samples": ecg.counts.shape[1],
         "source": source_of(drop, key, name),
         "source_sha256": ecg.source_sha256,
-        "waveform_sha256": waveform.hexdigest(),
+        "waveform_sha256": waveform_sha256(ecg),
         "acquired_at": ecg.acquired_at,
         "age_years": storable_age(ecg.age_years),
         "sex": ecg.sex,
         "device": ecg.device,
         "fold": ecg.fold,
     }
+
+
+def waveform_sha256(ecg: Ecg) -> str:
+    """The identity of a recording, whatever file, patient or site it is filed under: digest of its rate, its leads and
+    their counts.
+
+    The scale is left out: two data sets may state different gains for one recording, and no two recordings have the
+    same counts. The order of the leads in a file makes no difference: readers put them in clinical order. A copy that
+    was resampled or rounded, or that has more or fewer leads, is not recognised.
+    """
+    digest = hashlib.sha256(repr((ecg.sampling_hz, ecg.leads)).encode())
+    digest.update(np.ascontiguousarray(ecg.counts).data)
+    return digest.hexdigest()
 
 
 def ecg_id_of(drop: DropFolder, key: PseudonymKey, name: str) -> str:

@@ -38,6 +38,9 @@ from ecg_pipeline.storage.shards import (
     write_array,
 )
 
+SAME = "the same waveform as its twin"
+RESCALED = "the same waveform as its twin, whose file states another scale"
+
 STACK_BYTES = 2**28
 """Limit of the first allocation for the ECGs of one shape; a shard of long recordings allocates more as needed."""
 
@@ -78,7 +81,7 @@ def ingest_site(
         "site",
         "source",
         reason=pl.lit(str(RejectReason.DUPLICATE_WAVEFORM)),
-        detail=pl.lit("the same waveform as its twin"),
+        detail="detail",
         twin="twin",
     )
     write_parquet(out / "rejects.parquet", pl.concat([rejects, duplicate_rejects]).sort("source"))
@@ -133,13 +136,19 @@ def _check_not_gone(drop: DropFolder, rejects: pl.DataFrame, files: int) -> None
 
 
 def _duplicates(ecgs: pl.LazyFrame) -> pl.DataFrame:
-    """ECGs with the waveform of an earlier one, which is their `twin`. Memory is eight bytes an ECG."""
+    """ECGs with the waveform of an earlier one, which is their `twin`; `detail` says if the two differ in scale.
+
+    Memory is eight bytes an ECG.
+    """
     short = pl.col("waveform_sha256").str.head(16).str.to_integer(base=16, dtype=pl.UInt64)
     digests = np.sort(ecgs.select(short).collect(engine="streaming").to_series().to_numpy())
     repeated = pl.Series(np.unique(digests[1:][digests[1:] == digests[:-1]]))
-    candidates = ecgs.select("ecg_id", "site", "source", "waveform_sha256").filter(short.is_in(repeated.implode()))
-    twins = candidates.collect().with_columns(twin=pl.col("ecg_id").first().over("waveform_sha256"))
-    return twins.filter(pl.col("ecg_id") != pl.col("twin"))
+    columns = ("ecg_id", "site", "source", "waveform_sha256", "microvolts_per_count")
+    candidates = ecgs.select(columns).filter(short.is_in(repeated.implode())).collect()
+    twin, scale = (pl.col(name).first().over("waveform_sha256") for name in ("ecg_id", "microvolts_per_count"))
+    same_scale = pl.col("microvolts_per_count") == scale
+    detail = pl.when(same_scale).then(pl.lit(SAME)).otherwise(pl.lit(RESCALED))
+    return candidates.with_columns(twin=twin, detail=detail).filter(pl.col("ecg_id") != pl.col("twin"))
 
 
 def _ensure_shard(

@@ -17,7 +17,7 @@ from ecg_pipeline.ingest.rejects import READER_ERROR
 from ecg_pipeline.leads import limb_lead
 from ecg_pipeline.storage.shards import open_array, shard_name, shards_in
 
-REVISION = 2
+REVISION = 3
 """Bumped by hand when the store of the same files changes."""
 
 ECG_SCHEMA = {
@@ -63,6 +63,7 @@ class WaveformStore:
         """One row per ECG, in the order of the files' names; columns as in `ECG_SCHEMA`.
 
         patient: null where unknown. source: the file's name, or at a private site its keyed digest.
+        waveform_sha256: the recording, whatever its scale; see `reading.waveform_sha256`.
         """
         return pl.scan_parquet(self.folder / "ecgs.parquet")
 

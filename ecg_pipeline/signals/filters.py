@@ -24,7 +24,8 @@ from numpy.typing import DTypeLike, NDArray
 from ecg_pipeline.ecg import INDEPENDENT_LEADS, Progress, RecipeError, no_progress
 from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.signals import quality
-from ecg_pipeline.storage.files import digest_json, write_parquet
+from ecg_pipeline.signals.recordings import shard_ecgs, waveform_digest
+from ecg_pipeline.storage.files import write_parquet
 from ecg_pipeline.storage.shards import ArrayShards, Shard, build_shards, scan_tables, write_index
 
 REVISION = 2
@@ -169,7 +170,7 @@ def filter_site(
     Shards that exist for the same waveforms are not filtered again; they may come from `previous`, an earlier output of
     the same recipe.
     """
-    work, input_digest = partial(_filter_shard, store, recipe), partial(_waveform_digest, store)
+    work, input_digest = partial(_filter_shard, store, recipe), partial(waveform_digest, store)
     build_shards(
         store, out=out, work=work, input_digest=input_digest, previous=previous, workers=workers, progress=progress
     )
@@ -179,18 +180,9 @@ def filter_site(
     return FilteredWaveforms(out)
 
 
-def _rows(store: WaveformStore, shard: int) -> pl.DataFrame:
-    """The ECGs of a shard in the order of their arrays, which is the order of the filtered waveforms."""
-    return store.scan().filter(pl.col("shard") == shard).collect().sort("array", "row", maintain_order=True)
-
-
-def _waveform_digest(store: WaveformStore, shard: int) -> str:
-    return digest_json(_rows(store, shard).select("ecg_id", "array", "row", "waveform_sha256").rows())
-
-
 def _filter_shard(store: WaveformStore, recipe: FilterRecipe, shard: int) -> Shard:
     """The filtered waveforms of one shard, and the quality of its recordings."""
-    rows = _rows(store, shard)
+    rows = shard_ecgs(store, shard)
     filtered = np.empty((len(rows), len(INDEPENDENT_LEADS), recipe.samples), np.float32)
     measures, done = [], 0
     for block, recorded_mv in store.millivolts(rows, INDEPENDENT_LEADS, recipe.seconds):

@@ -145,15 +145,17 @@ def clear_leftovers(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class ArrayShards:
-    """Arrays of a site with one row per ECG, in shards, with an index.
+    """Arrays of a site with one row per example, in shards, with an index.
 
-    Files: `arrays.zarr/shard_00000 ...`, and `index.parquet` with the columns ecg_id (str), shard (i32), row (i32).
+    An ECG is one example, or several: then several rows of the index have its ecg_id, in the order of the examples.
+    Files: `arrays.zarr/shard_00000 ...`, and `index.parquet` with the columns ecg_id (str), shard (i32), row (i32), and
+    those that a view adds.
     """
 
     folder: Path
 
     def scan(self) -> pl.LazyFrame:
-        """Columns ecg_id, shard, row, ordered by shard and row."""
+        """Columns ecg_id, shard, row, and those that a view adds, ordered by shard and row."""
         return pl.scan_parquet(self.folder / "index.parquet")
 
     def index(self) -> pl.DataFrame:
@@ -172,10 +174,15 @@ class ArrayShards:
         """Digest of the files of one shard's array."""
         return digest_json(folder_digests(self.folder / ARRAYS / shard_name(shard)))
 
+    def attributes(self) -> dict[str, Any]:
+        """Attributes of the first shard's Zarr array, which all shards share; empty if there is no shard."""
+        return next((dict(open_array(self.folder / ARRAYS / shard_name(one)).attrs) for one in self.shards()), {})
+
     def read_ecgs(self, ecg_ids: Sequence[str]) -> NDArray:
-        """The rows of these ECGs, in this order. An unknown ECG is a KeyError."""
+        """The first example of each of these ECGs, in this order. An unknown ECG is a KeyError."""
         wanted = pl.DataFrame({"ecg_id": list(ecg_ids)}, schema={"ecg_id": pl.String}).with_row_index("place")
-        found = wanted.join(self.index(), on="ecg_id", how="left", maintain_order="left")
+        found = wanted.join(self.index(), on="ecg_id", how="left", maintain_order="left_right")
+        found = found.unique("place", keep="first", maintain_order=True)
         missing = found.filter(pl.col("shard").is_null())
         if len(missing):
             raise KeyError(f"{len(missing)} ECGs are not in {self.folder}, the first is {missing['ecg_id'][0]}")
@@ -221,7 +228,7 @@ class Sharded(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """Content of one shard. array: (n, ...), one row per ECG. attributes: of the Zarr array. tables: by name."""
+    """Content of one shard. array: (n, ...), one row per example. attributes: of the Zarr array. tables: by name."""
 
     array: NDArray
     attributes: Mapping[str, Any] = field(default_factory=dict)
@@ -265,13 +272,13 @@ def _build_shard(
 
 
 def write_shard(folder: Path, shard: int, array: NDArray, *, attributes: Mapping[str, Any] | None = None) -> None:
-    """Write one shard of an `ArrayShards` folder atomically. array: (n, ...), one row per ECG."""
+    """Write one shard of an `ArrayShards` folder atomically. array: (n, ...), one row per example."""
     ensure_group(folder / ARRAYS)
     write_array(folder / ARRAYS / shard_name(shard), array, attributes)
 
 
-def write_index(folder: Path, index: pl.DataFrame | pl.LazyFrame) -> None:
-    """Write the index (columns ecg_id, shard, row) of an `ArrayShards` folder, after all of its shards."""
+def write_index(folder: Path, index: pl.DataFrame | pl.LazyFrame, columns: Sequence[str] = ()) -> None:
+    """Write the index (columns ecg_id, shard, row, and the named ones) of an `ArrayShards` folder, after its shards."""
     ensure_group(folder / ARRAYS)
     clear_leftovers(folder)
-    write_parquet(folder / "index.parquet", index.select("ecg_id", "shard", "row"))
+    write_parquet(folder / "index.parquet", index.select("ecg_id", "shard", "row", *columns))

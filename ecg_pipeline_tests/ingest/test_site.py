@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ecg_pipeline.ecg import LEADS
+from ecg_pipeline.ecg import INDEPENDENT_LEADS, LEADS
 from ecg_pipeline.ingest import site as site_module
 from ecg_pipeline.ingest.drop_folder import DropFolder, list_files
 from ecg_pipeline.ingest.formats import FORMATS
@@ -113,6 +113,33 @@ def test_a_duplicate_names_its_twin(tmp_path, counts):
     ecgs, rejects = store.ecgs(), store.rejects()
     assert ecgs["source"].to_list() == ["a.xml", "b.xml"]
     assert rejects.select("source", "reason", "twin").rows() == [("c.xml", "duplicate_waveform", ecgs["ecg_id"][0])]
+
+
+def test_a_duplicate_is_one_whatever_scale_its_file_states(tmp_path, counts):
+    text = export_xml(waveform_xml("Rhythm", counts))
+    texts = {"b": text.replace("4.88", "2.44"), "c": text.replace("4.88", "2.44", 1), "d": text}
+    store = ingest(drop_of(tmp_path, a=text, **texts), IngestRecipe(files_per_shard=1), tmp_path)
+    assert store.ecgs().select("source", "microvolts_per_count").rows() == [("a.xml", [4.88] * 8)]
+    assert store.rejects().select("source", "reason", "detail").rows() == [
+        ("b.xml", "duplicate_waveform", "the same waveform as its twin, whose file states another scale"),
+        ("c.xml", "duplicate_waveform", "the same waveform as its twin, whose file states another scale"),
+        ("d.xml", "duplicate_waveform", "the same waveform as its twin"),
+    ]
+    assert store.rejects()["twin"].unique().to_list() == store.ecgs()["ecg_id"].to_list()
+
+
+def test_the_order_of_leads_in_a_file_is_no_part_of_a_recording_but_their_names_and_rate_are(tmp_path, counts):
+    leads = INDEPENDENT_LEADS
+    waveforms = {
+        "a": waveform_xml("Rhythm", counts),
+        "b": waveform_xml("Rhythm", counts[::-1], leads[::-1]),
+        "c": waveform_xml("Rhythm", counts, leads[::-1]),
+        "d": waveform_xml("Rhythm", counts, base="250"),
+    }
+    texts = {name: export_xml(waveform) for name, waveform in waveforms.items()}
+    store = ingest(drop_of(tmp_path, **texts), IngestRecipe(), tmp_path)
+    assert store.ecgs()["source"].to_list() == ["a.xml", "c.xml", "d.xml"]
+    assert store.rejects()["source"].to_list() == ["b.xml"]
 
 
 def test_files_that_must_not_be_opened(tmp_path, counts):

@@ -119,3 +119,37 @@ def test_a_stage_makes_what_its_source_has_and_reuses_what_has_the_same_input(tm
         assert made == expected
         assert (ArrayShards(tmp_path / out).read(1) == 2 * arrays[1]).all()
         assert pl.read_parquet(tmp_path / out / "tables" / "shard_00001" / "sizes.parquet")["rows"].item() == 2
+
+
+def test_an_ecg_of_several_examples_is_read_as_its_first(tmp_path):
+    array = np.arange(15).reshape(5, 3)
+    write_shard(tmp_path, 0, array[:3])
+    write_shard(tmp_path, 1, array[3:])
+    names, begins = ["a", "b", "b", "c", "c"], [0.0, 0.0, 2.0, 0.0, 2.0]
+    index = pl.DataFrame({"ecg_id": names, "shard": [0, 0, 0, 1, 1], "row": [0, 1, 2, 0, 1], "start_s": begins})
+    write_index(tmp_path, index, ["start_s"])
+    shards = ArrayShards(tmp_path)
+    assert shards.index().equals(index)
+    assert len(shards) == 5
+    assert np.array_equal(shards.read_ecgs(["c", "a", "b", "c"]), array[[3, 0, 1, 3]])
+    with pytest.raises(KeyError, match="the first is d"):
+        shards.read_ecgs(["b", "d"])
+
+
+def test_an_index_keeps_the_columns_that_are_asked_for(tmp_path):
+    index = pl.DataFrame({"score": [1.0], "ecg_id": ["a"], "shard": [0], "row": [0]})
+    write_index(tmp_path / "plain", index)
+    write_index(tmp_path / "more", index, ("score",))
+    assert ArrayShards(tmp_path / "plain").index().columns == ["ecg_id", "shard", "row"]
+    assert ArrayShards(tmp_path / "more").index().columns == ["ecg_id", "shard", "row", "score"]
+
+
+def test_attributes_are_those_of_the_first_shard_that_has_rows(tmp_path):
+    shards, _ = fill(tmp_path / "bare", [2])
+    assert shards.attributes() == {}
+    write_shard(tmp_path / "some", 0, np.zeros((0, 3), np.float32), attributes={"units": "none"})
+    write_shard(tmp_path / "some", 4, np.zeros((1, 3), np.float32), attributes={"units": "mV", "leads": ["I"]})
+    write_index(tmp_path / "some", pl.DataFrame({"ecg_id": ["a"], "shard": [4], "row": [0]}))
+    assert ArrayShards(tmp_path / "some").attributes() == {"units": "mV", "leads": ["I"]}
+    write_index(tmp_path / "none", pl.DataFrame(schema={"ecg_id": pl.String, "shard": pl.Int32, "row": pl.Int32}))
+    assert ArrayShards(tmp_path / "none").attributes() == {}

@@ -134,8 +134,9 @@ def _overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     for key, value in changes.items():
         if value is None:
             result.pop(key, None)
-        elif isinstance(value, dict) and isinstance(result.get(key), dict):
-            result[key] = _overlay(result[key], value)
+        elif isinstance(value, dict):
+            inherited = result.get(key)
+            result[key] = _overlay(inherited if isinstance(inherited, dict) else {}, value)
         else:
             result[key] = value
     return result
@@ -186,7 +187,7 @@ def _describe(files: Sequence[_File], content: dict[str, Any], wrong: Any) -> st
     if wrong["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         message = "no such key"
     cause = wrong.get("ctx", {}).get("error")
-    places = [(*keys, key) for key in cause.keys] if isinstance(cause, RecipeError) else []
+    places = [(*keys, *key.split(".")) for key in cause.keys] if isinstance(cause, RecipeError) else []
     return _line(files, [*places, keys], message)
 
 

@@ -4,10 +4,23 @@ All values change results and enter the fingerprint, except the paths and titles
 the sections are consistent with each other.
 """
 
-from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainValidator,
+    SerializeAsAny,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ecg_pipeline.cohorts.splits import SplitRecipe
 from ecg_pipeline.cohorts.tasks import TaskRecipe
@@ -18,13 +31,17 @@ from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.images.recipes import DistanceRecipe
 from ecg_pipeline.ingest.formats import FORMATS
 from ecg_pipeline.ingest.recipes import IngestRecipe
-from ecg_pipeline.models.recipes import BeitRecipe, TimmRecipe
+from ecg_pipeline.models import FAMILIES
+from ecg_pipeline.models.family import IMAGES, Family, ModelRecipe, windows
 from ecg_pipeline.reporting.papers import PAPERS
 from ecg_pipeline.signals.filters import FilterRecipe
+from ecg_pipeline.signals.windows import WindowRecipe
 from ecg_pipeline.storage.files import digest_json, is_file_name
 from ecg_pipeline.synthetic.hospital import HospitalSystem
-from ecg_pipeline.tokens.recipes import ImportedTokenizer, TokenizerRecipe
+from ecg_pipeline.tokens.recipes import GRID, ImportedTokenizer, TokenizerRecipe
 from ecg_pipeline.training.recipes import FinetuneRecipe, PretrainRecipe
+
+Recipe = TypeVar("Recipe")
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
@@ -69,26 +86,132 @@ class Site(Section):
     label_tables: tuple[str, ...] = ()
 
 
-class Pretraining(Section):
-    """Masked image modelling: which of the study's models, and how.
+class _Of(Section, Generic[Recipe]):
+    """Validates a value as a recipe of one type, with the rules of a section."""
 
-    weights: name of a checkpoint file of BEiT's or HeartBEiT's own scripts, imported instead of training.
+    value: Recipe
+
+
+def _valid(kind: type[Recipe], value: Any) -> Recipe:
+    return _Of[kind].model_validate({"value": value}).value
+
+
+class Arm(Section):
+    """A model with the network of another one. pretrained: whether it starts from that model's pretrained weights."""
+
+    like: Name
+    pretrained: bool = True
+
+
+def _model(value: Any) -> Any:
+    """A model section: a recipe of the family that it names, or an arm of another model."""
+    if isinstance(value, Arm) or hasattr(value, "__dataclass_fields__"):
+        return value
+    families = ", ".join(FAMILIES)
+    if not isinstance(value, dict) or not value.keys() & {"family", "like"}:
+        raise RecipeError(f"a model needs `family`, one of {families}, or `like`, the name of another model")
+    if "family" in value and "like" in value:
+        sentence = "give a family or `like`, not both: `family: null`, or `like: null`, removes an inherited key"
+        raise RecipeError(sentence, "like", "family")
+    if "like" in value:
+        return Arm.model_validate(value)
+    name = value["family"]
+    if name == "beit":
+        raise RecipeError("the family `beit` is now called `heartbeit`: write `family: heartbeit`", "family")
+    if not isinstance(name, str) or name not in FAMILIES:
+        raise RecipeError(f"there is no family `{name}`; the families are {families}", "family")
+    if "weights" in value:
+        sentence = (
+            "weights are now named under `pretraining`: write `pretraining: {MODEL: {weights: FILE}}`, or nothing for "
+            "random initialisation"
+        )
+        raise RecipeError(sentence, "weights")
+    return _valid(FAMILIES[name].recipe, value)
+
+
+class Pretraining(Section):
+    """How one model is pretrained: by its family's objective, or elsewhere.
+
+    family: of the model, filled in. recipe: of the objective. weights: name of a file of published weights, taken over
+    instead of training.
     """
 
-    model: Name
-    recipe: PretrainRecipe = PretrainRecipe()
+    family: str
+    recipe: SerializeAsAny[PretrainRecipe] | None = None
     weights: str | None = None
 
-    @model_validator(mode="after")
-    def _trained_or_imported(self) -> "Pretraining":
-        if self.weights is None:
-            return self
-        if not is_file_name(self.weights):
-            raise RecipeError(f"weights must be a file name without a folder, not `{self.weights}`", "weights")
-        if "recipe" in self.model_fields_set:
+    @field_validator("recipe", mode="plain")
+    @classmethod
+    def _of_family(cls, value: Any, info: ValidationInfo) -> PretrainRecipe | None:
+        kind = FAMILIES[info.data["family"]].pretraining
+        if value is None or kind is None:
+            return None
+        if isinstance(value, dict) and "seed" in value:
+            raise RecipeError(f"pretraining has a list of seeds now: write `seeds: [{value['seed']}]`", "seed")
+        return _valid(kind, value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _trained_or_published(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        family = FAMILIES[given["family"]]
+        recipe, weights = given.get("recipe"), given.get("weights")
+        if weights is None:
+            if family.pretraining is None:
+                remedy = "name a file as `weights`" if family.has_published_weights else "remove the section"
+                sentence = f"the family `{given['family']}` has no pretraining of its own: {remedy}"
+                raise RecipeError(sentence, "recipe", "weights")
+            return {**given, "recipe": {} if recipe is None else recipe}
+        if not family.has_published_weights:
+            raise RecipeError(f"the family `{given['family']}` reads no published weights", "weights")
+        if not is_file_name(str(weights)):
+            raise RecipeError(f"weights must be a file name without a folder, not `{weights}`", "weights")
+        if recipe is not None:
             sentence = "give weights or a recipe, not both: `recipe: null` removes an inherited recipe"
             raise RecipeError(sentence, "weights", "recipe")
+        return given
+
+
+class FinetuneOverride(Section):
+    """What one model changes of the study's fine-tuning; the keys of `FinetuneRecipe` that are None it keeps."""
+
+    epochs: int | None = None
+    batch: int | None = None
+    max_learning_rate: float | None = None
+    weight_decay: float | None = None
+    layer_decay: float | None = None
+    optimiser: Literal["adamw", "adam"] | None = None
+
+
+class Finetuning(Section):
+    """Fine-tuning: the recipe of all models, and under `models` what some of them change."""
+
+    recipe: FinetuneRecipe = FinetuneRecipe()
+    models: dict[Name, FinetuneOverride] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recipe_of_other_keys(cls, given: Any) -> Any:
+        """A study file writes the recipe's keys beside `models`."""
+        if not isinstance(given, dict) or isinstance(given.get("recipe"), FinetuneRecipe):
+            return given
+        recipe = {key: value for key, value in given.items() if key != "models"}
+        return {"recipe": _valid(FinetuneRecipe, recipe), "models": given.get("models") or {}}
+
+    @model_validator(mode="after")
+    def _overrides_fit(self) -> "Finetuning":
+        for model in self.models:
+            try:
+                self.of(model)
+            except RecipeError as error:
+                raise RecipeError(str(error), *(f"models.{model}.{key}" for key in error.keys)) from None
         return self
+
+    def of(self, model: str) -> FinetuneRecipe:
+        """The recipe of one model."""
+        changes = self.models.get(model, FinetuneOverride())
+        return replace(self.recipe, **{key: value for key, value in changes if value is not None})
 
 
 def _kind(tokenizer: Any) -> str | None:
@@ -104,6 +227,7 @@ Tokenizer = Annotated[
 class Study(Section):
     """A whole study. Sections are named after the packages that they configure.
 
+    pretraining: by model. An arm has no pretraining of its own. windows: waveform windows by name.
     paper: the published paper that the study reproduces: its report prints the paper's results and the deviations.
     """
 
@@ -114,24 +238,87 @@ class Study(Section):
     ingest: IngestRecipe = IngestRecipe()
     filters: FilterRecipe = FilterRecipe()
     sheet: SheetRecipe = SheetRecipe()
+    windows: dict[Name, WindowRecipe] = {}
     tokenizer: Tokenizer = TokenizerRecipe()
     split: SplitRecipe = SplitRecipe()
-    models: dict[Name, Annotated[BeitRecipe | TimmRecipe, Field(discriminator="family")]]
-    pretraining: Pretraining
+    models: dict[Name, Annotated[Any, PlainValidator(_model)]]
+    pretraining: dict[Name, Pretraining] = {}
     tasks: dict[Name, TaskRecipe]
     fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.01, 0.1, 0.25, 0.5, 1.0)
-    finetuning: FinetuneRecipe = FinetuneRecipe()
+    finetuning: Finetuning = Finetuning()
     evaluation: EvaluationRecipe = EvaluationRecipe()
     image_distance: DistanceRecipe = DistanceRecipe()
     saliency: SaliencyRecipe = SaliencyRecipe()
     synthetic: HospitalSystem | None = None
 
+    @field_validator("pretraining", mode="before")
+    @classmethod
+    def _name_families(cls, sections: Any, info: ValidationInfo) -> Any:
+        """Fill in the family of each pretraining section. If a model is wrong, no section is checked."""
+        if not isinstance(sections, dict):
+            return sections
+        models = info.data.get("models")
+        for name in ("model", "recipe", "weights"):
+            if name in sections and name not in (models or {}):
+                how = f"{{MODEL: {{{'weights: FILE' if name == 'weights' else 'recipe: ...'}}}}}"
+                raise RecipeError(f"pretraining is by model: write `pretraining: {how}`", name)
+        return {} if models is None else _families(models, sections)
+
     @property
-    def pretrained_model(self) -> BeitRecipe:
-        """The network that is pretrained."""
-        recipe = self.models[self.pretraining.model]
-        assert isinstance(recipe, BeitRecipe)  # see study_checks.networks.pretraining
-        return recipe
+    def recipes(self) -> dict[str, ModelRecipe]:
+        """The recipe of every model; an arm has that of the model that it is like."""
+        own = {name: one for name, one in self.models.items() if not isinstance(one, Arm)}
+        targets = {name: one.like if isinstance(one, Arm) else name for name, one in self.models.items()}
+        return {name: own[target] for name, target in targets.items() if target in own}
+
+    def starts_from(self, model: str) -> str | None:
+        """The model whose pretrained weights a model starts from: its own name, or another's; None for random ones."""
+        one = self.models[model]
+        if isinstance(one, Arm):
+            return one.like if one.pretrained and one.like in self.pretraining else None
+        return model if model in self.pretraining else None
+
+    def family(self, model: str) -> Family:
+        """The family of a model."""
+        return FAMILIES[self.recipes[model].family]
+
+    def models_of(self, task: str) -> list[str]:
+        """Names of the models of a task, in the study's order."""
+        return [model for model in self.models if model in (self.tasks[task].models or self.models)]
+
+    @property
+    def trained_here(self) -> list[str]:
+        """Names of the models that are pretrained by the study itself."""
+        return [model for model, section in self.pretraining.items() if section.weights is None]
+
+    @property
+    def views(self) -> list[str]:
+        """Names of the views that the models read, each once."""
+        return list(dict.fromkeys(recipe.view for recipe in self.recipes.values()))
+
+    @property
+    def has_images(self) -> bool:
+        """Whether any model reads images."""
+        return IMAGES in self.views
+
+    @property
+    def targets(self) -> set[str]:
+        """Names of the targets that are pretrained on here."""
+        return {target for model in self.trained_here for target in self.family(model).targets}
+
+    @property
+    def fitted(self) -> set[str]:
+        """Names of the assets that are fitted for the targets."""
+        return {name for model in self.trained_here for name in self.family(model).fitted}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of an example of each view and target that the study can have."""
+        return {
+            IMAGES: (self.sheet.height_px, self.sheet.width_px),
+            **{windows(name): recipe.shape for name, recipe in self.windows.items()},
+            "patch_tokens": (GRID**2,),
+        }
 
     @property
     def pretraining_sites(self) -> tuple[str, ...]:
@@ -146,6 +333,28 @@ class Study(Section):
     def fingerprint(self) -> str:
         """Digest of everything in the study that changes results, 16 hex digits."""
         return digest_json(identity({name: getattr(self, name) for name in type(self).model_fields}))[:16]
+
+
+def _families(models: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str, Any]:
+    """The pretraining sections, each with the family of its model."""
+    found = {}
+    for name, section in sections.items():
+        model = models.get(name)
+        if model is None:
+            sentence = (
+                f"there is no model `{name}` to pretrain; the models are {', '.join(models)} "
+                f"(`{name}: null` removes an inherited pretraining)"
+            )
+            raise RecipeError(sentence, name)
+        if isinstance(model, Arm):
+            sentence = f"`{name}` is an arm of `{model.like}`: pretrain that one, which an arm starts from"
+            raise RecipeError(sentence, name)
+        if isinstance(section, dict):
+            if "family" in section:
+                raise RecipeError("no such key: the family is that of the model", f"{name}.family")
+            section = {**section, "family": model.family}
+        found[name] = section
+    return found
 
 
 def identity(value: Any) -> Any:

@@ -12,12 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_pipeline.images.example import example_images
-from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.links import mlflow_run
-from ecg_pipeline.models.checkpoints import Checkpoint
-from ecg_pipeline.signals.filters import FilterRecipe
 from ecg_pipeline.storage.files import locked
+from ecg_pipeline.training.checkpoints import Checkpoint
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -25,6 +22,9 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
 SERVED = ("weights.safetensors", "config.json")
 """Files of a checkpoint that are logged to MLflow. Tables of patients beside them are not."""
+
+INPUT = "examples"
+"""Name of a served model's input."""
 
 
 def tracking_uri(home: Path) -> str:
@@ -98,18 +98,17 @@ def training_run(home: Path, experiment: str, tags: Mapping[str, str]) -> Iterat
         yield MlflowRun(run_id, own if has_server(home) else mlflow_run(home, run_id))
 
 
-def log_classifier(name: str, checkpoint: Checkpoint, *, sheet: SheetRecipe, filters: FilterRecipe) -> str:
-    """Log a fine-tuned model to the active run as a pyfunc, images (B, H, W) uint8 -> scores (B,); return its model id.
+def log_classifier(name: str, checkpoint: Checkpoint, example: NDArray) -> str:
+    """Log a fine-tuned model to the active run as a pyfunc, examples (B, ...) -> scores (B,); return its model id.
 
-    No pickle: the artifact is the checkpoint's safetensors, which `_load_pyfunc` reads. No patient data: the input
-    example is synthetic, and only weights and config of the checkpoint are logged.
+    example: (1, ...), as the model's view stores it, but not of a patient, because it is logged, too. No pickle: the
+    artifact is the checkpoint's safetensors, which `_load_pyfunc` reads; only its weights and config are logged.
     """
     import mlflow
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    example = example_images(sheet, filters)
-    images = TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]), "sheets")
+    examples = TensorSpec(example.dtype, (-1, *example.shape[1:]), INPUT)
     scores = TensorSpec(np.dtype(np.float32), (-1,), "probability")
     with tempfile.TemporaryDirectory() as folder:
         served = Path(folder) / "checkpoint"
@@ -120,8 +119,8 @@ def log_classifier(name: str, checkpoint: Checkpoint, *, sheet: SheetRecipe, fil
             name=name,
             loader_module=__name__,
             data_path=str(served),
-            signature=ModelSignature(inputs=Schema([images]), outputs=Schema([scores])),
-            input_example={"sheets": example},
+            signature=ModelSignature(inputs=Schema([examples]), outputs=Schema([scores])),
+            input_example={INPUT: example},
             pip_requirements=["ecg-pipeline"],
         )
     return logged.model_id
@@ -131,17 +130,17 @@ class _ServedClassifier:
     """The model that MLflow serves; normalisation is part of it."""
 
     def __init__(self, checkpoint: Checkpoint):
-        from ecg_pipeline.models.family import load_classifier
+        from ecg_pipeline.models.load import load_classifier
 
-        self.module = load_classifier(checkpoint).eval()
+        self.classifier = load_classifier(checkpoint)
 
-    def predict(self, images: Any, params: Mapping[str, Any] | None = None) -> NDArray[np.float32]:
-        """Probability of the positive class of each image."""
+    def predict(self, examples: Any, params: Mapping[str, Any] | None = None) -> NDArray[np.float32]:
+        """Probability of the label for each example."""
         import torch
 
-        array = np.asarray(images["sheets"] if isinstance(images, Mapping) else images)
+        array = np.asarray(examples[INPUT] if isinstance(examples, Mapping) else examples)
         with torch.inference_mode():
-            return self.module(torch.as_tensor(array)).softmax(dim=1)[:, 1].float().numpy()
+            return self.classifier(torch.as_tensor(array)).float().sigmoid()[:, 0].numpy()
 
 
 def _load_pyfunc(path: str) -> _ServedClassifier:

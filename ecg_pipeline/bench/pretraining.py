@@ -7,15 +7,20 @@ import torch
 from torch import Tensor, nn
 
 from ecg_pipeline.bench.compare import Row, compare
-from ecg_pipeline.models.beit import MEAN, STD, MaskedImageModel, masked_image_model, sample_drop_path_scale
+from ecg_pipeline.models.heartbeit.beit import (
+    MEAN,
+    STD,
+    MaskedImageModel,
+    masked_image_model,
+    sample_drop_path_scale,
+)
+from ecg_pipeline.models.heartbeit.masking import sample_masks
+from ecg_pipeline.models.heartbeit.objective import MaskedImageObjective, MaskedImages
+from ecg_pipeline.models.heartbeit.recipes import HeartBeitRecipe, MaskRecipe
 from ecg_pipeline.models.normalisation import normalise
-from ecg_pipeline.models.recipes import BeitRecipe
 from ecg_pipeline.tokens.dalle_networks import DalleEncoder, DalleShape
 from ecg_pipeline.tokens.pixels import map_pixels, token_view
 from ecg_pipeline.training.loop import clip_and_step
-from ecg_pipeline.training.masking import sample_masks
-from ecg_pipeline.training.pretrain import MicroBatch, backward
-from ecg_pipeline.training.recipes import MaskRecipe
 from ecg_pipeline.training.schedules import decay_groups
 
 VOCABULARY = 8192
@@ -29,7 +34,7 @@ def pretrain() -> list[Row]:
     Both have the same weights, batch, masks and stochastic depth (0.1). Theirs encodes the tokens of the batch with
     DALL-E's encoder in every step, as the official loop does; ours reads them, because they were encoded once.
     """
-    recipe = BeitRecipe()
+    recipe = HeartBeitRecipe()
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.integers(0, 256, (BATCH, 224, 224), np.uint8))
     masks = sample_masks(MaskRecipe(), range(BATCH), seed=0, step=0, rows=recipe.grid, columns=recipe.grid)
@@ -41,15 +46,18 @@ def pretrain() -> list[Row]:
     theirs = _transformers_model(recipe).train()
     theirs.load_state_dict(dict(_renamed(ours)))
     _check_equal(ours, theirs, images=images, mask=mask)
+    objective = MaskedImageObjective(
+        network=ours, recipe=recipe, mask=MaskRecipe(), vocabulary=VOCABULARY, background=0, seed=0
+    )
     ours_optimiser = torch.optim.AdamW(decay_groups(ours, 0.05), lr=1e-5, fused=True)
     theirs_optimiser = torch.optim.AdamW(decay_groups(theirs, 0.05), lr=1e-5)
     generator = torch.Generator().manual_seed(0)
 
     def our_step() -> None:
         scale = sample_drop_path_scale(recipe, BATCH, generator)
-        micro_batch = MicroBatch(images=images, tokens=tokens, mask=mask, drop_path_scale=scale)
+        micro_batch = MaskedImages(images=images, tokens=tokens, mask=mask, drop_path_scale=scale)
         ours_optimiser.zero_grad(set_to_none=True)
-        loss, *_ = backward(ours, micro_batch, weight=1 / int(mask.sum()), background=0).tolist()
+        loss, *_ = objective.backward(ours, micro_batch, weight=1 / int(mask.sum())).tolist()
         clip_and_step(ours, ours_optimiser, loss=loss, clip=CLIP, step=0)
 
     def their_step() -> None:
@@ -71,7 +79,7 @@ def pretrain() -> list[Row]:
     ]
 
 
-def _transformers_model(recipe: BeitRecipe) -> nn.Module:
+def _transformers_model(recipe: HeartBeitRecipe) -> nn.Module:
     from transformers import BeitConfig, BeitForMaskedImageModeling
 
     return BeitForMaskedImageModeling(

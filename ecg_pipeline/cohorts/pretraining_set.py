@@ -10,13 +10,15 @@ from ecg_pipeline.cohorts.splits import TEST, TRAIN, VALIDATION, SplitRecipe, as
 from ecg_pipeline.storage.files import link_or_copy, read_json, write_atomically, write_json, write_parquet
 
 COLUMNS = ("ecg_id", "site", "patient", "waveform_sha256")
-FILE = "pretrained_on.parquet"
 
-TOKENIZER = Path("tokenizer")
-"""Subfolder of a pretrained network with the training set of its tokenizer."""
+NETWORK = "network"
+"""Name of the training set of a pretrained network; that of a fitted asset has the asset's name."""
 
 UNKNOWN = "unknown: published weights"
-"""Stored for imported weights, whose training set is not known."""
+"""Stored for published weights, whose training set is not known."""
+
+SETS = "pretrained_on"
+"""Folder of the training sets, beside the weights: `counts.json`, and a table for each set that is known."""
 
 
 def pretraining_set(sites: Iterable[pl.DataFrame], split: SplitRecipe) -> pl.DataFrame:
@@ -38,27 +40,27 @@ def counts(ecgs: pl.DataFrame) -> dict[str, dict[str, int]]:
     return {row.pop("site"): row for row in by_site.iter_rows(named=True)}
 
 
-def save_training_set(folder: Path, ecgs: pl.DataFrame) -> Path:
-    """Write the training set of the weights in `folder`, beside them. Patients are pseudonyms."""
-    return write_parquet(folder / FILE, ecgs)
+def save_training_set(folder: Path, name: str, ecgs: pl.DataFrame | None) -> Path:
+    """Write a training set of the weights in `folder` beside them, with its counts by site; return the table's path.
+
+    name: `NETWORK` or a fitted asset. ecgs: None if the training set is not known. Patients are pseudonyms.
+    """
+    path, about = folder / SETS / f"{name}.parquet", folder / SETS / "counts.json"
+    if ecgs is not None:
+        write_parquet(path, ecgs)
+    known = read_json(about) if about.exists() else {}
+    write_json(about, {**known, name: UNKNOWN if ecgs is None else counts(ecgs)})
+    return path
 
 
 def copy_training_sets(source: Path, *, to: Path) -> None:
-    """Copy the training sets of a network and of its tokenizer from its folder to another, as far as they are known."""
-    for below in (Path(), TOKENIZER):
-        if (source / below / FILE).exists():
-            write_atomically(to / below / FILE, partial(link_or_copy, source / below / FILE))
+    """Copy all training sets of the weights in one folder to another."""
+    for file in sorted((source / SETS).iterdir()):
+        write_atomically(to / SETS / file.name, partial(link_or_copy, file))
 
 
-def read_training_set(folder: Path) -> pl.DataFrame | None:
-    """The ECGs that the weights in `folder` were trained on; None if they are not known."""
-    return pl.read_parquet(folder / FILE) if (folder / FILE).exists() else None
-
-
-def record_training_set(folder: Path, **seen: pl.DataFrame | None) -> None:
-    """Add the counts by site of training sets to the config in `folder`.
-
-    seen: by name, such as `network` and `tokenizer`; None is an unknown training set.
-    """
-    trained_on = {name: UNKNOWN if ecgs is None else counts(ecgs) for name, ecgs in seen.items()}
-    write_json(folder / "config.json", {**read_json(folder / "config.json"), "pretrained_on": trained_on})
+def training_sets(folder: Path) -> dict[str, pl.DataFrame | None]:
+    """What the weights in `folder` were trained on and fitted to, by name; None where it is not known."""
+    names = read_json(folder / SETS / "counts.json")
+    files = {name: folder / SETS / f"{name}.parquet" for name in names}
+    return {name: pl.read_parquet(file) if file.exists() else None for name, file in files.items()}

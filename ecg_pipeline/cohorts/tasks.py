@@ -74,7 +74,8 @@ class StatementRule:
 class TaskRecipe:
     """A task: its internal sites, its external hospitals, and the rule that labels ECGs.
 
-    fractions: of the training patients; empty means those of the study.
+    fractions: of the training patients; empty means those of the study. models: names of those that are trained for it;
+    empty means all.
     """
 
     title: str
@@ -82,6 +83,7 @@ class TaskRecipe:
     rule: MeasurementRule | DiagnosisRule | StatementRule
     external: tuple[str, ...] = ()
     fractions: tuple[float, ...] = ()
+    models: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.sites:
@@ -91,6 +93,8 @@ class TaskRecipe:
         for key in ("sites", "external"):
             if len(set(getattr(self, key))) < len(getattr(self, key)):
                 raise RecipeError("a site is listed twice", key)
+        if len(set(self.models)) < len(self.models):
+            raise RecipeError("a model is listed twice", "models")
         if not all(0 < fraction <= 1 for fraction in self.fractions):
             raise RecipeError("fractions must be above 0 and at most 1", "fractions")
 

@@ -9,11 +9,11 @@ import polars as pl
 from ecg_pipeline.ecg import Progress, no_progress
 from ecg_pipeline.evaluation.recipes import EvaluationRecipe
 from ecg_pipeline.evaluation.results import TABLES, Evaluation, EvaluationMetrics
-from ecg_pipeline.models.checkpoints import FinetunedModel
 from ecg_pipeline.storage.files import write_json, write_parquet
 from ecg_pipeline.storage.shards import ArrayShards
+from ecg_pipeline.training.checkpoints import FinetunedModel
 
-REVISION = 3
+REVISION = 4
 """Bumped by hand when this module's results, or those of `summary`, change."""
 
 NO_VALIDATION = "there are no operating points: no validation patients were kept out of training to fix them on"
@@ -21,28 +21,27 @@ NO_VALIDATION = "there are no operating points: no validation patients were kept
 
 def evaluate(
     model: FinetunedModel,
-    images: ArrayShards,
-    examples: pl.DataFrame,
+    view: ArrayShards,
+    tested: pl.DataFrame,
     *,
     recipe: EvaluationRecipe,
     out: Path,
     device: str = "cpu",
     progress: Progress = no_progress,
 ) -> Evaluation:
-    """Score `examples` with each seed's network, and write predictions and metrics to `out`.
+    """Score `tested` with each seed's network, and write predictions and metrics to `out`.
 
-    examples: columns ecg_id, site (one), patient, label, age_years, sex, device.
+    view: what the model reads. tested: columns ecg_id, site (one), patient, label, age_years, sex, device.
     """
     from ecg_pipeline.evaluation.summary import ATTRIBUTES, ECG_COLUMNS, compute_metrics, validation_thresholds
-    from ecg_pipeline.models.family import load_classifier
-    from ecg_pipeline.training.batches import Batches
+    from ecg_pipeline.models.load import load_classifier
     from ecg_pipeline.training.score import score
 
-    table, checkpoints = examples.select(*ECG_COLUMNS, *ATTRIBUTES), model.checkpoints()
-    batches = Batches(arrays={"images": {str(table["site"].first()): images}}, table=table)
+    table, checkpoints = tested.select(*ECG_COLUMNS, *ATTRIBUTES), model.checkpoints()
+    by_site = {str(table["site"].first()): view}
     scored = []
     for done, (seed, checkpoint) in enumerate(checkpoints.items(), start=1):
-        scores = score(load_classifier(checkpoint).to(device), batches, device)
+        scores = score(load_classifier(checkpoint).to(device), by_site, table, device=device)
         scored.append(scores.select(*table.columns, pl.lit(seed, pl.Int64).alias("seed"), pl.col("score").cast(float)))
         progress(done * len(table), len(checkpoints) * len(table))
     predictions = pl.concat(scored).sort("seed", "ecg_id")

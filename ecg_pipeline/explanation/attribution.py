@@ -1,47 +1,42 @@
-"""Attribution maps by FullGrad (Srinivas and Fleuret 2019), for every family in the same way, and attention rollout.
+"""Attribution maps by FullGrad (Srinivas and Fleuret 2019), for every family in the same way.
 
 FullGrad is input x gradient plus the contribution of every bias, at the place where the bias acts. For a piecewise
-linear network all contributions sum to the output. Other networks are linearised at the given image, as in Ali et al.
+linear network all contributions sum to the output. Other networks are linearised at the given example, as in Ali et al.
 2022: the gate g(x) of an activation x g(x), squeeze-and-excitation gates, attention weights and the standard deviation
 of a layer norm are constants, and only what they multiply is differentiated. ReLU networks get FullGrad itself, and in
 every family the contributions sum to the output up to rounding.
 
-The contributions of a blank image are subtracted, so that a map explains why an ECG is scored differently from blank
-paper: sum of the map + elsewhere = margin(ECG) - margin(blank), where margin is the logit of class 1 minus that of 0.
+The contributions of a blank example are subtracted, so that a map explains why an ECG is scored differently from blank
+paper or a flat line: sum of the map + elsewhere = margin = log-odds(ECG) - log-odds(blank).
+
+A bias inside a network on waveforms acts at a time and on all leads, so its contribution is spread evenly over them.
 """
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from timm.models.beit import Beit
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
-from torch.overrides import TorchFunctionMode
 
-from ecg_pipeline.models.family import Classifier
-from ecg_pipeline.models.normalisation import normalise
+from ecg_pipeline.explanation.places import GridMode, prefix_tokens, spread
+from ecg_pipeline.training.classifier import Classifier
 
 ACTIVATIONS = frozenset({"gelu", "silu", "mish", "elu", "hardswish"})
 GATES = frozenset({"sigmoid", "hardsigmoid", "softmax"})
-BIASED = frozenset({"linear", "conv2d", "batch_norm", "layer_norm"})
-PREFIX_TOKENS = 8
-"""Greatest number of tokens before those of the patches: class, distillation and register tokens."""
-
-TRANSFORMERS = (Beit, VisionTransformer)
+CONVOLUTIONS = frozenset({"conv1d", "conv2d"})
 
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """Contributions to the margin of each image. maps (B, H, W); elsewhere (B,): the sum of those without
-    a place in the image, such as a class token's; margin (B,): logit of class 1 minus logit of class 0, minus the same
-    of a blank image.
+    """Contributions to the margin of each example.
+
+    maps (B, H, W) of images, (B, L, T) of waveforms; elsewhere (B,): the sum of those without a place in the example,
+    such as a class token's; margin (B,): log-odds of the label minus those of a blank example.
     """
 
     maps: NDArray[np.float64]
@@ -54,92 +49,31 @@ class Attribution:
         return np.abs(self.maps.sum((1, 2)) + self.elsewhere - self.margin)
 
 
-def full_gradient(classifier: Classifier, images: NDArray[np.uint8]) -> Attribution:
-    """FullGrad of a classifier on images (B, H, W) uint8, minus that of a blank image.
+def full_gradient(classifier: Classifier, examples: NDArray) -> Attribution:
+    """FullGrad of a classifier with one label on stored examples (B, ...), minus that of a blank example.
 
-    A copy of the network runs in double precision on the same device, so that rounding does not hide errors. Memory is
-    that of one training step.
+    A copy of the classifier runs in double precision on the same device, from the normalised examples on, so that
+    rounding does not hide errors. Memory is that of one training step. An input to the network that is neither
+    (B, C, H, W) nor (B, L, T) is a ValueError.
     """
-    blank = _contributions(classifier, np.full_like(images[:1], 255))
-    here = _contributions(classifier, images)
+    copied = deepcopy(classifier).eval().requires_grad_(False)
+    device = next(copied.parameters()).device
+    stored = torch.from_numpy(examples).to(device)
+    # Normalised as in scoring, in single precision.
+    inputs = [copied.normalise(some) for some in (stored, torch.full_like(stored[:1], copied.blank))]
+    here, blank = (_contributions(copied.double(), x.double()) for x in inputs)
     return Attribution(*(value - of_blank for value, of_blank in zip(here, blank, strict=True)))
 
 
-def rollout(classifier: Classifier, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Attention rollout (Abnar and Zuidema 2020): (B, H, W), each pixel's share in the token that is classified.
+class _LocallyLinear(GridMode):
+    """Linearises a forward pass at its input; the backward pass collects the contribution of each bias by place.
 
-    The residual path counts as half of every block. A map sums to 1 minus the share that stays in the class token. A
-    network without attention (`has_attention`) is a ValueError.
+    placed: (B, H, W) or (B, T), the contributions of biases. elsewhere: (B,), those of biases without a place.
     """
-    if not has_attention(classifier):
-        raise ValueError(f"{type(classifier.network).__name__} has no attention, so no rollout")
-    mode = _AttentionRecorder()
-    with torch.no_grad(), mode:
-        classifier.eval()(torch.from_numpy(images).to(classifier.mean.device))
-    rolled = combine_attention(mode.weights)
-    tokens, patches = rolled.shape[-1], prod(mode.grid)
-    prefix = tokens - patches
-    pooled = rolled[:, 0] if getattr(classifier.network, "global_pool", None) == "token" else rolled[:, prefix:].mean(1)
-    return _spread(pooled[:, prefix:].reshape(-1, *mode.grid), images.shape[1:]).cpu().numpy()
 
-
-def combine_attention(weights: Sequence[Tensor]) -> Tensor:
-    """Attention weights (B, heads, N, N) of each block -> (B, N, N): share of each input token in each output token."""
-    rolled = torch.eye(weights[0].shape[-1], dtype=torch.float64, device=weights[0].device)[None]
-    for block in weights:
-        mixed = block.double().mean(1) + torch.eye(block.shape[-1], dtype=torch.float64, device=block.device)
-        rolled = mixed / mixed.sum(-1, keepdim=True) @ rolled
-    return rolled
-
-
-def has_attention(classifier: Classifier) -> bool:
-    """Whether `rollout` is defined: a transformer with global attention over patch tokens."""
-    return isinstance(classifier.network, TRANSFORMERS)
-
-
-class _GridMode(TorchFunctionMode):
-    """Intercepts the operations of a forward pass. grid: rows and columns of the last convolution's output."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.grid = (0, 0)
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = getattr(func, "__name__", "")
-        out = self.intercept(name.rstrip("_"), func, args, kwargs or {})
-        if name == "conv2d":
-            self.grid = tuple(out.shape[2:])
-        return out
-
-    def intercept(self, name: str, func: Callable, args: Any, kwargs: Any) -> Any:
-        raise NotImplementedError
-
-
-class _AttentionRecorder(_GridMode):
-    """Collects the attention weights (B, heads, N, N) of every block."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weights: list[Tensor] = []
-
-    def intercept(self, name: str, func: Callable, args: Any, kwargs: Any) -> Any:
-        if name == "scaled_dot_product_attention":
-            query, key = args[:2]
-            logits = query @ key.mT * (kwargs.get("scale") or query.shape[-1] ** -0.5)
-            mask = kwargs.get("attn_mask")
-            self.weights.append((logits if mask is None else logits + mask).softmax(-1))
-        out = func(*args, **kwargs)
-        if name == "softmax" and out.ndim == 4:
-            self.weights.append(out)
-        return out
-
-
-class _LocallyLinear(_GridMode):
-    """Linearises a forward pass at its input; the backward pass collects the contribution of each bias by place."""
-
-    def __init__(self, batch: int, size_px: tuple[int, int], device: torch.device) -> None:
-        super().__init__()
-        self.maps = torch.zeros(batch, *size_px, dtype=torch.float64, device=device)
+    def __init__(self, batch: int, size: Sequence[int], device: torch.device) -> None:
+        super().__init__(axes=len(size))
+        self.placed = torch.zeros(batch, *size, dtype=torch.float64, device=device)
         self.elsewhere = torch.zeros(batch, dtype=torch.float64, device=device)
 
     def intercept(self, name: str, func: Callable, args: Any, kwargs: Any) -> Any:
@@ -153,7 +87,9 @@ class _LocallyLinear(_GridMode):
         if name == "scaled_dot_product_attention":
             query, key, value = args
             return func(query.detach(), key.detach(), value, **kwargs)
-        if name in BIASED:
+        if name in CONVOLUTIONS:
+            return self._convolution(func, *args, **kwargs)
+        if name in ("linear", "batch_norm", "layer_norm"):
             return getattr(self, f"_{name}")(*args, **kwargs)
         if name == "add":
             return self._add(func(*args, **kwargs), args)
@@ -163,27 +99,26 @@ class _LocallyLinear(_GridMode):
         return func(*args, **kwargs)
 
     def _add(self, out: Tensor, terms: Sequence[Any]) -> Tensor:
-        """A sum: a term that does not depend on the image, such as position embeddings, is a bias."""
+        """A sum: a term that does not depend on the example, such as position embeddings, is a bias."""
         constant = [term for term in terms if not (isinstance(term, Tensor) and term.requires_grad)]
         if not constant or not out.requires_grad:
             return out
-        # Token vectors are the last axis of (B, tokens, D); other shapes have no known places.
-        return self._with_bias(out, constant[0], channels=-1 if out.ndim <= 3 else tuple(range(1, out.ndim)))
+        return self._with_bias(out, constant[0], channels=self._token_axis(out))
 
-    def _constant(self, tokens: Tensor) -> Tensor:
-        """Tokens (B, tokens, D) that do not depend on the image, such as a class token: a bias as a whole."""
-        tokens = tokens.clone()
-        return self._with_bias(tokens.requires_grad_(), tokens.detach(), channels=-1)
+    def _constant(self, tensor: Tensor) -> Tensor:
+        """A tensor that does not depend on the example, such as a class token: a bias as a whole."""
+        bias = tensor.detach()
+        return self._with_bias(tensor.clone().requires_grad_(), bias, channels=self._token_axis(tensor))
 
     def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return self._with_bias(F.linear(x, weight, bias), bias, channels=-1)
 
-    def _conv2d(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:
-        return self._with_bias(F.conv2d(x, weight, bias, *args, **kwargs), bias, channels=1)
+    def _convolution(self, func: Callable, x: Tensor, weight: Tensor, bias: Tensor | None = None, *args, **kwargs):
+        return self._with_bias(func(x, weight, bias, *args, **kwargs), bias, channels=1)
 
     def _batch_norm(self, x, running_mean, running_var, weight=None, bias=None, training=False, *args, **kwargs):
         out = F.batch_norm(x, running_mean, running_var, weight, bias, training, *args, **kwargs)
-        zero = torch.zeros_like(x[:1, :, :1, :1] if x.ndim == 4 else x[:1])
+        zero = x.new_zeros(1, x.shape[1])
         shift = F.batch_norm(zero, running_mean, running_var, weight, bias, training, *args, **kwargs)
         return self._with_bias(out, shift.detach().reshape(-1), channels=1)
 
@@ -194,52 +129,57 @@ class _LocallyLinear(_GridMode):
         out = out if weight is None else out * weight
         return self._with_bias(out if bias is None else out + bias, bias, channels=-1)
 
-    def _with_bias(self, out: Tensor, bias: Any, channels: int | tuple[int, ...]) -> Tensor:
-        """Register a hook on `out` that adds the contribution of the `bias` in it, summed over the axes `channels`."""
-        if bias is not None and out.requires_grad:
-            grid = self.grid
-            if channels == 1:
-                bias = bias.reshape(-1, *(1,) * (out.ndim - 2))
-            out.register_hook(lambda gradient: self._add_contributions((gradient * bias).detach().sum(channels), grid))
+    def _token_axis(self, x: Tensor) -> int | None:
+        """-1 where x is (B, tokens, D); None where nothing is known of its axes."""
+        return -1 if x.ndim == 3 and prefix_tokens(x.shape[1], self.grid) is not None else None
+
+    def _with_bias(self, out: Tensor, bias: Any, channels: int | None) -> Tensor:
+        """Register a hook on `out` that adds the contribution of the `bias` in it, by place.
+
+        channels: the axis of `out` that is no place, 1 or -1; None if no axis is one.
+        """
+        if bias is None or not out.requires_grad:
+            return out
+        if channels == 1:
+            bias = bias.reshape(-1, *(1,) * (out.ndim - 2))
+        grid, axes = self.grid, tuple(range(1, out.ndim)) if channels is None else channels
+
+        def add(gradient: Tensor) -> None:
+            shares = (gradient * bias).detach().sum(axes)
+            self._add_contributions(shares, grid if channels == -1 else None)
+
+        out.register_hook(add)
         return out
 
-    def _add_contributions(self, shares: Tensor, grid: tuple[int, int]) -> None:
-        """Add contributions (B, tokens) or (B, h, w) to the maps, and those of any other shape to `elsewhere`."""
-        prefix = shares.shape[-1] - prod(grid)
-        if shares.ndim == 2 and len(shares) == len(self.maps) and 0 <= prefix <= PREFIX_TOKENS:
-            self.elsewhere += shares[:, :prefix].sum(1)
-            shares = shares[:, prefix:].reshape(-1, *grid)
-        if shares.ndim == 3 and len(shares) == len(self.maps) and shares.shape[1:] != (1, 1):
-            self.maps += _spread(shares, self.maps.shape[1:])
+    def _add_contributions(self, shares: Tensor, grid: Sequence[int] | None) -> None:
+        """Add contributions (B, h, w), (B, t) or of tokens (B, N) to `placed`, those of other shapes to `elsewhere`.
+
+        grid: that of the tokens, if the contributions may be those of tokens.
+        """
+        if grid is not None and shares.ndim == 2:
+            prefix = prefix_tokens(shares.shape[1], grid)
+            if prefix is None:
+                shares = shares.sum(1)
+            else:
+                self.elsewhere += shares[:, :prefix].sum(1)
+                shares = shares[:, prefix:].reshape(-1, *grid)
+        batch = len(self.placed)
+        if shares.ndim == self.placed.ndim and len(shares) == batch and shares[0].numel() > 1:
+            self.placed += spread(shares, self.placed.shape[1:])
         else:
-            self.elsewhere += shares.reshape(len(self.maps), -1).sum(1)
+            self.elsewhere += shares.reshape(batch, -1).sum(1)
 
 
-def _contributions(classifier: Classifier, images: NDArray[np.uint8]) -> tuple[NDArray, NDArray, NDArray]:
-    """FullGrad of the margin: maps (B, H, W), elsewhere (B,), margin (B,)."""
-    device = classifier.mean.device
-    network = deepcopy(classifier.network).eval().double().requires_grad_(False)
-    pixels = normalise(torch.from_numpy(images).to(device), mean=classifier.mean, std=classifier.std)
-    pixels = pixels.double().requires_grad_()
-    mode = _LocallyLinear(len(images), images.shape[1:], device)
+def _contributions(classifier: Classifier, x: Tensor) -> tuple[NDArray, NDArray, NDArray]:
+    """FullGrad of the log-odds at the network's input: maps (B, H, W) or (B, L, T), elsewhere (B,), log-odds (B,)."""
+    if x.ndim not in (3, 4):
+        raise ValueError(f"a map lies on images (B, C, H, W) or waveforms (B, L, T), not on {tuple(x.shape)}")
+    x.requires_grad_()
+    mode = _LocallyLinear(len(x), x.shape[2:], x.device)
     with mode:
-        logits = network(pixels)
-    margin = logits[:, 1] - logits[:, 0]
-    margin.sum().backward()
-    assert pixels.grad is not None  # a leaf of the graph
-    mode.maps += (pixels.grad * pixels).detach().sum(1)
-    return mode.maps.cpu().numpy(), mode.elsewhere.cpu().numpy(), margin.detach().cpu().numpy()
-
-
-def _spread(shares: Tensor, size_px: Sequence[int]) -> Tensor:
-    """(B, h, w) -> (B, H, W) with the same sums: each value spread evenly over its area of the image."""
-    down, across = (_overlap(cells, pixels, shares) for cells, pixels in zip(shares.shape[1:], size_px, strict=True))
-    return down @ shares.double() @ across.mT
-
-
-def _overlap(cells: int, pixels: int, like: Tensor) -> Tensor:
-    """(pixels, cells): share of each cell in each pixel, where both divide the same length evenly. Columns sum to 1."""
-    edge = torch.arange(pixels + 1, dtype=torch.float64, device=like.device) * cells / pixels
-    cell = torch.arange(cells, dtype=torch.float64, device=like.device)
-    below = (edge[:, None] - cell).clamp(0, 1)
-    return below[1:] - below[:-1]
+        log_odds = classifier.classify(classifier.encode(x))[:, 0]
+    log_odds.sum().backward()
+    assert x.grad is not None  # a leaf of the graph
+    of_input = (x.grad * x).detach()
+    maps = of_input.sum(1) + mode.placed if x.ndim == 4 else of_input + mode.placed[:, None] / x.shape[1]
+    return maps.cpu().numpy(), mode.elsewhere.cpu().numpy(), log_odds.detach().cpu().numpy()

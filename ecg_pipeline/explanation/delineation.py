@@ -12,15 +12,22 @@ then belong to no window.
 """
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from ecg_pipeline.images.layout import SheetRecipe
+from ecg_pipeline.ecg import INDEPENDENT_LEADS
+from ecg_pipeline.ingest.store import WaveformStore
+from ecg_pipeline.signals.filters import FilterRecipe, clean, crop
 
 WINDOWS = ("qrs", "st", "t")
 MIN_BEATS = 4
 """Least number of beats: NeuroKit2 interpolates the heart rate, which needs four."""
+
+LEAST_SECONDS = 1.0
+"""Shortest time that is delineated: at 240 beats a minute it has `MIN_BEATS`."""
 
 QRS_ONSET = "ECG_R_Onsets"
 
@@ -66,13 +73,25 @@ def wave_windows(x_mv: NDArray, sampling_hz: int) -> dict[str, NDArray[np.bool_]
     return windows if windows["qrs"].any() else None
 
 
-def column_cover(window: NDArray[np.bool_], recipe: SheetRecipe) -> NDArray[np.float64]:
-    """Share of each pixel column that a window covers: (T,) bool -> (W,). The T samples span the width of a cell."""
-    width_px = recipe.cell_px[1]
-    summed = np.concatenate([[0], np.cumsum(window)])
-    edges = np.linspace(0, len(window), width_px + 1)
-    cover = np.diff(np.interp(edges, np.arange(len(summed)), summed)) * width_px / len(window)
-    return np.tile(cover, recipe.columns)
+def recording_windows(
+    store: WaveformStore, ecg_id: str, *, filters: FilterRecipe
+) -> dict[str, NDArray[np.bool_]] | None:
+    """Delineate the first `filters.samples` of a recording after filtering: as `wave_windows`, masks (samples,).
+
+    A shorter recording is delineated as far as it goes. An unknown ECG is a KeyError.
+    """
+    rows = store.scan().filter(pl.col("ecg_id") == ecg_id).collect()
+    if rows.is_empty():
+        raise KeyError(f"{ecg_id} is not in {store.folder}")
+    sampling_hz, recorded = rows["sampling_hz"][0], rows["samples"][0]
+    samples = min(filters.samples, recorded * filters.sampling_hz // sampling_hz)
+    if samples < LEAST_SECONDS * filters.sampling_hz:
+        return None
+    _, x_mv = next(store.millivolts(rows, INDEPENDENT_LEADS, filters.seconds))
+    recipe = replace(filters, samples=samples)
+    found = wave_windows(clean(crop(x_mv[0], sampling_hz, recipe), recipe), filters.sampling_hz)
+    missing = filters.samples - samples
+    return None if found is None else {name: np.pad(window, (0, missing)) for name, window in found.items()}
 
 
 def _delineate(lead: NDArray, beats: NDArray, sampling_hz: int) -> dict[str, NDArray[np.float64]] | None:

@@ -1,4 +1,4 @@
-"""Figures of attribution maps over ECG images, with the models side by side as in the paper's Figure 5."""
+"""Figures of attribution maps over ECGs, with the models side by side as in the paper's Figure 5."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -6,16 +6,18 @@ from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from ecg_pipeline.explanation.surfaces import Sheet, Surface
 from ecg_pipeline.figure_style import STYLE
-from ecg_pipeline.images.layout import SheetRecipe
 
-BLUR_PX = 2.0
-"""Gaussian blur of the maps in pictures, about what the eye resolves; measured shares are not blurred."""
+BLUR_PX, BLUR_SHARE = 2.0, 2 / 224
+"""Gaussian blur of the maps in pictures, about what the eye resolves; measured shares are not blurred. Maps of waveform
+windows are blurred in time only, by a share of their length."""
 
 DARKEST = 0.75
 """End of the colour map that is used, so that the trace stays darker than the map, also in print."""
@@ -23,9 +25,12 @@ DARKEST = 0.75
 INK, BRIGHTEST = 40, 99.5
 """Grey level of full ink; percentile of a map that is plotted at full strength."""
 
-BAR_PX = (2, 6)
+BAR = (2 / 224, 6 / 224)
 WINDOW_COLOURS = {"qrs": (0, 0, 0), "st": (213, 94, 0), "t": (0, 114, 178)}
-"""Rows of the bars that show the windows, and their colours: Okabe and Ito's vermilion and blue."""
+"""Heights of the bars that show the windows, and their colours: Okabe and Ito's vermilion and blue."""
+
+HIGHEST = 99.0
+"""Percentile of a window's values that takes half the height of a lead; what is higher runs into the next lead."""
 
 MARKED = 2
 """Number of leads that are framed and labelled."""
@@ -35,67 +40,75 @@ PANEL_IN, GAP_IN, TITLE_IN, DPI = 2.4, 0.65, 0.25, 130
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """One model's explanation of one ECG. fullgrad, rollout: maps (H, W); rollout is None without attention.
+    """One model's explanation of one ECG.
 
-    lead_shares: share of the FullGrad map's magnitude by lead.
+    example: what the model reads, (H, W) uint8 or (L, T). fullgrad, rollout: maps of its shape; rollout is None without
+    attention. covers: by window, its share of each column of the map. lead_shares: share of the FullGrad map's
+    magnitude by lead.
     """
 
     model: str
     score: float
+    surface: Surface
+    example: NDArray
     fullgrad: NDArray[np.float64]
     rollout: NDArray[np.float64] | None
+    covers: Mapping[str, NDArray[np.float64]]
     lead_shares: Mapping[str, float | None]
 
 
-def overlay(image: NDArray[np.uint8], *, strength: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """An ECG image (H, W) coloured by a strength (H, W) in [0, 1]: (H, W, 3) uint8.
+def colours(strength: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Colours (..., 3) in [0, 1] of strengths (...) in [0, 1].
 
     From white over yellow to brown with falling lightness, so that it is readable in grey and for colour-blind people.
     """
     colour = mpl.colormaps["YlOrBr"](DARKEST * strength)[..., :3]
     # The colour map starts at pale yellow; strength 0 must be white.
-    colour = 1 - np.minimum(4 * strength, 1)[..., None] * (1 - colour)
+    return 1 - np.minimum(4 * strength, 1)[..., None] * (1 - colour)
+
+
+def overlay(image: NDArray[np.uint8], *, strength: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """An ECG image (H, W) coloured by a strength (H, W) in [0, 1]: (H, W, 3) uint8."""
     trace = INK + (255 - INK) * (image / 255)
-    return np.round(colour * trace[..., None]).astype(np.uint8)
+    return np.round(colours(strength) * trace[..., None]).astype(np.uint8)
 
 
-def attribution_strength(attribution: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Strength of an attribution map (H, W): its blurred magnitude over the `BRIGHTEST` percentile, clipped to 1."""
-    magnitude = gaussian_filter(np.abs(attribution), BLUR_PX)
+def attribution_strength(attribution: NDArray[np.floating], surface: Surface) -> NDArray[np.floating]:
+    """Strength of an attribution map: its blurred magnitude over the `BRIGHTEST` percentile, clipped to 1."""
+    magnitude = gaussian_filter(np.abs(attribution), _blur(surface))
     return np.clip(magnitude / (np.percentile(magnitude, BRIGHTEST) or 1), 0, 1)
 
 
-def rollout_strength(rolled: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Strength of an attention rollout (H, W): 0 up to the mean, 1 from twice the mean on."""
-    return np.clip(gaussian_filter(rolled / rolled.mean(), BLUR_PX) - 1, 0, 1)
+def rollout_strength(rolled: NDArray[np.floating], surface: Surface) -> NDArray[np.floating]:
+    """Strength of an attention rollout: 0 up to the mean, 1 from twice the mean on."""
+    return np.clip(gaussian_filter(rolled / rolled.mean(), _blur(surface)) - 1, 0, 1)
 
 
-def page_figure(
-    image: NDArray[np.uint8],
-    explained: Sequence[Explained],
-    *,
-    covers: Mapping[str, NDArray[np.float64]],
-    recipe: SheetRecipe,
-) -> bytes:
+def _blur(surface: Surface) -> tuple[float, float]:
+    """Standard deviation of the blur along each axis of a map."""
+    return (BLUR_PX, BLUR_PX) if isinstance(surface, Sheet) else (0, BLUR_SHARE * surface.shape[1])
+
+
+def page_figure(explained: Sequence[Explained], *, aspect: float) -> bytes:
     """The models side by side for one ECG, as PNG: FullGrad above, attention rollout below if any model has it.
 
-    covers: by window, its share of each pixel column (W,), plotted as bars along the top.
+    aspect: height of a panel over its width. Windows are plotted as bars along the top.
     """
     rows = 2 if any(one.rollout is not None for one in explained) else 1
-    pitch_in, height_in = PANEL_IN + GAP_IN, PANEL_IN * recipe.height_px / recipe.width_px
+    pitch_in, height_in = PANEL_IN + GAP_IN, PANEL_IN * aspect
     width_in, total_in = pitch_in * len(explained) + 0.1, (height_in + TITLE_IN) * rows + 0.05
     with mpl.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(width_in, total_in), dpi=DPI)
         for place, one in enumerate(explained):
-            strengths = [attribution_strength(one.fullgrad)]
-            strengths += [rollout_strength(one.rollout)] if one.rollout is not None else []
+            strengths = [attribution_strength(one.fullgrad, one.surface)]
+            strengths += [rollout_strength(one.rollout, one.surface)] if one.rollout is not None else []
             for row, strength in enumerate(strengths):
                 left, bottom = 0.3 + place * pitch_in, total_in - (row + 1) * (height_in + TITLE_IN)
                 axes = figure.add_axes((left / width_in, bottom / total_in, PANEL_IN / width_in, height_in / total_in))
-                _panel(axes, overlay(image, strength=strength), covers, recipe)
+                _panel(axes, one, strength)
                 axes.set_title(_title(one, row), loc="left", fontsize=8)
                 if row == 0:
-                    _frame_leads(axes, one.lead_shares, recipe)
+                    _frame_leads(axes, one)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
@@ -103,39 +116,57 @@ def page_figure(
 
 def _title(one: Explained, row: int) -> str:
     if row == 0 or one.rollout is None:
-        return f"{one.model}, score {one.score:.2f}"
+        return f"{one.model}, score {one.score:.2f}, {one.surface.seconds:g} s"
     return f"attention rollout, maximum {one.rollout.max() / one.rollout.mean():.2f} x mean"
 
 
-def _panel(axes, picture: NDArray[np.uint8], covers: Mapping[str, NDArray[np.float64]], recipe: SheetRecipe) -> None:
-    picture = picture.copy()
-    for name, cover in covers.items():
-        picture[slice(*BAR_PX), cover >= 0.5] = WINDOW_COLOURS[name]
-    axes.imshow(picture, interpolation="nearest", extent=(0, recipe.width_px, recipe.height_px, 0))
-    axes.set_xticks([])
-    axes.set_yticks([])
+def _panel(axes: Axes, one: Explained, strength: NDArray[np.floating]) -> None:
+    """Plot an ECG and a strength. The panel reaches from 0 to 1 both ways, downwards."""
+    if isinstance(one.surface, Sheet):
+        picture = overlay(one.example, strength=strength)
+        axes.imshow(picture, interpolation="nearest", extent=(0, 1, 1, 0), aspect="auto")
+    else:
+        _plot_traces(axes, one, strength)
+    for name, cover in one.covers.items():
+        bar = np.zeros((1, len(cover), 4))
+        bar[0, cover >= 0.5] = (*(np.array(WINDOW_COLOURS[name]) / 255), 1)
+        axes.imshow(bar, interpolation="nearest", extent=(0, 1, BAR[1], BAR[0]), aspect="auto", zorder=3)
+    axes.set(xlim=(0, 1), ylim=(1, 0), xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set(visible=True, color="#999999", linewidth=0.6)
-    for cell in recipe.cells():
-        at_edge = cell.left_px == 0
+    for box in one.surface.boxes():
+        at_edge = box.left == 0
         axes.text(
-            -3 if at_edge else cell.left_px + 2,
-            cell.baseline_px,
-            cell.lead,
+            -0.013 if at_edge else box.left + 0.009,
+            box.top + box.height / 2,
+            box.lead,
             ha="right" if at_edge else "left",
             va="center",
             fontsize=6.5,
         )
 
 
-def _frame_leads(axes, shares: Mapping[str, float | None], recipe: SheetRecipe) -> None:
+def _plot_traces(axes: Axes, one: Explained, strength: NDArray[np.floating]) -> None:
+    """Plot the leads of a window over a strength (L, T), each about its median, all at one scale."""
+    boxes = one.surface.boxes()
+    bottom = boxes[-1].top + boxes[-1].height
+    axes.imshow(colours(strength), interpolation="antialiased", extent=(0, 1, bottom, boxes[0].top), aspect="auto")
+    x = one.example - np.median(one.example, axis=1, keepdims=True)
+    half = np.percentile(np.abs(x), HIGHEST) or 1
+    time = (np.arange(x.shape[1]) + 0.5) / x.shape[1]
+    for box, lead in zip(boxes, x, strict=True):
+        heights = box.top + box.height / 2 * (1 - lead / half)
+        axes.plot(time, heights, color=f"#{INK:02x}{INK:02x}{INK:02x}", linewidth=0.6)
+
+
+def _frame_leads(axes: Axes, one: Explained) -> None:
     """Frame and label the `MARKED` leads with the largest shares."""
-    known = {lead: value for lead, value in shares.items() if value is not None}
+    known = {lead: value for lead, value in one.lead_shares.items() if value is not None}
     largest = sorted(known, key=lambda lead: -known[lead])[:MARKED]
-    height = recipe.cell_px[0]
-    for cell in recipe.cells():
-        if cell.lead in largest:
-            corner = (cell.left_px + 0.5, cell.baseline_px - height / 2)
-            axes.add_patch(Rectangle(corner, cell.width_px - 1, height, fill=False, edgecolor="#0072B2", linewidth=0.9))
-            right = cell.left_px + cell.width_px
-            axes.text(right + 3, cell.baseline_px, f"{cell.lead}\n{known[cell.lead]:.0%}", fontsize=6.5, va="center")
+    for box in one.surface.boxes():
+        if box.lead in largest:
+            corner, inner = (box.left + 0.002, box.top), box.width - 0.004
+            frame = Rectangle(corner, inner, box.height, fill=False, edgecolor="#0072B2", linewidth=0.9, zorder=2.5)
+            axes.add_patch(frame)
+            label, middle = f"{box.lead}\n{known[box.lead]:.0%}", box.top + box.height / 2
+            axes.text(box.left + box.width + 0.013, middle, label, fontsize=6.5, va="center", linespacing=0.95)

@@ -1,88 +1,116 @@
-"""The interface of the model families: a classifier maps stored images (uint8) to logits.
+"""The contract of a model family: what it reads, how it is pretrained, and how its networks are built.
 
-Normalisation is part of the module, so it is the same in training and serving.
+A family is a folder of this package, or a package of its own with an entry point in the group `ecg_pipeline.families`.
+Its module is light, because the asset graph is built from it; its methods import the networks.
 """
 
-from dataclasses import asdict
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-from torch import Tensor, nn
+from ecg_pipeline.training.recipes import PretrainRecipe
 
-from ecg_pipeline.models.beit import MEAN, STD, beit_classifier
-from ecg_pipeline.models.checkpoints import Checkpoint
-from ecg_pipeline.models.comparators import comparator
-from ecg_pipeline.models.normalisation import normalise
-from ecg_pipeline.models.recipes import RANDOM, BeitRecipe, ModelRecipe, TimmRecipe
-from ecg_pipeline.models.weights import load_exactly
+if TYPE_CHECKING:
+    import polars as pl
 
-CLASSES = 2
-FAMILIES = {"beit": BeitRecipe, "timm": TimmRecipe}
-"""Recipe by the name of its family."""
+    from ecg_pipeline.storage.shards import ArrayShards
+    from ecg_pipeline.training.checkpoints import Checkpoint
+    from ecg_pipeline.training.classifier import Classifier
+    from ecg_pipeline.training.objective import Objective
+
+IMAGES = "image_shards"
+"""Name of the view of rendered ECGs: one image (H, W) uint8 an ECG, 255 = white paper."""
+
+RANDOM = "random initialisation"
+"""Where a model without pretrained weights starts from, in words for a table."""
 
 
-class Classifier(nn.Module):
-    """Images (B, H, W) uint8, 255 = paper -> logits (B, 2).
+def windows(name: str) -> str:
+    """Name of a view of waveform windows, by its name in the study: (L, T) float32 an example."""
+    return f"waveform_windows/{name}"
 
-    mean, std: (3,) normalisation of the channels; they move with the module but are not part of its state.
+
+class ModelRecipe(Protocol):
+    """The model section of a study file: a frozen dataclass whose field `family` has one possible value."""
+
+    @property
+    def family(self) -> str:
+        """Name of the family."""
+        ...
+
+    @property
+    def view(self) -> str:
+        """Name of the view that the network reads."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """The network in words, for a report."""
+        ...
+
+
+class Family(ABC):
+    """One model family.
+
+    recipe: type of its model section. pretraining: type of the recipe of its own objective; None if it has none.
+    targets: site assets that the objective predicts. fitted: assets without partitions that are fitted for the targets,
+    such as a tokenizer; whom they were fitted to is recorded. objective_name, sees: what its pretraining is called and
+    what it sees (ECGs, reports, labels), in words.
+    is_explained: whether FullGrad handles its networks; ECGs of others are not explained.
     """
 
-    mean: Tensor
-    std: Tensor
+    recipe: type[Any]
+    pretraining: type[PretrainRecipe] | None = None
+    targets: tuple[str, ...] = ()
+    fitted: tuple[str, ...] = ()
+    objective_name: str = ""
+    sees: str = ""
+    is_explained: bool = False
 
-    def __init__(self, network: nn.Module, *, mean: tuple[float, ...], std: tuple[float, ...]):
-        super().__init__()
-        self.network = network
-        self.register_buffer("mean", torch.tensor(mean), persistent=False)
-        self.register_buffer("std", torch.tensor(std), persistent=False)
+    def check(self, recipe: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:  # noqa: B027
+        """RecipeError if the network cannot read its view. shapes: of an example of each view and target."""
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits of the negative and the positive class."""
-        return self.network(normalise(images, mean=self.mean, std=self.std))
+    def check_pretraining(  # noqa: B027
+        self, recipe: Any, pretraining: Any, shapes: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        """RecipeError if the network cannot be pretrained so. Keys that begin with `model.` are the model's, the others
+        the pretraining recipe's."""
 
+    @abstractmethod
+    def classifier(self, recipe: Any, start: "Checkpoint | None", *, seed: int) -> "Classifier":
+        """A classifier with one label, from a pretrained checkpoint or at random.
 
-def build_classifier(recipe: ModelRecipe, start: Checkpoint | Path | None, seed: int) -> Classifier:
-    """A classifier to fine-tune.
+        seed: for the weights that `start` lacks.
+        """
 
-    start: a pretrained checkpoint (BEiT), a published weights file (timm), or None for random initialisation. seed: for
-    the weights that `start` does not have. A start of the wrong kind is a TypeError.
-    """
-    match recipe:
-        case BeitRecipe():
-            if isinstance(start, Path):
-                raise TypeError("a BEiT starts from a Checkpoint: import the file with `beit.import_pretraining`")
-            state = start.state() if start else None
-            return Classifier(beit_classifier(recipe, state, classes=CLASSES, seed=seed), mean=MEAN, std=STD)
-        case TimmRecipe():
-            if isinstance(start, Checkpoint):
-                raise TypeError("a comparator starts from a weights file")
-            network = comparator(recipe, start, classes=CLASSES, seed=seed)
-            # On one CPU thread a small convolutional network takes 1.5 times as long in PyTorch's default layout.
-            return Classifier(network.to(memory_format=torch.channels_last), mean=recipe.mean, std=recipe.std)
+    def objective(
+        self,
+        recipe: Any,
+        pretraining: Any,
+        *,
+        arrays: "Mapping[str, Mapping[str, ArrayShards]]",
+        table: "pl.DataFrame",
+        seed: int,
+    ) -> "Objective":
+        """A new network with the objective that pretrains it.
 
+        arrays: the view and the targets, by name and site. table: the ECGs to train on, columns ecg_id and site.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no pretraining objective")
 
-def classifier_config(recipe: ModelRecipe, start: Checkpoint | Path | None) -> dict[str, object]:
-    """The config of a classifier's checkpoint: its recipe, which `load_classifier` reads, and where it started from."""
-    return {"model": asdict(recipe), "initialisation": initialisation(start)}
+    def import_weights(self, file: Path, recipe: Any, out: Path) -> "Checkpoint":
+        """Write a published file of weights as a checkpoint to `out`; its config has `origin`, where they come from.
 
+        A file that does not fit the recipe is a ValueError.
+        """
+        raise NotImplementedError(f"{type(self).__name__} reads no published weights")
 
-def load_classifier(checkpoint: Checkpoint) -> Classifier:
-    """Load the classifier of a checkpoint, in eval mode. An unknown family is a ValueError."""
-    values = dict(checkpoint.config()["model"])
-    kind = FAMILIES.get(values["family"])
-    if kind is None:
-        raise ValueError(f"{checkpoint.folder}: no family `{values['family']}`; there are {', '.join(FAMILIES)}")
-    recipe = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-    classifier = build_classifier(recipe, None, seed=0)
-    load_exactly(classifier, checkpoint.state())
-    return classifier.eval()
+    def export_weights(self, checkpoint: "Checkpoint", path: Path) -> Path:
+        """Write a pretrained checkpoint as a file that its authors' own scripts load."""
+        raise NotImplementedError(f"{type(self).__name__} writes no weights for other scripts")
 
-
-def initialisation(start: Checkpoint | Path | None) -> str:
-    """Where a model's weights came from, in words for a table."""
-    if start is None:
-        return RANDOM
-    if isinstance(start, Path):
-        return f"published weights {start.name}"
-    imported = start.config().get("imported")
-    return f"masked image modelling, imported from {imported}" if imported else "masked image modelling"
+    @property
+    def has_published_weights(self) -> bool:
+        """Whether a published file can be taken over."""
+        return type(self).import_weights is not Family.import_weights

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+WHITE = 255.0
+"""Grey level of blank paper."""
+
 
 def normalise(images: Tensor, *, mean: Tensor | Sequence[float], std: Tensor | Sequence[float]) -> Tensor:
     """(B, H, W) uint8 -> (B, 3, H, W) float32: grey to three channels, to [0, 1], then (x - mean) / std.

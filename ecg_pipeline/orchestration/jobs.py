@@ -13,6 +13,7 @@ from typing import Any
 
 import dagster as dg
 
+from ecg_pipeline.orchestration.assets.views import view_key
 from ecg_pipeline.orchestration.instance import TRAINING
 from ecg_pipeline.orchestration.partitions import fraction_partitions, site_partitions, tested_sites
 from ecg_pipeline.orchestration.runs import Runner
@@ -30,7 +31,7 @@ class Selection:
 
 
 def study_jobs(study: Study, definitions: Callable[[], dg.Definitions]) -> list[Any]:
-    """Jobs `ingest`, `fine_tune_{task}`, `tokenize_and_pretrain`, `evaluate_site`, `retrain` and `whole_study`.
+    """Jobs `ingest`, `fine_tune_{task}`, `pretrain`, `evaluate_site`, `retrain` and `whole_study`.
 
     definitions: returns the definitions that contain these jobs.
     """
@@ -44,21 +45,18 @@ def study_jobs(study: Study, definitions: Callable[[], dg.Definitions]) -> list[
     return [
         dg.define_asset_job(
             "ingest",
-            dg.AssetSelection.assets("waveform_store", "clinical_labels", "filtered_waveforms", "image_shards"),
-            description="Read one site's files: waveforms, labels, filtered waveforms and images.",
+            dg.AssetSelection.assets(
+                "waveform_store",
+                "clinical_labels",
+                *(["filtered_waveforms"] if study.has_images else []),
+                *(view_key(view) for view in study.views),
+            ),
+            description="Read one site's files: waveforms, labels, and the views that models read.",
             partitions_def=site_partitions(study),
             owners=[DATA_TEAM],
         ),
         *(_fine_tune(study, task) for task in tasks),
-        _op_job(
-            "tokenize_and_pretrain",
-            description="Train the image tokenizer, tokenise every site's images and pretrain. Started by hand only.",
-            definitions=definitions,
-            config_schema={},
-            selection=lambda config: Selection(
-                ("image_tokenizer", "patch_tokens", f"{study.pretraining.model}/pretrained_checkpoint")
-            ),
-        ),
+        *([_pretrain(study, definitions)] if study.pretraining else []),
         _op_job(
             "evaluate_site",
             description="Evaluate every model of the tasks at one site, with the existing models.",
@@ -69,7 +67,7 @@ def study_jobs(study: Study, definitions: Callable[[], dg.Definitions]) -> list[
                     asset
                     for task in config["tasks"]
                     if config["site"] in tested_sites(study, task)
-                    for asset in (f"{task}/test_set", *(f"{task}/{model}/evaluation" for model in study.models))
+                    for asset in _evaluations(study, task)
                 ),
                 (config["site"],),
             ),
@@ -83,7 +81,7 @@ def study_jobs(study: Study, definitions: Callable[[], dg.Definitions]) -> list[
             selection=lambda config: Selection(
                 (
                     *(f"group:{task}" for task in config["tasks"]),
-                    "image_distance",
+                    *(["image_distance"] if study.has_images else []),
                     *(["benchmark_report"] if set(config["tasks"]) == set(tasks) else []),
                 )
             ),
@@ -98,8 +96,27 @@ def study_jobs(study: Study, definitions: Callable[[], dg.Definitions]) -> list[
     ]
 
 
+def _evaluations(study: Study, task: str) -> list[str]:
+    return [f"{task}/test_set", *(f"{task}/{model}/evaluation" for model in study.models_of(task))]
+
+
+def _pretrain(study: Study, definitions: Callable[[], dg.Definitions]) -> dg.JobDefinition:
+    assets = (
+        *sorted(study.fitted),
+        *sorted(study.targets),
+        *(f"{model}/pretrained_checkpoint" for model in study.pretraining),
+    )
+    return _op_job(
+        "pretrain",
+        description="Fit tokenizers, make the targets of every site and pretrain. Started by hand only.",
+        definitions=definitions,
+        config_schema={},
+        selection=lambda config: Selection(assets),
+    )
+
+
 def _fine_tune(study: Study, task: str) -> Any:
-    models = [dg.AssetKey([task, model, "finetuned_model"]) for model in study.models]
+    models = [dg.AssetKey([task, model, "finetuned_model"]) for model in study.models_of(task)]
     return dg.define_asset_job(
         f"fine_tune_{task}",
         dg.AssetSelection.assets(*models),

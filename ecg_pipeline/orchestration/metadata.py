@@ -22,7 +22,6 @@ from ecg_pipeline.ingest.labels import ClinicalLabels
 from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.links import image_preview, report_page, saliency_preview
 from ecg_pipeline.metrics.table import METRICS, WITH_INTERVAL
-from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
 from ecg_pipeline.reporting.figures import (
     calibration_figure,
     decision_figure,
@@ -32,9 +31,11 @@ from ecg_pipeline.reporting.figures import (
 )
 from ecg_pipeline.reporting.results import Report
 from ecg_pipeline.signals.filters import FilteredWaveforms
+from ecg_pipeline.signals.windows import WaveformWindows
 from ecg_pipeline.storage.files import read_json
 from ecg_pipeline.tokens.shards import TokenShards
 from ecg_pipeline.tokens.tokenizer import ImageTokenizer, id_counts, usage
+from ecg_pipeline.training.checkpoints import FinetunedModel, PretrainedModel
 from ecg_pipeline.training.recipes import OPTIMISTIC
 
 
@@ -55,6 +56,7 @@ def test_set(tested: TestSet) -> dict[str, Any]:
         "dagster/row_count": len(table),
         "patients": table["patient"].n_unique(),
         "positives": int(table["label"].sum()),
+        **{f"not in {view}": ecgs for view, ecgs in tested.left_out().items() if ecgs},
     }
 
 
@@ -95,6 +97,19 @@ def filtered_waveforms(filtered: FilteredWaveforms) -> dict[str, Any]:
     }
 
 
+def waveform_windows(windows: WaveformWindows) -> dict[str, Any]:
+    """Counts of windows and ECGs, of those padded and left out, and how they were cut."""
+    index, attributes = windows.index(), windows.attributes()
+    is_padded = pl.col("recorded_s") < pl.col("recorded_s").max()
+    return {
+        "dagster/row_count": len(index),
+        "ecgs": index["ecg_id"].n_unique(),
+        "padded": index.filter(is_padded).height,
+        "left_out": len(windows.left_out()),
+        **{name: str(value) for name, value in attributes.items()},
+    }
+
+
 def image_shards(images: ImageShards, home: Path) -> dict[str, Any]:
     """Count, and a link to the first images."""
     link = {"first_sheets": dg.MetadataValue.url(image_preview(images.folder, home=home))} if len(images) else {}
@@ -118,19 +133,21 @@ def patch_tokens(tokens: TokenShards, vocabulary: int) -> dict[str, Any]:
     return {"dagster/row_count": len(tokens), **(_usage("usage", usage(counts)) if counts.any() else {})}
 
 
-def pretrained_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Metrics of the last epoch and the loss curve; for an imported checkpoint, its source file."""
-    config = checkpoint.config()
+def pretrained_checkpoint(model: PretrainedModel) -> dict[str, Any]:
+    """By seed the metrics of the last epoch and the loss curve; of a published checkpoint, its source file."""
+    config = model.config()
     if "imported" in config:
-        return {"imported": config["imported"], "vocabulary": config["vocabulary"]}
-    trace = pl.read_parquet(checkpoint.folder / "trace.parquet")
-    return {
-        "images": config["images"],
-        "steps": config["steps"],
-        **{f"last_{name}": value for name, value in config["last_epoch"].items()},
-        "loss_curve": _svg(training_figure(trace, ["loss"], "Masked image modelling")),
-        "mask_frequency": _grid(config["mask_frequency"]),
-    }
+        return {name: config[name] for name in ("imported", "origin")}
+    shown: dict[str, Any] = {name: config[name] for name in ("origin", "sees", "examples")}
+    for checkpoint in model.checkpoints():
+        name, made = checkpoint.folder.name, checkpoint.config()
+        trace = pl.read_parquet(checkpoint.folder / "trace.parquet")
+        shown |= {f"{name}_steps": made["steps"]}
+        shown |= {f"{name}_last_{metric}": value for metric, value in made["last_epoch"].items()}
+        shown[f"{name}_loss_curve"] = _svg(training_figure(trace, ["loss"], f"{config['origin']}, {name}"))
+        if "mask_frequency" in made:
+            shown[f"{name}_mask_frequency"] = _grid(made["mask_frequency"])
+    return shown
 
 
 def _grid(shares: list[list[float]]) -> dg.MarkdownMetadataValue:

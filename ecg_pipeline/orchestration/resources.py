@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from ecg_pipeline.ecg import Progress
+from ecg_pipeline.models import FAMILIES
 from ecg_pipeline.orchestration.checks import blocks, failure_text
 from ecg_pipeline.orchestration.execution import CONFIG, Execution, from_environment, limit_threads
 from ecg_pipeline.orchestration.identity import payload_of
@@ -52,7 +53,7 @@ class Build:
         self.metadata["mlflow_run"] = dg.MetadataValue.url(page)
 
 
-FITTED = ("image_tokenizer", "pretrained_checkpoint", "finetuned_model")
+FITTED = {name for family in FAMILIES.values() for name in family.fitted} | {"pretrained_checkpoint", "finetuned_model"}
 """Last parts of the asset keys of fitted outputs, whose upstream may be older than the data they are applied to."""
 
 HOSPITAL_SYSTEM = dg.AssetKey("hospital_system")

@@ -20,12 +20,10 @@ from dagster_pipes import open_dagster_pipes
 from pydantic import TypeAdapter
 
 from ecg_pipeline.ecg import Progress, no_progress
-from ecg_pipeline.images.shards import ImageShards
-from ecg_pipeline.models.recipes import BeitRecipe
+from ecg_pipeline.models import FAMILIES
 from ecg_pipeline.storage.files import write_text
-from ecg_pipeline.tokens.shards import TokenShards
+from ecg_pipeline.storage.shards import ArrayShards
 from ecg_pipeline.tracking import training_run
-from ecg_pipeline.training.recipes import PretrainRecipe
 from ecg_pipeline.training.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -36,16 +34,15 @@ if TYPE_CHECKING:
 class TrainingJob:
     """A pretraining to run into the folder `out`, written by Dagster's step and read by the trainer's processes.
 
-    training_set: table of the pretraining ECGs. experiment, tags: of its MLflow run. parent_pid: the process
+    model, pretraining: recipes as JSON; the model's names its family. arrays: the view, then the targets, by name and
+    site. training_set: table of the pretraining ECGs. experiment, tags: of its MLflow run. parent_pid: the process
     that started it.
     """
 
-    model: BeitRecipe
-    recipe: PretrainRecipe
-    image_shards: dict[str, ImageShards]
-    patch_tokens: dict[str, TokenShards]
+    model: dict[str, Any]
+    pretraining: dict[str, Any]
+    arrays: dict[str, dict[str, ArrayShards]]
     training_set: Path
-    vocabulary: int
     out: Path
     home: Path
     experiment: str
@@ -98,15 +95,22 @@ def main(path: Path) -> None:
 
 
 def _run_job(job: TrainingJob, *, process_group: "ProcessGroup", tracker: Tracker | None, progress: Progress) -> None:
+    from ecg_pipeline.training.batches import Batches, in_view
     from ecg_pipeline.training.pretrain import pretrain
 
+    family = FAMILIES[job.model["family"]]
+    assert family.pretraining is not None  # the study checks it
+    recipe = TypeAdapter(family.recipe).validate_python(job.model)
+    pretraining = TypeAdapter(family.pretraining).validate_python(job.pretraining)
+    view = next(iter(job.arrays.values()))
+    table = in_view(pl.read_parquet(job.training_set).select("ecg_id", "site"), view)
+    if table.is_empty():
+        raise ValueError("none of the pretraining sites has an ECG of a training patient")
     pretrain(
-        job.model,
-        job.recipe,
-        images=job.image_shards,
-        tokens=job.patch_tokens,
-        ecg_ids=frozenset(pl.read_parquet(job.training_set)["ecg_id"]),
-        vocabulary=job.vocabulary,
+        lambda seed: family.objective(recipe, pretraining, arrays=job.arrays, table=table, seed=seed),
+        pretraining,
+        batches=Batches(arrays=job.arrays, table=table),
+        facts={"model": job.model, "origin": family.objective_name, "sees": family.sees},
         out=job.out,
         tracker=tracker,
         process_group=process_group,

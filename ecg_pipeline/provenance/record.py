@@ -14,7 +14,7 @@ from ecg_pipeline.storage.files import digest_json, read_json, write_json
 RECORDED_PACKAGES = ("dagster", "mlflow", "numba", "numpy", "polars", "scipy", "timm", "torch", "wfdb", "zarr")
 
 
-LAYOUT = 2
+LAYOUT = 3
 """Version of the names of files and columns in outputs, raised by hand when older outputs can no longer be read."""
 
 

@@ -24,15 +24,16 @@ ACCURACIES = {
 
 
 def pretraining_figures(background: Background) -> list[str]:
-    """Loss, and accuracy on the masked patches, by step."""
-    trace = background.pretraining_trace
-    if trace is None:
-        return []
-    trace = trace.rename(ACCURACIES)
-    return [
-        training_figure(trace, ["loss"], "Masked image modelling: loss"),
-        training_figure(trace, list(ACCURACIES.values()), "Masked patches predicted correctly"),
-    ]
+    """Of each model that was pretrained here: loss, and accuracies if its objective has any, by step."""
+    figures = []
+    for model, trace in background.pretraining_traces.items():
+        figures.append(training_figure(trace, ["loss"], f"Pretraining of {model}: loss"))
+        accuracies = [name for name in (*ACCURACIES, *trace.columns) if "accuracy" in name and name in trace.columns]
+        if accuracies:
+            labels = {name: ACCURACIES.get(name, name) for name in dict.fromkeys(accuracies)}
+            title = f"Pretraining of {model}: predicted correctly"
+            figures.append(training_figure(trace.rename(labels), list(labels.values()), title))
+    return figures
 
 
 def task_figures(

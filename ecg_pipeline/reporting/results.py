@@ -12,7 +12,8 @@ from ecg_pipeline.evaluation.recipes import EvaluationRecipe
 from ecg_pipeline.evaluation.results import Evaluation
 from ecg_pipeline.explanation.results import Saliency
 from ecg_pipeline.images.layout import SheetRecipe
-from ecg_pipeline.models.recipes import ModelRecipe
+from ecg_pipeline.models.family import ModelRecipe
+from ecg_pipeline.signals.windows import WindowRecipe
 from ecg_pipeline.tokens.recipes import ImportedTokenizer, TokenizerRecipe
 from ecg_pipeline.training.recipes import FinetuneRecipe, PretrainRecipe
 
@@ -45,22 +46,25 @@ class TaskResults:
 class Background:
     """What all tasks of a study have in common.
 
-    paper: name of the paper that the study reproduces, or None. synthetic: whether any patient is. pretrained: name of
-    the model that is compared with every other model. pretraining: None if a published checkpoint is used.
-    pretraining_trace: one row per step, or None. recorded: first and last date of an ECG, or None. distances: as
-    `ImageDistance.distances`, or None.
+    paper: name of the paper that the study reproduces, or None. synthetic: whether any patient is. reference: name of
+    the model that is compared with every other model. sheet, tokenizer, distances: None if nothing uses them.
+    pretraining: by model; None if a published checkpoint is used. pretraining_traces: by model trained here, one row
+    per step of its first seed. own_finetuning: of models that are not fine-tuned as the others. recorded: first and
+    last date of an ECG, or None. distances: as `ImageDistance.distances`.
     """
 
     paper: str | None
     synthetic: bool
-    pretrained: str
-    sheet: SheetRecipe
+    reference: str
+    sheet: SheetRecipe | None
+    windows: Mapping[str, WindowRecipe]
     models: Mapping[str, ModelRecipe]
-    tokenizer: TokenizerRecipe | ImportedTokenizer
-    pretraining: PretrainRecipe | None
-    pretraining_trace: pl.DataFrame | None
+    tokenizer: TokenizerRecipe | ImportedTokenizer | None
+    pretraining: Mapping[str, PretrainRecipe | None]
+    pretraining_traces: Mapping[str, pl.DataFrame]
     split: SplitRecipe
     finetuning: FinetuneRecipe
+    own_finetuning: Mapping[str, FinetuneRecipe]
     evaluation: EvaluationRecipe
     distances: Mapping[str, Any] | None
     recorded: tuple[str, str] | None

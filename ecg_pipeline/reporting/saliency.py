@@ -10,27 +10,35 @@ WINDOWS = {"qrs": "QRS complexes", "st": "ST segments", "t": "T waves", REST: "A
 
 @dataclass(frozen=True)
 class WindowShare:
-    """Shares of a model's maps, of the sheet's area and of its ink that lie in one window of the ECG."""
+    """Shares of a model's maps, of their area and of the sheet's ink that lie in one window of the ECG.
+
+    ink_share: None for a model that reads waveforms.
+    """
 
     model: str
     initialisation: str
     window: str
     share: float
     area_share: float
-    ink_share: float
+    ink_share: float | None
 
 
 @dataclass(frozen=True)
 class SaliencySection:
-    """The table and the pictures. pictures: base64 of PNG, none where no test ECG is positive."""
+    """The table and the pictures.
+
+    pictures: base64 of PNG, none where no test ECG is positive. explained, not_explained: names of models.
+    """
 
     shares: list[WindowShare]
     pictures: list[str]
+    explained: list[str]
+    not_explained: list[str]
 
 
 def saliency_section(saliency: Saliency) -> SaliencySection:
     """The section of one task. Models without a finite share, because no wave was found, are left out."""
-    means = saliency.summary().fill_nan(None).drop_nulls()
+    means = saliency.summary().fill_nan(None).drop_nulls("share")
     shares = [
         WindowShare(
             row["model"],
@@ -42,4 +50,5 @@ def saliency_section(saliency: Saliency) -> SaliencySection:
         )
         for row in means.iter_rows(named=True)
     ]
-    return SaliencySection(shares, [base64.b64encode(path.read_bytes()).decode() for path in saliency.figures()])
+    pictures = [base64.b64encode(path.read_bytes()).decode() for path in saliency.figures()]
+    return SaliencySection(shares, pictures, saliency.explained(), saliency.not_explained())

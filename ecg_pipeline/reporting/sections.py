@@ -88,7 +88,7 @@ class TaskSection:
 
 def task_section(task: TaskResults, background: Background, paper: Paper | None) -> TaskSection:
     """Compute the tables and plot the figures of one task."""
-    recipe, first = background.evaluation, background.pretrained
+    recipe, first = background.evaluation, tables.reference(task, background.reference)
     cells = tables.compute_cells(task, recipe)
     results = tables.result_rows(task, cells)
     differences = tables.difference_rows(task, first, recipe)

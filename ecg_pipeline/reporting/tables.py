@@ -90,6 +90,12 @@ def role(task: TaskResults, population: str) -> str:
     return task.roles[populations(task)[population][0]]
 
 
+def reference(task: TaskResults, wanted: str) -> str:
+    """The model of a task that is compared with the others: the wanted one if the task has it, else its first."""
+    names = dict.fromkeys(model for model, _, _ in task.evaluations)
+    return wanted if wanted in names else next(iter(names))
+
+
 def models(task: TaskResults, first: str) -> list[str]:
     """Names of the task's models, `first` before the others."""
     names = dict.fromkeys(model for model, _, _ in task.evaluations)

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-from ecg_pipeline.ecg import INDEPENDENT_LEADS
+from ecg_pipeline.ecg import INDEPENDENT_LEADS, LEADS
 from ecg_pipeline.metrics.decision import TARGET_RATE
 from ecg_pipeline.metrics.table import METRICS
-from ecg_pipeline.models.recipes import TimmRecipe
 from ecg_pipeline.reporting.outline import HEADINGS, TABLE_NUMBERS, table_words
-from ecg_pipeline.reporting.results import StudyResults
+from ecg_pipeline.reporting.results import Background, StudyResults
 
 ITEMS = (
     ("1", "Title: development or evaluation, target population, outcome"),
@@ -92,12 +91,10 @@ def _known(study: StudyResults) -> dict[str, tuple[str, str]]:
     roles = {site: role for task in tasks for site, role in task.roles.items()}
     split, tuning, evaluation = background.split, background.finetuning, background.evaluation
     sites = "; ".join(f"{title} ({roles[site]})" for site, title in titles.items())
-    nets = "; ".join(
-        f"{name}: {recipe.name if isinstance(recipe, TimmRecipe) else f'BEiT, {recipe.depth} layers of {recipe.width}'}"
-        for name, recipe in background.models.items()
-    )
+    nets = "; ".join(f"{name}: {recipe.description}" for name, recipe in background.models.items())
     flow = {site: steps for task in tasks for site, steps in task.flow.items()}
     without_id = sum(steps["without_patient_id"] for steps in flow.values())
+    own = "".join(f", {name} {recipe.epochs}" for name, recipe in background.own_finetuning.items())
     threshold = (
         f"Three thresholds, fixed on validation patients: Youden's, sensitivity {100 * TARGET_RATE:g} %, "
         f"specificity {100 * TARGET_RATE:g} %."
@@ -105,13 +102,13 @@ def _known(study: StudyResults) -> dict[str, tuple[str, str]]:
         else "No thresholds: the protocol keeps no validation patients to fix them on."
     )
     invented = " The patients of at least one source are synthetic." if background.synthetic else ""
-    sheet = background.sheet
+    views, leads = _views(background)
     first, last = min(TABLE_NUMBERS.metrics.values()), max(TABLE_NUMBERS.metrics.values())
     studied, by_fraction = table_words(TABLE_NUMBERS.studied), table_words(first, last)
     performance = table_words(first, TABLE_NUMBERS.subgroups)
     deviations = HEADINGS["deviations"] if background.paper else ""
     known = {
-        "4": ("", "Development and evaluation of models on ECGs rendered as images."),
+        "4": ("", "Development and evaluation of models on ECGs."),
         "5a": (studied, f"{sites}.{invented}"),
         "6a": (studied, f"{len(titles)} sources: {sites}."),
         "6b": (HEADINGS["flow"], "Files that hold a whole, readable ECG, of a patient with an id and a label."),
@@ -121,11 +118,8 @@ def _known(study: StudyResults) -> dict[str, tuple[str, str]]:
             "all patients.",
         ),
         "8a": (studied, " ".join(f"{task.title}: {task.outcome}" for task in tasks)),
-        "9a": ("", f"The waveform of the leads {', '.join(INDEPENDENT_LEADS)}; no other predictor."),
-        "9b": (
-            "",
-            f"One image of {sheet.height_px} x {sheet.width_px} px per ECG, on a fixed scale of millivolts and time.",
-        ),
+        "9a": ("", f"The waveform of the leads {', '.join(leads)}; no other predictor."),
+        "9b": ("", views),
         "10": (studied, "All usable ECGs; no calculation of a sample size."),
         "11": (HEADINGS["flow"], f"ECGs without a patient id ({without_id:,}) or a label were left out."),
         "12a": (
@@ -134,10 +128,10 @@ def _known(study: StudyResults) -> dict[str, tuple[str, str]]:
             f"for training{', and by the folds of PTB-XL' if split.kind == 'ptb_xl_folds' else ''}. External sites are "
             "used for testing only.",
         ),
-        "12b": ("", "Images as they are, normalised as each model's weights were trained."),
+        "12b": ("", "As they are, normalised as each model's weights were trained."),
         "12c": (
             deviations,
-            f"{nets}. {tuning.epochs} epochs, protocol {tuning.protocol}, {len(tuning.seeds)} seed"
+            f"{nets}. {tuning.epochs} epochs{own}, protocol {tuning.protocol}, {len(tuning.seeds)} seed"
             f"{'s' if len(tuning.seeds) > 1 else ''}; no tuning of hyperparameters.",
         ),
         "12d": (by_fraction, "Each site separately, and the internal sites together."),
@@ -148,8 +142,8 @@ def _known(study: StudyResults) -> dict[str, tuple[str, str]]:
             "DeLong's test.",
         ),
         "12f": ("", "None."),
-        "12g": ("", "Softmax of two logits, from the network of the chosen epoch of each seed."),
-        "13": (studied, "Not corrected: cross entropy without weights, no resampling."),
+        "12g": ("", "Sigmoid of the network's log-odds, at the chosen epoch of each seed."),
+        "13": (studied, "Not corrected: binary cross entropy without weights, no resampling."),
         "14": (HEADINGS["subgroups"], "Not addressed in training; metrics are given by sex, age, site and device."),
         "15": (HEADINGS["points"], f"A probability. {threshold}"),
         "16": (studied, "External sites differ by hospital; the rule of the label is the same everywhere."),
@@ -171,3 +165,20 @@ def _known(study: StudyResults) -> dict[str, tuple[str, str]]:
     if background.recorded:
         known["5b"] = ("", f"ECGs recorded from {background.recorded[0]} to {background.recorded[1]}.")
     return known
+
+
+def _views(background: Background) -> tuple[str, list[str]]:
+    """What models read, in words, and all leads in it."""
+    words, leads = [], set[str]()
+    if (sheet := background.sheet) is not None:
+        words.append(
+            f"One image of {sheet.height_px} x {sheet.width_px} px per ECG, on a fixed scale of millivolts and time."
+        )
+        leads |= set(INDEPENDENT_LEADS)
+    for name, window in background.windows.items():
+        words.append(
+            f"Waveforms `{name}`: {len(window.leads)} leads of {window.seconds:g} s at {window.sampling_hz} Hz, in "
+            f"{window.units}."
+        )
+        leads |= set(window.leads)
+    return " ".join(words), [lead for lead in LEADS if lead in leads]

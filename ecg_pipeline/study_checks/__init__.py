@@ -6,7 +6,7 @@ Each check yields all problems that it finds. Checks use the study file only and
 from collections.abc import Callable, Iterator
 
 from ecg_pipeline.study_checks.hospital_system import synthetic_sites
-from ecg_pipeline.study_checks.networks import images, models, pretraining, waveforms
+from ecg_pipeline.study_checks.networks import arms, finetuning, images, models, pretraining, waveforms
 from ecg_pipeline.study_checks.problem import Problem
 from ecg_pipeline.study_checks.sites import each_site, folders, mrn_systems
 from ecg_pipeline.study_checks.tasks import fractions, names, split, tasks
@@ -20,8 +20,10 @@ CHECKS: tuple[Callable[[Study], Iterator[Problem]], ...] = (
     synthetic_sites,
     waveforms,
     images,
+    arms,
     models,
     pretraining,
+    finetuning,
     split,
     tasks,
     fractions,

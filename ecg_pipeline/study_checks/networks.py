@@ -1,23 +1,17 @@
 """Checks that the output of each stage fits the next one, from recordings to networks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
+from ecg_pipeline.ecg import RecipeError
 from ecg_pipeline.images.natural import SIDE_PX
-from ecg_pipeline.models.recipes import BeitRecipe, TimmRecipe
-from ecg_pipeline.models.timm_names import is_timm_model
+from ecg_pipeline.models.family import IMAGES, windows
 from ecg_pipeline.study_checks.problem import Problem, problem
-from ecg_pipeline.study_sections import Study
-from ecg_pipeline.tokens.recipes import GRID
-from ecg_pipeline.training.masking import sample_masks
-from ecg_pipeline.training.recipes import MaskRecipe
-
-MASKS = 32
-"""Number of masks sampled to check that patches get masked."""
+from ecg_pipeline.study_sections import Arm, Study
 
 
 def waveforms(study: Study) -> Iterator[Problem]:
-    """Check that recordings are at least as long as the filtered waveforms."""
-    if study.filters.seconds > study.ingest.minimum_seconds:
+    """Check that recordings are at least as long as what is rendered of them."""
+    if study.has_images and study.filters.seconds > study.ingest.minimum_seconds:
         yield problem(
             f"{study.filters.samples} samples at {study.filters.sampling_hz} Hz are {study.filters.seconds:g} s, but "
             f"recordings of {study.ingest.minimum_seconds:g} s are accepted: raise ingest.minimum_seconds, or filter "
@@ -29,65 +23,124 @@ def waveforms(study: Study) -> Iterator[Problem]:
 
 
 def images(study: Study) -> Iterator[Problem]:
-    """Check that images have the size of natural images and of each model's input."""
+    """Check that images have the size of natural images."""
     sheet = study.sheet
-    for key in ("height_px", "width_px"):
-        if getattr(sheet, key) != SIDE_PX:
+    for key in _misfits(study):
+        yield problem(
+            f"a sheet of {sheet.height_px} x {sheet.width_px} px cannot be compared with natural images, which "
+            f"are {SIDE_PX} x {SIDE_PX} px: set it to {SIDE_PX}",
+            f"sheet.{key}",
+        )
+
+
+def arms(study: Study) -> Iterator[Problem]:
+    """Check that an arm is like a model with a network of its own, and that something distinguishes it from that model
+    and from its other arms."""
+    first: dict[tuple, str] = {}
+    networks = [name for name, _ in _own_networks(study)]
+    for name in (*networks, *(name for name in study.models if name not in networks)):
+        arm, target = study.models[name], name
+        if isinstance(arm, Arm):
+            target = arm.like
+            if target not in networks:
+                sentence = f"`{target}` is no model with a network of its own; those are {', '.join(networks)}"
+                yield problem(sentence, f"models.{name}.like", f"models.{target}")
+                continue
+        same = first.setdefault((target, study.starts_from(name), study.finetuning.of(name)), name)
+        if same != name:
+            change = "change `pretrained`, or give" if target in study.pretraining else "give"
             yield problem(
-                f"a sheet of {sheet.height_px} x {sheet.width_px} px cannot be compared with natural images, which "
-                f"are {SIDE_PX} x {SIDE_PX} px: set it to {SIDE_PX}",
-                f"sheet.{key}",
-            )
-    for name, model in study.models.items():
-        if not model.image_px == sheet.height_px == sheet.width_px:
-            yield problem(
-                f"the model takes images of {model.image_px} x {model.image_px} px, but sheets have "
-                f"{sheet.height_px} x {sheet.width_px} px: make them equal",
-                f"models.{name}.image_px",
-                "sheet.height_px",
-                "sheet.width_px",
+                f"the model is the same as `{same}`: {change} it a fine-tuning of its own",
+                f"models.{name}.pretrained",
+                f"models.{name}",
             )
 
 
 def models(study: Study) -> Iterator[Problem]:
-    """Check that timm has each model of family `timm`."""
-    for name, model in study.models.items():
-        if isinstance(model, TimmRecipe) and not is_timm_model(model.name):
-            sentence = f"timm has no model `{model.name}`; `timm.list_models()` lists them"
-            yield problem(sentence, f"models.{name}.name")
+    """Check that the view of each model exists, and that its network can read it."""
+    for name, recipe in _own_networks(study):
+        if recipe.view not in (views := _views(study)):
+            yield problem(
+                f"the study has no view `{recipe.view}`, which `{name}` reads; its views are {', '.join(views)}",
+                f"models.{name}.window",
+                f"models.{name}",
+                "windows",
+            )
+        else:
+            yield from _network(study, name)
 
 
 def pretraining(study: Study) -> Iterator[Problem]:
-    """Check the pretrained model's family and grid of patches, and the masks."""
-    model = study.models.get(study.pretraining.model)
-    if not isinstance(model, BeitRecipe):
-        yield problem(f"`{study.pretraining.model}` is not a model of family `beit`", "pretraining.model")
-    elif study.pretraining.weights is None:
-        place = f"models.{study.pretraining.model}"
-        if model.grid != GRID:
-            yield problem(
-                f"patches of {model.patch_px} px divide {model.image_px} px into {model.grid} x {model.grid}, but an "
-                f"image has {GRID} x {GRID} tokens: choose patch_px = image_px / {GRID}",
-                f"{place}.patch_px",
-                f"{place}.image_px",
+    """Check each pretraining against its model's network, and its seeds against those of fine-tuning."""
+    for name in study.trained_here:
+        section, place = study.pretraining[name], f"pretraining.{name}"
+        if _is_sound(study, name):
+            yield from _problems(
+                lambda name=name, section=section: study.family(name).check_pretraining(
+                    study.recipes[name], section.recipe, study.shapes
+                ),
+                {"model.": f"models.{name}.", "": f"{place}.recipe."},
+                place,
             )
-        yield from _masks(study.pretraining.recipe.mask)
+        assert section.recipe is not None  # trained here
+        seeds, wanted = section.recipe.seeds, study.finetuning.recipe.seeds
+        if len(seeds) > 1 and (missing := [seed for seed in wanted if seed not in seeds]):
+            yield problem(
+                f"fine-tuning has the seeds {', '.join(map(str, wanted))}, but no network is pretrained with "
+                f"{', '.join(map(str, missing))}: pretrain with the same seeds, or with one",
+                f"{place}.recipe.seeds",
+                "finetuning.seeds",
+            )
 
 
-def _masks(mask: MaskRecipe) -> Iterator[Problem]:
-    """Check that masks cover some of the patches, but not all."""
-    place = "pretraining.recipe.mask"
-    if mask.patches >= GRID**2:
-        yield problem(
-            f"{mask.patches} of {GRID**2} masked patches leave none visible: mask fewer", f"{place}.patches", place
-        )
-    elif not sample_masks(mask, range(MASKS), seed=0, step=0, rows=GRID, columns=GRID).any():
-        yield problem(
-            f"no block of {mask.smallest_block} to {mask.largest_block or mask.patches} patches with sides of "
-            f"{mask.aspect:g} or more to 1 fits into {GRID} x {GRID}, so nothing would be masked: "
-            "allow smaller or longer blocks",
-            f"{place}.smallest_block",
-            f"{place}.aspect",
-            f"{place}.largest_block",
-            f"{place}.patches",
-        )
+def finetuning(study: Study) -> Iterator[Problem]:
+    """Check that models with a fine-tuning of their own exist."""
+    for name in study.finetuning.models:
+        if name not in study.models:
+            sentence = f"there is no model `{name}` to fine-tune; the models are {', '.join(study.models)}"
+            yield problem(sentence, f"finetuning.models.{name}", f"models.{name}")
+
+
+def _views(study: Study) -> list[str]:
+    """The views that models can read."""
+    return [IMAGES, *(windows(name) for name in study.windows)]
+
+
+def _is_sound(study: Study, name: str) -> bool:
+    """Whether `images` and `models` find nothing wrong with what a model reads."""
+    view = study.recipes[name].view
+    return view in _views(study) and not (view == IMAGES and _misfits(study)) and not any(_network(study, name))
+
+
+def _misfits(study: Study) -> list[str]:
+    """The sides of a study's images that are not those of natural images."""
+    sides = ("height_px", "width_px") if study.has_images else ()
+    return [key for key in sides if getattr(study.sheet, key) != SIDE_PX]
+
+
+def _network(study: Study, name: str) -> Iterator[Problem]:
+    """Check that a model's network can read its view, which exists. Sheets of a wrong size are another check's."""
+    recipe = study.recipes[name]
+    if recipe.view == IMAGES and _misfits(study):
+        return
+    section = "sheet" if recipe.view == IMAGES else recipe.view.replace("waveform_windows/", "windows.")
+    yield from _problems(
+        lambda: study.family(name).check(recipe, study.shapes), {"": f"models.{name}."}, f"models.{name}", section
+    )
+
+
+def _own_networks(study: Study) -> Iterator[tuple]:
+    """Name and recipe of each model that is not an arm."""
+    yield from ((name, one) for name, one in study.models.items() if not isinstance(one, Arm))
+
+
+def _problems(check: Callable[[], None], places: Mapping[str, str], *fallbacks: str) -> Iterator[Problem]:
+    """The RecipeError of a check as a problem. places: where keys with a prefix belong; the first that fits is used."""
+    try:
+        check()
+    except RecipeError as error:
+        keys = []
+        for key in error.keys:
+            prefix = next(prefix for prefix in places if key.startswith(prefix))
+            keys.append(places[prefix] + key.removeprefix(prefix))
+        yield problem(str(error), *keys, *fallbacks)

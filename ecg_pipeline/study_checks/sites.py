@@ -41,7 +41,7 @@ def each_site(study: Study) -> Iterator[Problem]:
                 f"{place}.pretraining",
                 f"{place}.role",
             )
-    if not study.pretraining_sites:
+    if study.trained_here and not study.pretraining_sites:
         yield problem("no site has `pretraining: true`: set it for at least one internal or transfer site", "sites")
 
 

@@ -9,23 +9,32 @@ from ecg_pipeline.study_checks.hospital_system import missing_codes, most_traini
 from ecg_pipeline.study_checks.problem import Problem, problem
 from ecg_pipeline.study_checks.sites import formats_with_folds
 from ecg_pipeline.study_sections import Study
-from ecg_pipeline.tokens.recipes import ImportedTokenizer
 
-RESERVED_NAMES = ("cohort", "saliency")
+RESERVED_NAMES = ("cohort", "test_set", "saliency", "report", "pretrained")
 """Names of a task's own assets and report inputs, which models must not have."""
+
+PREFIXES = ("published", "waveform_windows")
+"""First parts of the keys of other assets, which tasks and models must not be called."""
 
 
 def names(study: Study) -> Iterator[Problem]:
     """Check that names of tasks and models give unique names of assets and inputs."""
     if not study.tasks:
         yield problem("there is no task: add at least one", "tasks")
-    if isinstance(study.tokenizer, ImportedTokenizer) and "image_tokenizer" in study.models:
-        yield problem("the tokenizer's asset has this name: choose another for the model", "models.image_tokenizer")
+    if not study.models:
+        yield problem("there is no model: add at least one", "models")
+    for section in ("tasks", "models"):
+        for name in PREFIXES:
+            if name in getattr(study, section):
+                yield problem(f"other assets are called `{name}`: choose another name", f"{section}.{name}")
+    for model in study.fitted:
+        if model in study.models:
+            yield problem("a fitted asset has this name: choose another for the model", f"models.{model}")
     for model in RESERVED_NAMES:
         if model in study.models:
             yield problem("every task has an asset of this name: choose another for the model", f"models.{model}")
     pairs: dict[str, tuple[str, str]] = {}
-    for pair in ((task, model) for task in study.tasks for model in study.models):
+    for pair in ((task, model) for task in study.tasks for model in study.models_of(task)):
         task, model = pairs.setdefault("__".join(pair), pair)
         if (task, model) != pair:
             yield problem(
@@ -49,6 +58,10 @@ def split(study: Study) -> Iterator[Problem]:
 def tasks(study: Study) -> Iterator[Problem]:
     """Check that the sites of each task exist, have the right role, and have labels for its rule."""
     for name, task in study.tasks.items():
+        for model in task.models:
+            if model not in study.models:
+                sentence = f"there is no model `{model}`; the models are {', '.join(study.models)}"
+                yield problem(sentence, f"tasks.{name}.models", f"models.{model}")
         for key in ("sites", "external"):
             for site in getattr(task, key):
                 place = f"tasks.{name}.{key}"

@@ -6,6 +6,7 @@ function of seed and epoch only, so a killed run can resume in the middle of an 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -19,22 +20,29 @@ BUFFER_SHARDS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Batches:
-    """A data set: arrays with one row per ECG, such as images and their tokens, and a table with a row for each ECG.
+    """A data set: a view, its targets if any, and a table with a row for each ECG.
 
-    arrays: by name, the shards of each site. table: columns ecg_id, site, and any others, such as the label.
+    arrays: by name, the shards of each site; the first is the view, and the others have the same rows. A view may hold
+    several examples of an ECG, each of which is an example here. table: columns ecg_id, site, and any others, such as
+    the label.
     """
 
     arrays: Mapping[str, Mapping[str, ArrayShards]]
     table: pl.DataFrame
 
+    @property
+    def examples(self) -> int:
+        """Number of examples."""
+        return len(self._located)
+
     def steps(self, batch: int) -> int:
         """Number of batches per epoch. An incomplete last batch is dropped unless it is the only one."""
-        return max(1, len(self.table) // batch)
+        return max(1, self.examples // batch)
 
     def epoch(self, epoch: int, *, batch: int, seed: int) -> Iterator[tuple[dict[str, NDArray], pl.DataFrame]]:
         """The shuffled batches of one epoch: arrays (B, ...) by name, and the B rows of the table."""
         rng = np.random.default_rng([seed, epoch])
-        left, batch = self.steps(batch), min(batch, len(self.table))
+        left, batch = self.steps(batch), min(batch, self.examples)
         taken: list[tuple[dict[str, NDArray], pl.DataFrame]] = []
         for arrays, rows in self._buffers(rng):
             order = rng.permutation(len(rows))
@@ -61,7 +69,7 @@ class Batches:
         self, rng: np.random.Generator | None, shards: int = BUFFER_SHARDS
     ) -> Iterator[tuple[dict[str, NDArray], pl.DataFrame]]:
         """The table's rows, decoded a few shards at a time; shards in random order if there is a generator."""
-        groups = self._locate().partition_by("site", "shard", maintain_order=True)
+        groups = self._located.partition_by("site", "shard", maintain_order=True)
         order = range(len(groups)) if rng is None else rng.permutation(len(groups))
         for first in range(0, len(groups), shards):
             chosen = [groups[number] for number in order[first : first + shards]]
@@ -70,15 +78,27 @@ class Batches:
                 pl.concat(chosen).drop("shard", "row"),
             )
 
-    def _locate(self) -> pl.DataFrame:
-        """The table with each ECG's shard and row, sorted by them. An ECG that has no array is a KeyError."""
-        by_site = next(iter(self.arrays.values()))
-        indices = [shards.index().with_columns(site=pl.lit(site)) for site, shards in by_site.items()]
-        located = self.table.join(pl.concat(indices), on=["ecg_id", "site"], how="left")
+    @cached_property
+    def _located(self) -> pl.DataFrame:
+        """A row an example, with its shard and row, sorted by them. An ECG that has no example is a KeyError."""
+        indices = _indices(next(iter(self.arrays.values())))
+        located = self.table.join(indices, on=["ecg_id", "site"], how="left")
         if located["shard"].null_count():
             missing = located.filter(pl.col("shard").is_null())
             raise KeyError(f"{len(missing)} ECGs are in no shard, the first is {missing['ecg_id'][0]}")
         return located.sort("site", "shard", "row")
+
+
+def in_view(table: pl.DataFrame, view: Mapping[str, ArrayShards]) -> pl.DataFrame:
+    """The rows of a table (columns ecg_id, site) whose ECG has an example in a view. view: by site."""
+    return table.join(_indices(view), on=["ecg_id", "site"], how="semi", maintain_order="left")
+
+
+def _indices(view: Mapping[str, ArrayShards]) -> pl.DataFrame:
+    """Columns ecg_id, shard, row and site of all examples of a view."""
+    return pl.concat(
+        [shards.index().select("ecg_id", "shard", "row", site=pl.lit(site)) for site, shards in view.items()]
+    )
 
 
 def _read(by_site: Mapping[str, ArrayShards], groups: Sequence[pl.DataFrame]) -> NDArray:

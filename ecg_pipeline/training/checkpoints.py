@@ -28,6 +28,32 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class PretrainedModel:
+    """A network pretrained once per seed, or taken over from a published file. Files: `config.json`, and a checkpoint
+    in each folder that it lists."""
+
+    folder: Path
+
+    def config(self) -> dict[str, Any]:
+        """What all checkpoints have in common; under `checkpoints` the names of their folders."""
+        return read_json(self.folder / "config.json")
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """All checkpoints, in the recipe's order of seeds."""
+        return [Checkpoint(self.folder / name) for name in self.config()["checkpoints"]]
+
+    def start(self, seed: int) -> Checkpoint:
+        """The checkpoint that fine-tuning with a seed starts from: that of the same seed, or the only one."""
+        found = self.checkpoints()
+        if len(found) == 1:
+            return found[0]
+        of_seed = seed_folder(self.folder, seed)
+        if Checkpoint(of_seed) not in found:
+            raise ValueError(f"{self.folder} has several pretrained networks, but none of seed {seed}")
+        return Checkpoint(of_seed)
+
+
+@dataclass(frozen=True)
 class FinetunedModel:
     """A classifier fine-tuned once per seed. Files: `config.json`, and a checkpoint in each `seed_<n>`."""
 
@@ -42,6 +68,10 @@ class FinetunedModel:
         return {seed: Checkpoint(seed_folder(self.folder, seed)) for seed in self.config()["finetuning"]["seeds"]}
 
 
+PUBLISHED = "published"
+"""Folder of the checkpoint that was taken over from a published file, in that of its pretrained model."""
+
+
 def seed_folder(folder: Path, seed: int) -> Path:
-    """Folder of one seed's checkpoint in that of a fine-tuned model."""
+    """Folder of one seed's checkpoint in that of a model."""
     return folder / f"seed_{seed}"

@@ -21,9 +21,11 @@ class ProcessGroup:
         """Whether this is the process that writes and reports: rank 0."""
         return self.rank == 0
 
-    def local_slice(self, batch: int) -> range:
-        """Indices within a batch of the images that this process computes."""
-        return range(batch * self.rank // self.size, batch * (self.rank + 1) // self.size)
+    def local_slice(self, batch: int, group: int = 1) -> range:
+        """Places within a batch of the examples that this process computes. Groups of examples are not divided."""
+        groups = -(-batch // group)
+        first, end = groups * self.rank // self.size, groups * (self.rank + 1) // self.size
+        return range(first * group, min(end * group, batch))
 
     def wrap(self, network: nn.Module) -> nn.Module:
         """The network, wrapped in `DistributedDataParallel` if there are several processes."""

@@ -10,33 +10,32 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ecg_pipeline.ecg import Progress, no_progress
-from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel, seed_folder
-from ecg_pipeline.models.family import build_classifier, classifier_config
-from ecg_pipeline.models.recipes import BeitRecipe, ModelRecipe
-from ecg_pipeline.models.weights import save_checkpoint
 from ecg_pipeline.storage.files import write_json, write_parquet
 from ecg_pipeline.storage.parallel import disable_malloc_trim
 from ecg_pipeline.storage.shards import ArrayShards
 from ecg_pipeline.training.batches import Batches
+from ecg_pipeline.training.checkpoints import Checkpoint, FinetunedModel, seed_folder
+from ecg_pipeline.training.classifier import Classifier
 from ecg_pipeline.training.loop import RunState, backward_and_step, seed_global_generator
 from ecg_pipeline.training.recipes import FinetuneRecipe
 from ecg_pipeline.training.schedules import one_cycle
 from ecg_pipeline.training.score import score
 from ecg_pipeline.training.tracker import NoTracker, Tracker
+from ecg_pipeline.training.weights import save_checkpoint
 
 
 def finetune(
-    model: ModelRecipe,
+    new_classifier: Callable[[int], Classifier],
     recipe: FinetuneRecipe,
     *,
-    start: Checkpoint | Path | None,
-    images: Mapping[str, ArrayShards],
+    view: Mapping[str, ArrayShards],
     train: pl.DataFrame,
     selection: pl.DataFrame,
+    facts: Mapping[str, Any],
     out: Path,
     tracker: Tracker | None = None,
     device: str = "cpu",
@@ -44,9 +43,9 @@ def finetune(
 ) -> FinetunedModel:
     """Fine-tune on `train` once per seed and write the weights of the best epoch of each to `out`.
 
-    start: pretrained checkpoint, published weights file, or None for random initialisation. images: by site, (n, H, W)
-    uint8 per shard. train, selection: columns ecg_id, site, patient, label (0 or 1). selection: the ECGs of the split
-    `recipe.chosen_on`, on which the epoch with the highest AUROC is chosen.
+    new_classifier: makes the classifier of a seed. view: by site, what it reads. train, selection: columns ecg_id,
+    site, patient, label (0 or 1). selection: the ECGs of the split `recipe.chosen_on`, on which the epoch with the
+    highest AUROC is chosen. facts: for the configs, such as the model's recipe.
 
     Files beside each checkpoint: `trace.parquet`, one row per epoch; `validation.parquet`, the validation ECGs' ecg_id,
     patient, label and score at the chosen epoch (not under the official protocol, which has no validation ECGs).
@@ -60,17 +59,18 @@ def finetune(
             f"{len(train)} training ECGs of {train['patient'].n_unique()} patients have one label: "
             "use a larger fraction, or check the task's rule"
         )
+    batches = Batches(arrays={"view": view}, table=train.select("ecg_id", "site", "label"))
     facts = {
-        **classifier_config(model, start),
+        **facts,
         "finetuning": asdict(recipe),
         "chosen_by": _chosen_by(recipe, selection),
         "optimistic": recipe.is_optimistic,
         **_counts("train", train),
+        "train_examples": batches.examples,
         **_counts(recipe.chosen_on, selection),
     }
     tracker.parameters(facts)
-    batches = Batches(arrays={"images": images}, table=train.select("ecg_id", "site", "label"))
-    held_out = Batches(arrays={"images": images}, table=selection.select("ecg_id", "site", "patient", "label"))
+    held_out = selection.select("ecg_id", "site", "patient", "label")
     for place, seed in enumerate(recipe.seeds):
         folder = seed_folder(out, seed)
         log = partial(_log_epoch, tracker, folder.name)
@@ -80,9 +80,8 @@ def finetune(
                 log(point)
         else:
             weights, chosen = _finetune_seed(
-                model,
+                new_classifier(seed).to(device),
                 recipe,
-                start=start,
                 seed=seed,
                 batches=batches,
                 held_out=held_out,
@@ -99,13 +98,12 @@ def finetune(
 
 
 def _finetune_seed(
-    model: ModelRecipe,
+    network: Classifier,
     recipe: FinetuneRecipe,
     *,
-    start: Checkpoint | Path | None,
     seed: int,
     batches: Batches,
-    held_out: Batches,
+    held_out: pl.DataFrame,
     out: Path,
     log: Callable[[Mapping[str, float | None]], None],
     device: str,
@@ -115,10 +113,10 @@ def _finetune_seed(
 
     Returns the weights of the epoch that is best on `held_out`, and for the config: seed, chosen epoch, its AUROC.
     """
-    steps = batches.steps(recipe.batch)
-    network = build_classifier(model, start, seed).to(device)
-    optimiser = _optimiser(model, recipe, network)
-    schedule = one_cycle(optimiser, peak=recipe.max_learning_rate, epochs=recipe.epochs, steps_per_epoch=steps)
+    steps, view = batches.steps(recipe.batch), batches.arrays["view"]
+    optimiser = _optimiser(recipe, network)
+    peaks = [group["lr"] for group in optimiser.param_groups]
+    schedule = one_cycle(optimiser, peak=peaks, epochs=recipe.epochs, steps_per_epoch=steps)
     chosen_auroc = f"{recipe.chosen_on}_auroc"
     trace: list[dict[str, float | None]] = []
     best: dict[str, Any] = {}
@@ -135,15 +133,16 @@ def _finetune_seed(
         for within, (arrays, rows) in enumerate(batches.epoch(epoch, batch=recipe.batch, seed=seed)):
             step = epoch * steps + within
             seed_global_generator(seed, step=step)
-            images, labels = torch.from_numpy(arrays["images"]).to(device), rows["label"].to_torch().long().to(device)
+            examples = torch.from_numpy(arrays["view"]).to(device)
+            labels = rows["label"].to_torch().float().to(device)[:, None]
             with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
-                logits = network(images)
-            loss = cross_entropy(logits.float(), labels)
+                log_odds = network(examples)
+            loss = binary_cross_entropy_with_logits(log_odds.float(), labels)
             backward_and_step(network, optimiser, loss=loss, clip=None, step=step)
             schedule.step()
             losses.append(loss.item())
             progress(step + 1, recipe.epochs * steps)
-        loss, auroc = _loss_and_auroc(score(network, held_out, device))
+        loss, auroc = _loss_and_auroc(score(network, view, held_out, device=device))
         trace.append(
             {
                 "epoch": float(epoch + 1),
@@ -170,7 +169,7 @@ def _finetune_seed(
     point = best["point"]
     if recipe.chosen_on == "validation":
         network.load_state_dict(best["network"])
-        scored = score(network, held_out, device).select("ecg_id", "patient", "label", "score")
+        scored = score(network, view, held_out, device=device).select("ecg_id", "patient", "label", "score")
         write_parquet(out / "validation.parquet", scored)
     return best["network"], {"seed": seed, "chosen_epoch": int(point["epoch"]), chosen_auroc: point[chosen_auroc]}
 
@@ -181,12 +180,13 @@ def _log_epoch(tracker: Tracker, prefix: str, point: Mapping[str, float | None])
     tracker.metrics(int(point["epoch"] or 0), values)
 
 
-def _optimiser(model: ModelRecipe, recipe: FinetuneRecipe, network: nn.Module) -> torch.optim.Optimizer:
-    """AdamW; under the official protocol Adam for every model but BEiT. The schedule sets the learning rate."""
-    if recipe.protocol == "official" and not isinstance(model, BeitRecipe):
-        return torch.optim.Adam(network.parameters(), lr=recipe.max_learning_rate, fused=True)
-    decay = recipe.weight_decay
-    return torch.optim.AdamW(network.parameters(), lr=recipe.max_learning_rate, weight_decay=decay, fused=True)
+def _optimiser(recipe: FinetuneRecipe, network: Classifier) -> torch.optim.Optimizer:
+    """The recipe's optimiser. With a layer decay, each stage has its own learning rate, the head the recipe's."""
+    stages = network.stages() if recipe.layer_decay < 1 else [list(network.parameters())]
+    rates = [recipe.max_learning_rate * recipe.layer_decay ** (len(stages) - 1 - place) for place in range(len(stages))]
+    groups = [{"params": stage, "lr": rate} for stage, rate in zip(stages, rates, strict=True)]
+    kind = torch.optim.Adam if recipe.optimiser == "adam" else torch.optim.AdamW
+    return kind(groups, lr=recipe.max_learning_rate, weight_decay=recipe.weight_decay, fused=True)
 
 
 def _loss_and_auroc(scored: pl.DataFrame) -> tuple[float | None, float | None]:

@@ -21,11 +21,11 @@ def warmup_cosine(*, peak: float, final: float, epochs: int, steps_per_epoch: in
     return np.concatenate([warmup, cosine])
 
 
-def one_cycle(optimiser: Optimizer, *, peak: float, epochs: int, steps_per_epoch: int) -> OneCycleLR:
+def one_cycle(optimiser: Optimizer, *, peak: float | list[float], epochs: int, steps_per_epoch: int) -> OneCycleLR:
     """The schedule of HeartBEiT's fine-tuning: `OneCycleLR` with PyTorch's defaults, stepped after every batch.
 
     The rate rises from a 25th of the peak over the first 30 % of the steps and falls to 4e-6 of it, both as a cosine,
-    while the first moment's decay goes from 0.95 to 0.85 and back.
+    while the first moment's decay goes from 0.95 to 0.85 and back. peak: of all parameter groups, or of each.
     """
     return OneCycleLR(optimiser, peak, epochs=epochs, steps_per_epoch=steps_per_epoch)
 

@@ -1,23 +1,35 @@
 """Scoring: a classifier's probabilities for a table of ECGs. Fine-tuning and evaluation use the same function."""
 
+from collections.abc import Mapping
+
 import polars as pl
 import torch
-from torch import nn
 
+from ecg_pipeline.storage.shards import ArrayShards
 from ecg_pipeline.training.batches import Batches
+from ecg_pipeline.training.classifier import Classifier
 
 BATCH = 64
 
 
-def score(network: nn.Module, batches: Batches, device: str) -> pl.DataFrame:
-    """The table's rows in stored order, with the column `score` (f32): the probability of the positive class.
+def score(classifier: Classifier, view: Mapping[str, ArrayShards], table: pl.DataFrame, *, device: str) -> pl.DataFrame:
+    """The table's rows in stored order, one an ECG, with the column `score` (f32): the probability of the label.
 
-    batches: with the array `images`, (B, H, W) uint8.
+    view: by site, what the classifier reads. table: columns ecg_id, site and any others. Of several examples of an ECG
+    the mean probability is given.
     """
-    network.eval()
+    if table.is_empty():
+        return table.with_columns(score=pl.lit(None, pl.Float32))
+    classifier.eval()
     scored = []
     with torch.inference_mode():
-        for arrays, rows in batches.in_order(BATCH):
-            logits = network(torch.from_numpy(arrays["images"]).to(device))
-            scored.append(rows.with_columns(score=pl.Series(logits.float().softmax(dim=1)[:, 1].cpu().numpy())))
-    return pl.concat(scored) if scored else batches.table.with_columns(score=pl.lit(None, pl.Float32)).clear()
+        for arrays, rows in Batches(arrays={"view": view}, table=table).in_order(BATCH):
+            log_odds = classifier(torch.from_numpy(arrays["view"]).to(device))
+            scored.append(rows.with_columns(score=pl.Series(log_odds.float().sigmoid()[:, 0].cpu().numpy())))
+    others = [name for name in table.columns if name not in ("ecg_id", "site")]
+    return (
+        pl.concat(scored)
+        .group_by("ecg_id", "site", maintain_order=True)
+        .agg(*(pl.col(name).first() for name in others), pl.col("score").mean())
+        .select(*table.columns, "score")
+    )

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ecg_pipeline.models.checkpoints import Checkpoint
 from ecg_pipeline.storage.files import write_atomically, write_json
+from ecg_pipeline.training.checkpoints import Checkpoint
 
 
 def save_checkpoint(folder: Path, *, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> Checkpoint:

@@ -14,12 +14,12 @@ import torch
 from timm.models.beit import Beit, Block, gen_relative_position_index
 from torch import Tensor, nn
 
-from ecg_pipeline.models.branches import add_attention, add_mlp, masked_attention
-from ecg_pipeline.models.checkpoints import Checkpoint
-from ecg_pipeline.models.recipes import BeitRecipe
-from ecg_pipeline.models.relative_position import INDEX, TABLE, expand_shared_table, grid_of, resize_table
-from ecg_pipeline.models.weights import check_fit, load_exactly, read_weights, save_checkpoint
+from ecg_pipeline.models.heartbeit.branches import add_attention, add_mlp, masked_attention
+from ecg_pipeline.models.heartbeit.recipes import HeartBeitRecipe
+from ecg_pipeline.models.heartbeit.relative_position import INDEX, TABLE, expand_shared_table, grid_of, resize_table
 from ecg_pipeline.storage.files import write_atomically
+from ecg_pipeline.training.checkpoints import Checkpoint
+from ecg_pipeline.training.weights import check_fit, load_exactly, read_weights, save_checkpoint
 
 SHARED_TABLE = f"rel_pos_bias.{TABLE}"
 LAYER_NORM_EPS = 1e-6
@@ -32,7 +32,7 @@ MEAN = STD = (0.5, 0.5, 0.5)
 class MaskedImageModel(nn.Module):
     """BEiT for masked image modelling: predicts the tokens of masked patches."""
 
-    def __init__(self, recipe: BeitRecipe, vocabulary: int):
+    def __init__(self, recipe: HeartBeitRecipe, vocabulary: int):
         super().__init__()
         self.beit = _beit(Beit, recipe, classes=vocabulary, global_pool="", use_shared_rel_pos_bias=True)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, recipe.width))
@@ -100,14 +100,14 @@ class _ClassifierNetwork(Beit):
     """timm's BEiT, without fused attention on CPUs: the fused kernel has no gradient of the position bias there, and
     PyTorch's fallback is slower."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """images (B, 3, H, W) normalised -> logits (B, classes)."""
+    def forward_features(self, x: Tensor) -> Tensor:
+        """images (B, 3, H, W) normalised -> tokens (B, P + 1, D), class token first."""
         for block in self.blocks:
             block.attn.fused_attn = x.device.type != "cpu"  # type: ignore[union-attr]
-        return super().forward(x)
+        return super().forward_features(x)
 
 
-def sample_drop_path_scale(recipe: BeitRecipe, images: int, generator: torch.Generator) -> Tensor | None:
+def sample_drop_path_scale(recipe: HeartBeitRecipe, images: int, generator: torch.Generator) -> Tensor | None:
     """Stochastic depth of a batch: (blocks, 2, images), 0 where a branch is dropped, else 1 / P(kept); None at rate 0.
 
     The rate rises linearly from 0 at the first block to `recipe.drop_path` at the last. Sampled outside the network, so
@@ -119,7 +119,7 @@ def sample_drop_path_scale(recipe: BeitRecipe, images: int, generator: torch.Gen
     return (torch.rand(recipe.depth, 2, images, generator=generator) < keep) / keep
 
 
-def import_pretraining(weights: Path, recipe: BeitRecipe, out: Path) -> Checkpoint:
+def import_pretraining(weights: Path, recipe: HeartBeitRecipe, out: Path) -> Checkpoint:
     """Import a pretraining checkpoint of BEiT's or HeartBEiT's own scripts, to fine-tune from.
 
     The file's image size may differ from the recipe's: the new config holds the file's, and fine-tuning resizes the
@@ -133,7 +133,12 @@ def import_pretraining(weights: Path, recipe: BeitRecipe, out: Path) -> Checkpoi
     vocabulary = len(state["lm_head.weight"])
     model = MaskedImageModel(recipe, vocabulary)
     model.load_official_state(state)
-    config = {"model": asdict(recipe), "vocabulary": vocabulary, "imported": weights.name}
+    config = {
+        "model": asdict(recipe),
+        "vocabulary": vocabulary,
+        "imported": weights.name,
+        "origin": f"masked image modelling, imported from {weights.name}",
+    }
     return save_checkpoint(out, state=model.official_state(), config=config)
 
 
@@ -145,7 +150,7 @@ def export_pretraining(checkpoint: Checkpoint, path: Path) -> Path:
     return write_atomically(path, lambda temporary: torch.save({"model": state}, temporary))
 
 
-def masked_image_model(recipe: BeitRecipe, *, vocabulary: int, seed: int) -> MaskedImageModel:
+def masked_image_model(recipe: HeartBeitRecipe, *, vocabulary: int, seed: int) -> MaskedImageModel:
     """A model to pretrain, initialised as by the authors: normal weights truncated at one standard deviation, and the
     second matrices of block l divided by sqrt(2 l)."""
     model = MaskedImageModel(recipe, vocabulary)
@@ -158,7 +163,7 @@ def masked_image_model(recipe: BeitRecipe, *, vocabulary: int, seed: int) -> Mas
     return model
 
 
-def beit_classifier(recipe: BeitRecipe, start: Mapping[str, Tensor] | None, *, classes: int, seed: int) -> Beit:
+def beit_classifier(recipe: HeartBeitRecipe, start: Mapping[str, Tensor] | None, *, classes: int, seed: int) -> Beit:
     """A BEiT classifier on the mean of the patch tokens, from an official pretraining state or randomly initialised.
 
     As in the official script, the pretraining state's final norm, token head and mask token are not used.
@@ -176,7 +181,7 @@ def beit_classifier(recipe: BeitRecipe, start: Mapping[str, Tensor] | None, *, c
     return model
 
 
-def from_pretraining(recipe: BeitRecipe, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def from_pretraining(recipe: HeartBeitRecipe, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of an official pretraining state that a classifier loads, one resized table per block."""
     backbone = {
         name: tensor
@@ -192,7 +197,7 @@ def _fresh(model: nn.Module) -> list[str]:
     return [name for name in model.state_dict() if name.startswith(("fc_norm.", "head."))]
 
 
-def _beit(kind: type[Beit], recipe: BeitRecipe, classes: int, **options: object) -> Beit:
+def _beit(kind: type[Beit], recipe: HeartBeitRecipe, classes: int, **options: object) -> Beit:
     return kind(
         img_size=recipe.image_px,
         patch_size=recipe.patch_px,

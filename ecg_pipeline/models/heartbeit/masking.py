@@ -10,7 +10,7 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg_pipeline.training.recipes import MaskRecipe
+from ecg_pipeline.models.heartbeit.recipes import MaskRecipe
 
 ATTEMPTS = 10
 """Attempts to place one more block before the mask is returned with fewer patches."""

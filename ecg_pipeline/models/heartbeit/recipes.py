@@ -1,26 +1,54 @@
-"""The model sections of a study file."""
+"""HeartBEiT's sections of a study file: the network, and its pretraining."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from ecg_pipeline.ecg import RecipeError
-from ecg_pipeline.storage.files import is_file_name
+from ecg_pipeline.models.family import IMAGES
+from ecg_pipeline.training.recipes import PretrainRecipe
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-RANDOM = "random initialisation"
-"""Where a model without pretrained weights starts from, in words for a table."""
+TOKENS = "patch_tokens"
+"""The target: one token a patch, (P,) int16, patches row-major."""
 
 
 @dataclass(frozen=True)
-class BeitRecipe:
+class MaskRecipe:
+    """Mask of masked image modelling. 75 of 196 patches is BEiT's setting, and most likely the paper's 40 %.
+
+    Of blockwise masks only: smallest_block, largest_block (None: `patches`), in patches; aspect: least ratio of height
+    to width, the greatest is its inverse.
+    """
+
+    kind: Literal["blockwise", "uniform"] = "blockwise"
+    patches: int = 75
+    smallest_block: int = 16
+    largest_block: int | None = None
+    aspect: float = 0.3
+
+    def __post_init__(self) -> None:
+        for key in ("patches", "smallest_block", "largest_block"):
+            if (value := getattr(self, key)) is not None and value < 1:
+                raise RecipeError(f"{key} must be at least 1", key)
+        if not 0 < self.aspect <= 1:
+            raise RecipeError("aspect must lie in (0, 1]", "aspect")
+        largest = min(self.largest_block or self.patches, self.patches)
+        if self.kind == "blockwise" and self.smallest_block > largest:
+            raise RecipeError(
+                f"blocks of {self.smallest_block} patches or more do not fit into {largest}",
+                "smallest_block",
+                "largest_block",
+                "patches",
+            )
+
+
+@dataclass(frozen=True)
+class HeartBeitRecipe:
     """A BEiT; the defaults are HeartBEiT's base size (paper: Model selection; 86 M parameters).
 
     drop_path: rate of the last block, rising linearly from 0. layer_scale: initial value of both scales of a block.
     """
 
-    family: Literal["beit"] = "beit"
+    family: Literal["heartbeit"] = "heartbeit"
     image_px: int = 224
     patch_px: int = 16
     width: int = 768
@@ -49,32 +77,19 @@ class BeitRecipe:
         """Patches along a side."""
         return self.image_px // self.patch_px
 
+    @property
+    def view(self) -> str:
+        """The view that the network reads."""
+        return IMAGES
+
+    @property
+    def description(self) -> str:
+        """The network in words."""
+        return f"BEiT, {self.depth} layers of width {self.width}"
+
 
 @dataclass(frozen=True)
-class TimmRecipe:
-    """A comparator: any of timm's models, with the normalisation that its weights were trained with.
+class HeartBeitPretraining(PretrainRecipe):
+    """Masked image modelling: predicting the tokens of masked patches (paper: Masked Image Modeling, Pre-training)."""
 
-    weights: name of a local weights file; None is random initialisation, and tables say so.
-    image_px: side of the images, used by models that are built for one image size.
-    """
-
-    family: Literal["timm"] = "timm"
-    name: str = "resnet152"
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-    weights: str | None = None
-    image_px: int = 224
-
-    def __post_init__(self) -> None:
-        if ":" in self.name or "/" in self.name:
-            sentence = f"`{self.name}` is not one of timm's own models; models from elsewhere are not downloaded"
-            raise RecipeError(sentence, "name")
-        if self.weights is not None and not is_file_name(self.weights):
-            raise RecipeError(f"weights must be the name of a file, without a folder, not `{self.weights}`", "weights")
-        if self.image_px < 1:
-            raise RecipeError("image_px must be at least 1", "image_px")
-        if min(self.std) <= 0:
-            raise RecipeError("the standard deviations of a normalisation must be positive", "std")
-
-
-ModelRecipe = BeitRecipe | TimmRecipe
+    mask: MaskRecipe = MaskRecipe()

@@ -18,7 +18,7 @@ from ecg_pipeline.orchestration.assets.published import (
 from ecg_pipeline.orchestration.assets.saliency import saliency_asset
 from ecg_pipeline.orchestration.assets.signals import signal_assets
 from ecg_pipeline.orchestration.assets.tokens import token_assets
-from ecg_pipeline.orchestration.assets.training import finetuning_asset, pretraining_asset
+from ecg_pipeline.orchestration.assets.training import finetuning_asset, pretraining_assets
 from ecg_pipeline.study import Study
 
 
@@ -30,7 +30,7 @@ def study_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         *signal_assets(study),
         *image_assets(study),
         *token_assets(study),
-        pretraining_asset(study),
+        *pretraining_assets(study),
         *published_assets(study),
         *(asset for task in study.tasks for asset in _task_assets(study, task)),
         benchmark_asset(study),
@@ -43,15 +43,16 @@ def source_versions(study: Study) -> dict[dg.AssetKey, Callable[[str | None], st
         published_key(name): lambda partition, name=name: published_version(study, name)
         for name in published_names(study)
     }
-    return {RAW: raw_version(study), NATURAL: lambda partition: natural_version(study), **published}
+    natural = {NATURAL: lambda partition: natural_version(study)} if study.has_images else {}
+    return {RAW: raw_version(study), **natural, **published}
 
 
 def _task_assets(study: Study, task: str) -> list[dg.AssetsDefinition]:
     return [
         cohort_asset(study, task),
         test_set_asset(study, task),
-        *(finetuning_asset(study, task, model) for model in study.models),
-        *(evaluation_asset(study, task, model) for model in study.models),
+        *(finetuning_asset(study, task, model) for model in study.models_of(task)),
+        *(evaluation_asset(study, task, model) for model in study.models_of(task)),
         saliency_asset(study, task),
         report_asset(study, task),
     ]

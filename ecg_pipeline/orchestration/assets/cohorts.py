@@ -13,15 +13,16 @@ from ecg_pipeline.cohorts.cohort import Cohort, SiteEcgs, assemble_cohort, known
 from ecg_pipeline.cohorts.pretraining_set import pretraining_set
 from ecg_pipeline.cohorts.tasks import TaskRecipe
 from ecg_pipeline.cohorts.test_set import TestSet, assemble_test_set
-from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.ingest.labels import ClinicalLabels
 from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.orchestration import metadata
+from ecg_pipeline.orchestration.assets.views import input_name, view_key
 from ecg_pipeline.orchestration.checks import blocking_checks, check_result
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA
 from ecg_pipeline.orchestration.partitions import own_site, tested_partitions, tested_sites
 from ecg_pipeline.orchestration.resources import Events, Workspace
+from ecg_pipeline.storage.shards import ArrayShards
 from ecg_pipeline.study import Study
 
 
@@ -30,7 +31,7 @@ def cohort_asset(study: Study, task: str) -> dg.AssetsDefinition:
     recipe = study.tasks[task]
     own = (*recipe.sites, *recipe.external)
     # The training set of published weights is not known.
-    pretrained_on = () if study.pretraining.weights else study.pretraining_sites
+    pretrained_on = study.pretraining_sites if study.trained_here else ()
     of_task, of_both = (
         dg.SpecificPartitionsPartitionMapping(list(dict.fromkeys(sites))) for sites in (own, (*own, *pretrained_on))
     )
@@ -53,7 +54,7 @@ def cohort_asset(study: Study, task: str) -> dg.AssetsDefinition:
         kinds={"parquet"},
         **identified(
             cohort_module.REVISION,
-            task=replace(recipe, fractions=()),
+            task=replace(recipe, fractions=(), models=()),
             split=study.split,
             pretrained_on=pretrained_on,
         ),
@@ -102,6 +103,8 @@ def _cohort_checks(
 
 def test_set_asset(study: Study, task: str) -> dg.AssetsDefinition:
     """Asset `{task}/test_set`, by site."""
+    views = list(dict.fromkeys(study.recipes[model].view for model in study.models_of(task)))
+    of_site = own_site(tested_sites(study, task))
 
     @dg.asset(
         key=[task, "test_set"],
@@ -109,23 +112,25 @@ def test_set_asset(study: Study, task: str) -> dg.AssetsDefinition:
         partitions_def=tested_partitions(study, task),
         ins={
             "cohort": dg.AssetIn(key=[task, "cohort"]),
-            "image_shards": dg.AssetIn(partition_mapping=own_site(tested_sites(study, task))),
+            **{
+                input_name(view): dg.AssetIn(key=view_key(view), partition_mapping=of_site, dagster_type=ArrayShards)
+                for view in views
+            },
         },
         kinds={"zarr", "parquet"},
         pool=DATA,
-        **identified(testing.REVISION),
+        **identified(testing.REVISION, views=views),
     )
     def test_set(
-        context: dg.AssetExecutionContext,
-        workspace: dg.ResourceParam[Workspace],
-        cohort: Cohort,
-        image_shards: ImageShards,
+        context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace], cohort: Cohort, **inputs: ArrayShards
     ) -> Events:
-        """Test ECGs of one site with their images, so that an evaluation depends on its own site only."""
+        """Test ECGs of one site with what models read of them, so that an evaluation depends on its own site only."""
         yield from workspace.materialise(
             context,
             TestSet,
-            make=lambda build: assemble_test_set(cohort.test(context.partition_key), image_shards, build.folder),
+            make=lambda build: assemble_test_set(
+                cohort.test(context.partition_key), {view: inputs[input_name(view)] for view in views}, build.folder
+            ),
             metadata_of=metadata.test_set,
         )
 

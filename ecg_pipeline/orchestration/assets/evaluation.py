@@ -16,10 +16,8 @@ from ecg_pipeline.explanation.results import Saliency
 from ecg_pipeline.images.distance import ImageDistance
 from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.metrics.table import METRICS
-from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
-from ecg_pipeline.models.recipes import RANDOM
 from ecg_pipeline.orchestration import metadata
-from ecg_pipeline.orchestration.assets.training import TRAINED_ON, seen_in_pretraining
+from ecg_pipeline.orchestration.assets.training import TRAINED_ON, pretraining_never_saw_it
 from ecg_pipeline.orchestration.checks import blocking_checks, check_result
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.partitions import FRACTION, SITE, dimensions, evaluation_partitions
@@ -29,11 +27,12 @@ from ecg_pipeline.reporting.page import write_report
 from ecg_pipeline.reporting.results import Background, Report, TaskResults
 from ecg_pipeline.reporting.words import outcome
 from ecg_pipeline.study import Study
+from ecg_pipeline.training.checkpoints import FinetunedModel, PretrainedModel
 
 
 def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition:
     """Asset `{task}/{model}/evaluation`, by site and fraction; an external hospital is its own partition."""
-    partitions = evaluation_partitions(study, task)
+    partitions, view = evaluation_partitions(study, task), study.recipes[model].view
 
     @dg.asset(
         key=[task, model, "evaluation"],
@@ -67,7 +66,7 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
             Evaluation,
             make=lambda build: evaluate(
                 finetuned_model,
-                test_set,
+                test_set.view(view),
                 tested,
                 recipe=study.evaluation,
                 out=build.folder,
@@ -88,10 +87,7 @@ def _leak_checks(model: FinetunedModel, tested: pl.DataFrame) -> Iterator[dg.Ass
     """Check that no tested ECG was used to fine-tune or pretrain the model."""
     found = leaks.seen_before(tested, seen=pl.read_parquet(model.folder / TRAINED_ON), by="the fine-tuning")
     yield check_result("training_never_saw_it", found)
-    if model.config()["initialisation"] == RANDOM:
-        yield check_result("pretraining_never_saw_it", [], note=f"nothing was pretrained: {RANDOM}")
-    else:
-        yield seen_in_pretraining("pretraining_never_saw_it", model.folder, tested)
+    yield pretraining_never_saw_it(model, tested)
 
 
 def report_asset(study: Study, task: str) -> dg.AssetsDefinition:
@@ -114,17 +110,21 @@ def _report_asset(study: Study, *, tasks: list[str], key: dg.AssetKey, title: st
     inputs = {
         f"{task}__{model}": dg.AssetIn(key=[task, model, "evaluation"], dagster_type=dict[str, Evaluation])
         for task in tasks
-        for model in study.models
+        for model in study.models_of(task)
     }
     cohorts = {f"{task}__cohort": dg.AssetIn(key=[task, "cohort"], dagster_type=Cohort) for task in tasks}
     saliencies = {f"{task}__saliency": dg.AssetIn(key=[task, "saliency"], dagster_type=Saliency) for task in tasks}
     stores = {"waveform_store": dg.AssetIn(partition_mapping=dg.SpecificPartitionsPartitionMapping(sites))}
-    checkpoint = {"pretrained_checkpoint": dg.AssetIn(key=[study.pretraining.model, "pretrained_checkpoint"])}
+    pretrained = {
+        f"{model}__pretrained": dg.AssetIn(key=[model, "pretrained_checkpoint"], dagster_type=PretrainedModel)
+        for model in study.pretraining
+    }
+    distance = {"image_distance": dg.AssetIn(dagster_type=ImageDistance)} if study.has_images else {}
 
     @dg.asset(
         key=key,
         group_name=group,
-        ins={**inputs, **cohorts, **saliencies, **stores, **checkpoint},
+        ins={**inputs, **cohorts, **saliencies, **stores, **pretrained, **distance},
         kinds={"html"},
         **identified(
             reporting.REVISION,
@@ -133,6 +133,7 @@ def _report_asset(study: Study, *, tasks: list[str], key: dg.AssetKey, title: st
             tasks={task: study.tasks[task] for task in tasks},
             sites={name: (site.title, site.role) for name, site in study.sites.items()},
             sheet=study.sheet,
+            windows=study.windows,
             models=study.models,
             tokenizer=study.tokenizer,
             pretraining=study.pretraining,
@@ -146,12 +147,10 @@ def _report_asset(study: Study, *, tasks: list[str], key: dg.AssetKey, title: st
         context: dg.AssetExecutionContext,
         workspace: dg.ResourceParam[Workspace],
         waveform_store: dict[str, WaveformStore],
-        pretrained_checkpoint: Checkpoint,
-        image_distance: ImageDistance,
         **made: Any,
     ) -> Events:
         """Tables and figures with internal and external results side by side, as one page that opens from disk."""
-        evaluations = {task: {model: made[f"{task}__{model}"] for model in study.models} for task in tasks}
+        evaluations = {task: {model: made[f"{task}__{model}"] for model in study.models_of(task)} for task in tasks}
         results = [
             _task_results(
                 workspace,
@@ -164,7 +163,10 @@ def _report_asset(study: Study, *, tasks: list[str], key: dg.AssetKey, title: st
             for task in tasks
         ]
         background = _background(
-            study, checkpoint=pretrained_checkpoint, distance=image_distance, stores=waveform_store
+            study,
+            pretrained={model: made[f"{model}__pretrained"] for model in study.pretraining},
+            distance=made.get("image_distance"),
+            stores=waveform_store,
         )
         facts = {"Study": study.name, "Study fingerprint": study.fingerprint()}
         yield from workspace.materialise(
@@ -211,9 +213,13 @@ def _task_results(
 
 
 def _background(
-    study: Study, *, checkpoint: Checkpoint, distance: ImageDistance, stores: Mapping[str, WaveformStore]
+    study: Study,
+    *,
+    pretrained: Mapping[str, PretrainedModel],
+    distance: ImageDistance | None,
+    stores: Mapping[str, WaveformStore],
 ) -> Background:
-    trace = checkpoint.folder / "trace.parquet"
+    traces = {model: made.checkpoints()[0].folder / "trace.parquet" for model, made in pretrained.items()}
     dates = (
         pl.concat([store.scan().select("acquired_at") for store in stores.values()])
         .collect()
@@ -224,15 +230,17 @@ def _background(
     return Background(
         paper=study.paper,
         synthetic=study.is_synthetic,
-        pretrained=study.pretraining.model,
-        sheet=study.sheet,
-        models=study.models,
-        tokenizer=study.tokenizer,
-        pretraining=None if study.pretraining.weights else study.pretraining.recipe,
-        pretraining_trace=pl.read_parquet(trace) if trace.exists() else None,
+        reference=next(iter(study.pretraining), next(iter(study.models))),
+        sheet=study.sheet if study.has_images else None,
+        windows=study.windows,
+        models=study.recipes,
+        tokenizer=study.tokenizer if study.fitted else None,
+        pretraining={model: section.recipe for model, section in study.pretraining.items()},
+        pretraining_traces={model: pl.read_parquet(trace) for model, trace in traces.items() if trace.exists()},
         split=study.split,
-        finetuning=study.finetuning,
+        finetuning=study.finetuning.recipe,
+        own_finetuning={model: study.finetuning.of(model) for model in study.finetuning.models},
         evaluation=study.evaluation,
-        distances=distance.distances(),
+        distances=distance.distances() if distance else None,
         recorded=(f"{dates[0]:%Y-%m}", f"{dates[-1]:%Y-%m}") if len(dates) else None,
     )

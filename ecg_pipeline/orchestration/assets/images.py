@@ -37,7 +37,9 @@ def natural_version(study: Study) -> str:
 
 
 def image_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
-    """Asset `image_shards`, by site, `natural_images` and `image_distance`."""
+    """Asset `image_shards`, by site, `natural_images` and `image_distance`, of a study whose models read images."""
+    if not study.has_images:
+        return []
 
     @dg.observable_source_asset(key=NATURAL, group_name="images")
     def natural() -> dg.DataVersion:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import dagster as dg
 
-from ecg_pipeline.models.recipes import TimmRecipe
 from ecg_pipeline.storage.files import sha256_file
 from ecg_pipeline.study import Study
 from ecg_pipeline.tokens.recipes import ImportedTokenizer
@@ -19,13 +18,11 @@ def weights_file(name: str) -> Path:
     return path
 
 
-def published_names(study: Study) -> dict[str, str | None]:
-    """Weights file of each model, and of the tokenizer, that starts from one; None is random initialisation."""
-    named = {model: recipe.weights for model, recipe in study.models.items() if isinstance(recipe, TimmRecipe)}
-    if isinstance(study.tokenizer, ImportedTokenizer):
+def published_names(study: Study) -> dict[str, str]:
+    """The weights file of each model, and of the tokenizer, that is taken over from one."""
+    named = {model: section.weights for model, section in study.pretraining.items() if section.weights}
+    if isinstance(study.tokenizer, ImportedTokenizer) and "image_tokenizer" in study.fitted:
         named["image_tokenizer"] = study.tokenizer.weights
-    if study.pretraining.weights:
-        named[study.pretraining.model] = study.pretraining.weights
     return named
 
 
@@ -34,16 +31,9 @@ def published_key(name: str) -> dg.AssetKey:
     return dg.AssetKey(["published", name])
 
 
-def published_file(study: Study, name: str) -> Path | None:
-    """The weights file of a model, if there is one."""
-    weights = published_names(study).get(name)
-    return weights_file(weights) if weights else None
-
-
 def published_version(study: Study, name: str) -> str:
-    """The data version of a model's published weights: the file's digest, or `random-initialisation`."""
-    weights = published_file(study, name)
-    return sha256_file(weights)[:16] if weights else "random-initialisation"
+    """The data version of published weights: the file's digest."""
+    return sha256_file(weights_file(published_names(study)[name]))[:16]
 
 
 def published_assets(study: Study) -> list[dg.SourceAsset]:
@@ -52,7 +42,7 @@ def published_assets(study: Study) -> list[dg.SourceAsset]:
     def source(name: str) -> dg.SourceAsset:
         @dg.observable_source_asset(key=published_key(name), group_name="published")
         def published() -> dg.DataVersion:
-            """Published weights, versioned by their file's digest, or none: random initialisation."""
+            """Published weights, versioned by their file's digest."""
             return dg.DataVersion(published_version(study, name))
 
         return published

@@ -9,19 +9,20 @@ from ecg_pipeline.evaluation.results import Evaluation
 from ecg_pipeline.explanation import saliency as explaining
 from ecg_pipeline.explanation.results import Saliency
 from ecg_pipeline.explanation.saliency import explain
-from ecg_pipeline.images.shards import ImageShards
-from ecg_pipeline.models.checkpoints import FinetunedModel
+from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.orchestration import metadata
+from ecg_pipeline.orchestration.assets.views import input_name, view_key
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.partitions import FRACTION, SITE, fraction_key
 from ecg_pipeline.orchestration.resources import Events, Workspace
-from ecg_pipeline.signals.filters import FilteredWaveforms
+from ecg_pipeline.storage.shards import ArrayShards
 from ecg_pipeline.study import Study
+from ecg_pipeline.training.checkpoints import FinetunedModel
 
 
 def saliency_asset(study: Study, task: str) -> dg.AssetsDefinition:
     """Asset `{task}/saliency`: the models of the largest fraction, on test ECGs of the task's own sites."""
-    recipe = study.tasks[task]
+    recipe, compared = study.tasks[task], study.models_of(task)
     largest = fraction_key(max(recipe.fractions or study.fractions))
     tested = [dg.MultiPartitionKey({FRACTION: largest, SITE: site}) for site in recipe.sites]
     of_task = dg.SpecificPartitionsPartitionMapping(list(recipe.sites))
@@ -31,7 +32,7 @@ def saliency_asset(study: Study, task: str) -> dg.AssetsDefinition:
             partition_mapping=dg.SpecificPartitionsPartitionMapping([largest]),
             dagster_type=FinetunedModel,
         )
-        for model in study.models
+        for model in compared
     }
     evaluations = {
         f"{model}__evaluation": dg.AssetIn(
@@ -39,28 +40,28 @@ def saliency_asset(study: Study, task: str) -> dg.AssetsDefinition:
             partition_mapping=dg.SpecificPartitionsPartitionMapping(tested),
             dagster_type=dict[str, Evaluation],
         )
-        for model in study.models
+        for model in compared
     }
-    views = {name: dg.AssetIn(partition_mapping=of_task) for name in ("image_shards", "filtered_waveforms")}
+    stores = {"waveform_store": dg.AssetIn(partition_mapping=of_task)}
+    view_of = {model: study.recipes[model].view for model in compared}
+    views = {
+        input_name(view): dg.AssetIn(key=view_key(view), partition_mapping=of_task, dagster_type=dict[str, ArrayShards])
+        for view in view_of.values()
+    }
 
     @dg.asset(
         key=[task, "saliency"],
         group_name=task,
-        ins={**models, **evaluations, **views},
+        ins={**models, **evaluations, **stores, **views},
         kinds={"torch", "png"},
         **identified(
-            explaining.REVISION,
-            saliency=study.saliency,
-            sheet=study.sheet,
-            sampling_hz=study.filters.sampling_hz,
-            models=list(study.models),
+            explaining.REVISION, saliency=study.saliency, sheet=study.sheet, filters=study.filters, models=compared
         ),
     )
     def saliency(
         context: dg.AssetExecutionContext,
         workspace: dg.ResourceParam[Workspace],
-        image_shards: dict[str, ImageShards],
-        filtered_waveforms: dict[str, FilteredWaveforms],
+        waveform_store: dict[str, WaveformStore],
         **made: Any,
     ) -> Events:
         """FullGrad and attention rollout on the best-scored true positives (paper: Figure 5), and shares by wave."""
@@ -68,13 +69,13 @@ def saliency_asset(study: Study, task: str) -> dg.AssetsDefinition:
             context,
             Saliency,
             make=lambda build: explain(
-                {model: made[f"{model}__model"] for model in study.models},
+                {model: made[f"{model}__model"] for model in compared},
                 study.saliency,
-                predictions={model: _predictions(made[f"{model}__evaluation"]) for model in study.models},
-                images=image_shards,
-                waveforms=filtered_waveforms,
+                predictions={model: _predictions(made[f"{model}__evaluation"]) for model in compared},
+                views={model: made[input_name(view)] for model, view in view_of.items()},
+                stores=waveform_store,
                 sheet=study.sheet,
-                sampling_hz=study.filters.sampling_hz,
+                filters=study.filters,
                 out=build.folder,
                 device=workspace.device,
                 progress=build.progress,

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from ecg_pipeline.cohorts.pretraining_set import pretraining_set, record_training_set, save_training_set
+from ecg_pipeline.cohorts.pretraining_set import pretraining_set, save_training_set
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.orchestration import metadata
@@ -23,7 +23,9 @@ MEASURED = 512
 
 
 def token_assets(study: Study) -> list[dg.AssetsDefinition]:
-    """Assets `image_tokenizer`, and `patch_tokens` by site."""
+    """Assets `image_tokenizer`, and `patch_tokens` by site, of a study that pretrains on them."""
+    if "patch_tokens" not in study.targets:
+        return []
     pretraining = dg.SpecificPartitionsPartitionMapping(list(study.pretraining_sites))
 
     @dg.asset(
@@ -98,9 +100,9 @@ def _make_tokenizer(
     if isinstance(recipe, ImportedTokenizer):
         imported = import_tokenizer(weights_file(recipe.weights), out=build.folder)
         measure_usage(imported, sample_images(images, ecg_ids, seed=0, limit=MEASURED), workspace.device)
-        record_training_set(build.folder, tokenizer=None)
+        save_training_set(build.folder, "image_tokenizer", None)
         return
-    save_training_set(build.folder, ecgs)
+    save_training_set(build.folder, "image_tokenizer", ecgs)
     with workspace.training(build) as run:
         train_tokenizer(
             recipe,
@@ -111,4 +113,3 @@ def _make_tokenizer(
             progress=build.progress,
             log_metrics=run.metrics,
         )
-    record_training_set(build.folder, tokenizer=ecgs)

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -11,110 +13,109 @@ from ecg_pipeline.cohorts import leaks
 from ecg_pipeline.cohorts.cohort import Cohort
 from ecg_pipeline.cohorts.pretraining_set import (
     COLUMNS,
-    TOKENIZER,
+    NETWORK,
     UNKNOWN,
     copy_training_sets,
     pretraining_set,
-    read_training_set,
-    record_training_set,
     save_training_set,
+    training_sets,
 )
 from ecg_pipeline.cohorts.splits import TRAIN, VALIDATION
-from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.ingest.store import WaveformStore
-from ecg_pipeline.models.checkpoints import Checkpoint, FinetunedModel
-from ecg_pipeline.models.recipes import RANDOM
+from ecg_pipeline.models.family import RANDOM
 from ecg_pipeline.orchestration import metadata
-from ecg_pipeline.orchestration.assets.published import published_file, published_key, published_names
+from ecg_pipeline.orchestration.assets.published import published_key, published_names, weights_file
+from ecg_pipeline.orchestration.assets.views import example_of, input_name, view_key
 from ecg_pipeline.orchestration.checks import blocking_checks, check_result
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import TRAINING
 from ecg_pipeline.orchestration.partitions import fraction_partitions
 from ecg_pipeline.orchestration.resources import Build, Events, Workspace
 from ecg_pipeline.orchestration.trainer import TrainingJob, run_training_job
-from ecg_pipeline.storage.files import write_parquet
+from ecg_pipeline.storage.files import write_json, write_parquet
+from ecg_pipeline.storage.shards import ArrayShards
 from ecg_pipeline.study import Study
-from ecg_pipeline.tokens.shards import TokenShards
-from ecg_pipeline.tokens.tokenizer import ImageTokenizer
 from ecg_pipeline.tracking import log_classifier
-from ecg_pipeline.training.recipes import FINETUNE_REVISION, OPTIMISTIC, PRETRAIN_REVISION
+from ecg_pipeline.training.checkpoints import PUBLISHED, FinetunedModel, PretrainedModel
+from ecg_pipeline.training.recipes import FINETUNE_REVISION, OPTIMISTIC, PRETRAIN_REVISION, FinetuneRecipe
 
 TRAINED_ON = "trained_on.parquet"
 """File beside a fine-tuned model: the ECGs that it was fine-tuned on."""
 
 
-def pretraining_asset(study: Study) -> dg.AssetsDefinition:
-    """Asset `{model}/pretrained_checkpoint`: trained here, or imported from a published file."""
-    return _imported(study) if study.pretraining.weights else _trained(study)
+def pretraining_assets(study: Study) -> list[dg.AssetsDefinition]:
+    """Assets `{model}/pretrained_checkpoint`: trained here, or taken over from a published file."""
+    return [(_published if section.weights else _trained)(study, model) for model, section in study.pretraining.items()]
 
 
-def _imported(study: Study) -> dg.AssetsDefinition:
-    model = study.pretraining.model
+def _published(study: Study, model: str) -> dg.AssetsDefinition:
+    family, recipe = study.family(model), study.recipes[model]
 
     @dg.asset(
         key=[model, "pretrained_checkpoint"],
         group_name="pretraining",
         deps=[published_key(model)],
         kinds={"torch"},
-        **identified(PRETRAIN_REVISION, model=study.pretrained_model),
+        **identified(PRETRAIN_REVISION, model=recipe),
     )
     def pretrained_checkpoint(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Events:
-        """A pretraining checkpoint of BEiT's or HeartBEiT's own scripts, imported with all its weights."""
+        """A file of published weights, taken over as it is."""
 
         def make(build: Build) -> None:
-            from ecg_pipeline.models.beit import import_pretraining
+            file = weights_file(published_names(study)[model])
+            imported = family.import_weights(file, recipe, build.folder / PUBLISHED)
+            save_training_set(build.folder, NETWORK, None)
+            write_json(build.folder / "config.json", {**imported.config(), "checkpoints": [PUBLISHED]})
 
-            weights = published_file(study, model)
-            assert weights is not None  # the study names them
-            import_pretraining(weights, study.pretrained_model, build.folder)
-            record_training_set(build.folder, network=None)
-
-        yield from workspace.materialise(context, Checkpoint, make=make, metadata_of=metadata.pretrained_checkpoint)
+        yield from workspace.materialise(
+            context, PretrainedModel, make=make, metadata_of=metadata.pretrained_checkpoint
+        )
 
     return pretrained_checkpoint
 
 
-def _trained(study: Study) -> dg.AssetsDefinition:
-    model = study.pretraining.model
+def _trained(study: Study, model: str) -> dg.AssetsDefinition:
+    family, recipe, pretraining = study.family(model), study.recipes[model], study.pretraining[model].recipe
+    assert pretraining is not None  # the study trains this model
     of_pretraining = dg.SpecificPartitionsPartitionMapping(list(study.pretraining_sites))
+    read = (recipe.view, *family.targets)
 
     @dg.asset(
         key=[model, "pretrained_checkpoint"],
         group_name="pretraining",
         ins={
-            name: dg.AssetIn(partition_mapping=of_pretraining)
-            for name in ("image_shards", "patch_tokens", "waveform_store")
+            "waveform_store": dg.AssetIn(partition_mapping=of_pretraining),
+            **{
+                input_name(name): dg.AssetIn(
+                    key=view_key(name), partition_mapping=of_pretraining, dagster_type=dict[str, ArrayShards]
+                )
+                for name in read
+            },
+            **{name: dg.AssetIn(dagster_type=Path) for name in family.fitted},
         },
         kinds={"torch", "mlflow"},
         pool=TRAINING,
-        **identified(
-            PRETRAIN_REVISION, model=study.pretrained_model, recipe=study.pretraining.recipe, split=study.split
-        ),
+        **identified(PRETRAIN_REVISION, model=recipe, recipe=pretraining, split=study.split),
     )
     def pretrained_checkpoint(
         context: dg.AssetExecutionContext,
         workspace: dg.ResourceParam[Workspace],
-        image_shards: dict[str, ImageShards],
-        patch_tokens: dict[str, TokenShards],
-        image_tokenizer: ImageTokenizer,
         waveform_store: dict[str, WaveformStore],
+        **inputs: Any,
     ) -> Events:
-        """Masked image modelling over the training patients of the pretraining sites (paper: Pre-training)."""
+        """Pretraining over the training patients of the pretraining sites, once per seed (paper: Pre-training)."""
 
         def make(build: Build) -> None:
             ecgs = pretraining_set((store.ecgs() for store in waveform_store.values()), study.split)
-            seen_by_tokenizer = read_training_set(image_tokenizer.folder)
-            if seen_by_tokenizer is not None:
-                save_training_set(build.folder / TOKENIZER, seen_by_tokenizer)
+            for name in family.fitted:
+                save_training_set(build.folder, name, training_sets(inputs[name])[name])
             result = run_training_job(
                 context,
                 TrainingJob(
-                    model=study.pretrained_model,
-                    recipe=study.pretraining.recipe,
-                    image_shards=image_shards,
-                    patch_tokens=patch_tokens,
-                    training_set=save_training_set(build.folder, ecgs),
-                    vocabulary=image_tokenizer.vocabulary,
+                    model=asdict(recipe),  # type: ignore[call-overload]
+                    pretraining=asdict(pretraining),
+                    arrays={name: inputs[input_name(name)] for name in read},
+                    training_set=save_training_set(build.folder, NETWORK, ecgs),
                     out=build.folder,
                     home=workspace.home,
                     experiment=study.name,
@@ -126,29 +127,32 @@ def _trained(study: Study) -> dg.AssetsDefinition:
                 ),
                 build.progress,
             )
-            record_training_set(build.folder, network=ecgs, tokenizer=seen_by_tokenizer)
             build.note_mlflow_run(result["mlflow_run_id"], result["page"])
 
-        yield from workspace.materialise(context, Checkpoint, make=make, metadata_of=metadata.pretrained_checkpoint)
+        yield from workspace.materialise(
+            context, PretrainedModel, make=make, metadata_of=metadata.pretrained_checkpoint
+        )
 
     return pretrained_checkpoint
 
 
 def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition:
     """Asset `{task}/{model}/finetuned_model`, by fraction of the training patients."""
-    recipe = study.models[model]
+    recipe, tuning, start_of = study.recipes[model], study.finetuning.of(model), study.starts_from(model)
     of_task = dg.SpecificPartitionsPartitionMapping(list(study.tasks[task].sites))
-    ins = {"cohort": dg.AssetIn(key=[task, "cohort"]), "image_shards": dg.AssetIn(partition_mapping=of_task)}
-    partitions, is_pretrained = fraction_partitions(study, task), model == study.pretraining.model
-    if is_pretrained:
-        ins["start"] = dg.AssetIn(key=[model, "pretrained_checkpoint"], dagster_type=Checkpoint)
+    partitions = fraction_partitions(study, task)
+    ins = {
+        "cohort": dg.AssetIn(key=[task, "cohort"]),
+        "view": dg.AssetIn(key=view_key(recipe.view), partition_mapping=of_task, dagster_type=dict[str, ArrayShards]),
+    }
+    if start_of:
+        ins["start"] = dg.AssetIn(key=[start_of, "pretrained_checkpoint"], dagster_type=PretrainedModel)
 
     @dg.asset(
         key=[task, model, "finetuned_model"],
         group_name=task,
         partitions_def=partitions,
         ins=ins,
-        deps=[published_key(model)] if model in published_names(study) and not is_pretrained else [],
         check_specs=blocking_checks(
             [task, model, "finetuned_model"],
             "pretraining_never_saw_it",
@@ -158,99 +162,103 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
         ),
         kinds={"torch", "mlflow"},
         pool=TRAINING,
-        **identified(FINETUNE_REVISION, model=recipe, recipe=study.finetuning, split=study.split),
+        **identified(FINETUNE_REVISION, model=recipe, recipe=tuning, split=study.split),
     )
     def finetuned_model(
         context: dg.AssetExecutionContext,
         workspace: dg.ResourceParam[Workspace],
         cohort: Cohort,
-        image_shards: dict[str, ImageShards],
-        **pretrained: Checkpoint,
+        view: dict[str, ArrayShards],
+        **pretrained: PretrainedModel,
     ) -> Events:
         """One model for one task, fine-tuned on one fraction of the training patients (paper: Fine-tuning)."""
-        train, selection = _examples(cohort, study, float(context.partition_key))
-        start = pretrained.get("start") or published_file(study, model)
+        train, selection = _examples(cohort, study, tuning, float(context.partition_key))
+        start = pretrained.get("start")
 
         def make(build: Build) -> None:
+            from ecg_pipeline.models.load import build_classifier, classifier_facts
+            from ecg_pipeline.training.batches import in_view
             from ecg_pipeline.training.finetune import finetune
 
             write_parquet(build.folder / TRAINED_ON, train.select(COLUMNS))
-            if isinstance(start, Checkpoint):
+            if start:
                 copy_training_sets(start.folder, to=build.folder)
-            build.tags |= {"protocol": study.finetuning.protocol, "optimistic": str(study.finetuning.is_optimistic)}
+            build.tags |= {"protocol": tuning.protocol, "optimistic": str(tuning.is_optimistic)}
             with workspace.training(build) as run:
                 tuned = finetune(
-                    recipe,
-                    study.finetuning,
-                    start=start,
-                    images=image_shards,
-                    train=train,
-                    selection=selection,
+                    lambda seed: build_classifier(recipe, start.start(seed) if start else None, seed=seed),
+                    tuning,
+                    view=view,
+                    train=in_view(train, view),
+                    selection=in_view(selection, view),
+                    facts=classifier_facts(recipe, start),
                     out=build.folder,
                     tracker=run,
                     device=workspace.device,
                     progress=build.progress,
                 )
                 first = next(iter(tuned.checkpoints().values()))
-                log_classifier(f"{task}-{model}", first, sheet=study.sheet, filters=study.filters)
+                log_classifier(f"{task}-{model}", first, example_of(study, recipe.view))
 
         yield from workspace.materialise(
             context,
             FinetunedModel,
             make=make,
             metadata_of=metadata.finetuned_model,
-            check=lambda made: _finetuning_checks(made, study, cohort, start),
+            check=lambda made: _finetuning_checks(made, tuning, cohort),
         )
 
     return finetuned_model
 
 
-def _finetuning_checks(
-    made: FinetunedModel, study: Study, cohort: Cohort, start: Checkpoint | Path | None
-) -> Iterator[dg.AssetCheckResult]:
+def _finetuning_checks(made: FinetunedModel, tuning: FinetuneRecipe, cohort: Cohort) -> Iterator[dg.AssetCheckResult]:
     """Check that a model has not seen held-out ECGs, and how its epochs were chosen."""
     held_out = cohort.table().filter(pl.col("split") != TRAIN)
-    yield pretraining_never_saw_it(start, held_out)
-    if study.finetuning.is_optimistic:
+    yield pretraining_never_saw_it(made, held_out)
+    if tuning.is_optimistic:
         held_out = held_out.filter(pl.col("split") != VALIDATION)
     trained_on = pl.read_parquet(made.folder / TRAINED_ON)
     yield check_result("training_never_saw_it", leaks.seen_before(held_out, seen=trained_on, by="the fine-tuning"))
-    yield _chosen_on_validation(made, study)
+    yield _chosen_on_validation(made, tuning)
 
 
-def _examples(cohort: Cohort, study: Study, fraction: float) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _examples(
+    cohort: Cohort, study: Study, tuning: FinetuneRecipe, fraction: float
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """ECGs to train on, and those to choose the epoch on, which are test ECGs under the official protocol only."""
-    if study.finetuning.chosen_on == "test":
+    if tuning.chosen_on == "test":
         return cohort.train_and_validation(fraction, study.split), cohort.test_internal()
     return cohort.train(fraction), cohort.validation()
 
 
-def pretraining_never_saw_it(start: Checkpoint | Path | None, held_out: pl.DataFrame) -> dg.AssetCheckResult:
-    """Check that the pretrained model has not seen held-out ECGs, by the training set stored beside it."""
-    if start is None:
-        return check_result("pretraining_never_saw_it", [], note=f"nothing was pretrained: {RANDOM}")
-    folder = start.folder if isinstance(start, Checkpoint) else start
-    return seen_in_pretraining("pretraining_never_saw_it", folder, held_out)
+def pretraining_never_saw_it(model: FinetunedModel, held_out: pl.DataFrame) -> dg.AssetCheckResult:
+    """Check that the network that a model started from, and what was fitted for it, have not seen held-out ECGs.
+
+    Their training sets are stored beside the model; those of other models do not count.
+    """
+    check = "pretraining_never_saw_it"
+    if model.config()["initialisation"] == RANDOM:
+        return check_result(check, [], note=f"nothing was pretrained: {RANDOM}")
+    sets = training_sets(model.folder)
+    found = [
+        sentence
+        for name, seen in sets.items()
+        if seen is not None
+        for sentence in leaks.seen_before(
+            held_out, seen=seen, by="the pretraining" if name == NETWORK else f"the {name.replace('_', ' ')}"
+        )
+    ]
+    if unknown := [name.replace("_", " ") for name, seen in sets.items() if seen is None]:
+        return check_result(check, found, note=f"what the {' and the '.join(unknown)} saw is {UNKNOWN}", warns=True)
+    return check_result(check, found, note=f"{len(sets[NETWORK])} ECGs were pretrained on")  # type: ignore[arg-type]
 
 
-def seen_in_pretraining(check: str, folder: Path, held_out: pl.DataFrame) -> dg.AssetCheckResult:
-    """Check that a network and its tokenizer have not seen held-out ECGs, by the training sets in its folder."""
-    by_network, by_tokenizer = read_training_set(folder), read_training_set(folder / TOKENIZER)
-    if by_network is None:
-        return check_result(check, [], note=UNKNOWN, warns=True)
-    found = leaks.seen_before(held_out, seen=by_network, by="the pretraining")
-    if by_tokenizer is None:
-        return check_result(check, found, note=f"what the tokenizer saw is {UNKNOWN}", warns=True)
-    found += leaks.seen_before(held_out, seen=by_tokenizer, by="the tokenizer")
-    return check_result(check, found, note=f"{len(by_network)} ECGs were pretrained on")
-
-
-def _chosen_on_validation(made: FinetunedModel, study: Study) -> dg.AssetCheckResult:
+def _chosen_on_validation(made: FinetunedModel, tuning: FinetuneRecipe) -> dg.AssetCheckResult:
     """Check that the chosen epoch of every seed is the best one of its trace."""
     found = []
     for seed, checkpoint in made.checkpoints().items():
         trace, epoch = pl.read_parquet(checkpoint.folder / "trace.parquet"), checkpoint.config()["chosen_epoch"]
-        sentences = leaks.wrongly_chosen(trace, chosen_epoch=epoch, chosen_on=study.finetuning.chosen_on)
+        sentences = leaks.wrongly_chosen(trace, chosen_epoch=epoch, chosen_on=tuning.chosen_on)
         found += [f"seed {seed}: {sentence}" for sentence in sentences]
-    is_optimistic = study.finetuning.is_optimistic
-    return check_result("chosen_on_validation", found, note=OPTIMISTIC if is_optimistic else "", warns=is_optimistic)
+    note = OPTIMISTIC if tuning.is_optimistic else ""
+    return check_result("chosen_on_validation", found, note=note, warns=tuning.is_optimistic)

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from ecg_pipeline.models.recipes import RANDOM, BeitRecipe
+from ecg_pipeline.models.family import RANDOM
+from ecg_pipeline.models.heartbeit.recipes import HeartBeitPretraining, HeartBeitRecipe
 from ecg_pipeline.reporting.outline import TABLE_NUMBERS, table_words
 from ecg_pipeline.reporting.paper import Deviation
 from ecg_pipeline.reporting.results import Background, StudyResults
@@ -33,14 +34,14 @@ def _of_patients(study: StudyResults) -> Iterator[Deviation]:
             "At least one site's patients and ECGs are invented.",
             "The results say nothing about medicine, nor about how models compare on real ECGs.",
         )
-    if background.pretraining:
+    if any(background.pretraining.values()):
         yield Deviation(
             "All ECGs of all hospitals are pretrained on, without labels: the external hospital and every test "
             "patient among them.",
             "Pretraining, and a tokenizer trained here, see training patients only.",
             "Tested patients were never seen by the model; results are lower than the paper's if seeing them helps.",
         )
-    else:
+    if None in background.pretraining.values():
         yield Deviation(
             "All ECGs of all hospitals are pretrained on, without labels: the external hospital and every test "
             "patient among them.",
@@ -77,20 +78,25 @@ def _of_patients(study: StudyResults) -> Iterator[Deviation]:
 
 
 def _of_pretraining(background: Background) -> Iterator[Deviation]:
-    recipe, beit = background.pretraining, background.models[background.pretrained]
+    pretrained = [
+        (background.models[name], recipe)
+        for name, recipe in background.pretraining.items()
+        if isinstance(background.models[name], HeartBeitRecipe)
+    ]
+    beit, recipe = pretrained[0] if pretrained else (None, None)
     if isinstance(background.tokenizer, TokenizerRecipe):
         yield Deviation(
             f"Images become tokens by DALL-E's tokenizer, with {VOCABULARY:,} of them.",
             f"By a tokenizer trained here on ECG sheets, with {background.tokenizer.vocabulary:,}.",
             "Other targets of pretraining; which are better is not known.",
         )
-    if isinstance(beit, BeitRecipe) and (beit.width, beit.depth) != (WIDTH, DEPTH):
+    if isinstance(beit, HeartBeitRecipe) and (beit.width, beit.depth) != (WIDTH, DEPTH):
         yield Deviation(
             f"{DEPTH} layers of width {WIDTH}, 86 million parameters.",
             f"{beit.depth} layers of width {beit.width}.",
             "A smaller model has less to gain from pretraining, a larger one more.",
         )
-    if recipe:
+    if isinstance(recipe, HeartBeitPretraining):
         yield Deviation(
             "40 % of the patches are masked; learning rate 0.0005, 300 epochs; batch, clipping, etc. unpublished.",
             f"{recipe.mask.patches} patches at most ({recipe.mask.kind}), learning rate {recipe.learning_rate:g}, "

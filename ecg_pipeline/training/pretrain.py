@@ -26,6 +26,9 @@ from ecg_pipeline.training.weights import save_checkpoint
 
 SINGLE_PROCESS = ProcessGroup()
 
+LOGGED_EVERY = 10
+"""Steps between the points of a curve in the tracker; the trace has every step."""
+
 
 def pretrain(
     new_objective: Callable[[int], Objective],
@@ -57,6 +60,11 @@ def pretrain(
         is_done = (folder / "config.json").exists()
         process_group.barrier()  # every process has looked before one writes
         if is_done:
+            if process_group.is_main:
+                RunState(folder, process_group.device).discard()
+                # The MLflow run of this process gets the whole curve of a seed that an earlier process trained.
+                for point in pl.read_parquet(folder / "trace.parquet").gather_every(LOGGED_EVERY).iter_rows(named=True):
+                    _log_step(tracker, folder.name, point)
             continue
         _pretrain_seed(
             new_objective(seed),
@@ -141,9 +149,9 @@ def _pretrain_seed(
         seen += batch
         if not process_group.is_main:
             continue
-        if step % 10 == 0 or step + 1 == len(rates):
+        if step % LOGGED_EVERY == 0 or step + 1 == len(rates):
             speed = {"examples_per_second": seen / (time.monotonic() - began)}
-            tracker.metrics(step, {f"{out.name}/{name}": value for name, value in (trace[-1] | speed).items()})
+            _log_step(tracker, out.name, trace[-1] | speed)
         progress((step + 1) * batch, len(rates) * batch)
         if state.should_save():
             weights = {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
@@ -167,6 +175,11 @@ def _steps(
         for step, (arrays, _) in enumerate(batches.epoch(epoch, batch=recipe.batch, seed=seed), epoch * steps):
             if step >= first:
                 yield step, arrays
+
+
+def _log_step(tracker: Tracker, prefix: str, point: Mapping[str, float]) -> None:
+    """Log one row of a trace under names such as `seed_0/loss`."""
+    tracker.metrics(int(point["step"]), {f"{prefix}/{name}": value for name, value in point.items()})
 
 
 def _divide(places: range, group: int, micro_batch_size: int | None) -> list[range]:

@@ -58,7 +58,7 @@ class FinetuneRecipe:
     protocol: `honest` chooses the epoch on validation patients. `official` does as the released code: training and
     validation patients are trained on together, and the epoch is chosen on the test patients. Its results are
     optimistic and labelled as such. The split into training and test patients is this study's in both.
-    optimiser: the released code uses `adamw` for HeartBEiT and `adam` for the others.
+    optimiser: the released code uses `adamw` for HeartBEiT and `adam` without weight decay for the others.
     weight_decay: on every parameter; of `adam`, an L2 penalty.
     layer_decay: factor of the learning rate from one stage of the network to the one before it; 1 is one rate for all.
     """

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from ecg_pipeline.models.beit import MaskedImageModel, beit_classifier, from_pretraining, masked_image_model
-from ecg_pipeline.models.recipes import BeitRecipe
-from ecg_pipeline.models.relative_position import INDEX, resize_table
+from ecg_pipeline.models.heartbeit.beit import MaskedImageModel, beit_classifier, from_pretraining, masked_image_model
+from ecg_pipeline.models.heartbeit.recipes import HeartBeitRecipe
+from ecg_pipeline.models.heartbeit.relative_position import INDEX, resize_table
 from ecg_pipeline.training.schedules import decay_groups
 from ecg_pipeline_tests.conformance.fixtures import Fixture, close, close_gradients
 
@@ -18,7 +18,7 @@ FIXED = {"norm_eps": 1e-6, "abs_pos_emb": False, "shared_rel_pos_bias": True, "u
 VOCABULARY = 8192
 
 
-def recipe_of(config: Mapping[str, Any]) -> BeitRecipe:
+def recipe_of(config: Mapping[str, Any]) -> HeartBeitRecipe:
     """The network of a fixture; what it leaves out is HeartBEiT's base size."""
     for name, value in FIXED.items():
         assert config.get(name, value) == value, f"HeartBEiT has no {name} = {config[name]}"
@@ -27,7 +27,7 @@ def recipe_of(config: Mapping[str, Any]) -> BeitRecipe:
     given: dict[str, Any] = {ours: config[theirs] for theirs, ours in options.items() if theirs in config}
     if not config.get("layer_scale", True):
         given["layer_scale"] = 0.0
-    return BeitRecipe(**given)
+    return HeartBeitRecipe(**given)
 
 
 def official_name(name: str) -> str:

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from ecg_pipeline.cohorts.splits import EXTERNAL, TEST, TRAIN
 from ecg_pipeline.metrics.counts import counts
 from ecg_pipeline.metrics.discrimination import auroc, average_precision, trapezoid_auprc
-from ecg_pipeline.models import beit
+from ecg_pipeline.models.comparators.recipes import IMAGENET_MEAN, IMAGENET_STD
+from ecg_pipeline.models.heartbeit import beit
 from ecg_pipeline.models.normalisation import normalise
-from ecg_pipeline.models.recipes import IMAGENET_MEAN, IMAGENET_STD
 from ecg_pipeline.tokens.pixels import map_pixels, token_view
 from ecg_pipeline_tests.conformance.fixtures import Fixture, close
 from ecg_pipeline_tests.conformance.released.splits import official_fraction, official_splits

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn.functional import avg_pool2d
 
 from ecg_pipeline.metrics import discrimination as metrics
-from ecg_pipeline.models import beit, branches, relative_position
+from ecg_pipeline.models.heartbeit import beit, branches, masking, relative_position
 from ecg_pipeline.tokens import dalle_networks, pixels
-from ecg_pipeline.training import masking, schedules
+from ecg_pipeline.training import schedules
 from ecg_pipeline_tests.conformance.fixtures import Fixture
 from ecg_pipeline_tests.conformance.kinds import check
 from ecg_pipeline_tests.conformance.released import customised_vae, dalle_decoder, splits, views

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ecg_pipeline.training.masking import blockwise
-from ecg_pipeline.training.recipes import MaskRecipe
+from ecg_pipeline.models.heartbeit.masking import blockwise
+from ecg_pipeline.models.heartbeit.recipes import MaskRecipe
 from ecg_pipeline.training.schedules import one_cycle, warmup_cosine
 from ecg_pipeline_tests.conformance.fixtures import Fixture
 

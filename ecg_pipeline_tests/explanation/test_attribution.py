@@ -3,56 +3,36 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
-from ecg_pipeline.explanation.attribution import combine_attention, full_gradient, has_attention, rollout
-from ecg_pipeline.explanation.saliency import lead_masks, share
+from ecg_pipeline.explanation.attribution import full_gradient
+from ecg_pipeline.explanation.surfaces import Sheet, Traces, share
 from ecg_pipeline.images.layout import SheetRecipe
-from ecg_pipeline.models.family import Classifier, build_classifier
-from ecg_pipeline.models.recipes import BeitRecipe, TimmRecipe
-
-FAMILIES = {
-    "resnet": TimmRecipe(name="test_resnet"),
-    "mobilenet": TimmRecipe(name="mobilenetv3_small_050"),
-    "efficientnet": TimmRecipe(name="test_efficientnet"),
-    "convnext": TimmRecipe(name="test_convnext"),
-    "vit": TimmRecipe(name="test_vit"),
-    "beit": BeitRecipe(width=32, depth=2, heads=2),
-}
+from ecg_pipeline.models.small_cnn.network import small_cnn
+from ecg_pipeline.models.small_cnn.recipes import SmallCnnRecipe
+from ecg_pipeline_tests.explanation.networks import OneHalf, OnImages, OnWaveforms, of_size, perturb
 
 
-@pytest.fixture(scope="module")
-def images():
-    rng = np.random.default_rng(0)
-    images = np.full((2, 224, 224), 255, np.uint8)
-    images[:, 30:200:20] = rng.integers(0, 255, (2, 9, 224))
-    return images
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).normal(0, 0.3, shape).astype(np.float32)
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
-def classifier(request):
-    """A network in which every weight, bias and running mean is other than at the start."""
-    made = build_classifier(FAMILIES[request.param], None, seed=0).eval()
-    generator = torch.Generator().manual_seed(1)
-    for name, tensor in made.state_dict().items():
-        if tensor.is_floating_point() and not name.endswith("running_var"):
-            tensor += torch.randn(tensor.shape, generator=generator) * (0.02 if tensor.ndim > 1 else 0.1)
-    return made
+def blank_like(classifier, examples):
+    return np.full_like(examples[:1], classifier.blank)
 
 
-def of_size(classifier, images):
-    size = getattr(getattr(classifier.network, "patch_embed", None), "img_size", None)
-    return images[:, : size[0], : size[1]] if size else images
+# Images
 
 
 def test_shares_sum_to_the_margin(classifier, images):
-    images = of_size(classifier, images).copy()
+    images = of_size(classifier, images)
     found = full_gradient(classifier, images)
     with torch.no_grad():
-        logits = classifier(torch.from_numpy(np.concatenate([images, np.full_like(images[:1], 255)])))
-    margin = (logits[:, 1] - logits[:, 0]).numpy()
-    np.testing.assert_allclose(found.margin, margin[:-1] - margin[-1], atol=1e-3 * np.abs(margin).max())
-    assert np.abs(margin[:-1] - margin[-1]).min() > 1e-4
+        log_odds = classifier(torch.from_numpy(np.concatenate([images, blank_like(classifier, images)])))[:, 0].numpy()
+    np.testing.assert_allclose(found.margin, log_odds[:-1] - log_odds[-1], atol=1e-3 * np.abs(log_odds).max())
+    assert np.abs(found.margin).min() > 1e-4
     assert (found.error <= 1e-12 * np.abs(found.maps).sum((1, 2))).all()
     assert found.maps.shape == images.shape
 
@@ -62,92 +42,187 @@ def test_a_relu_network_gets_the_shares_of_the_paper(images):
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Flatten()
-    ).append(nn.Linear(4 * 24 * 24, 2))
+    )
+    made = OnImages(network, nn.Linear(4 * 24 * 24, 1))
 
     def written_out(some):
         x = (torch.from_numpy(some)[:, None].double() / 255 - 0.5) / 0.5
         features = [x.expand(-1, 3, -1, -1).clone().requires_grad_()]
-        for layer in network.double():
+        for layer in (*made.network.double(), made.head.double()):
             features.append(layer(features[-1]))
-        gradients = torch.autograd.grad((features[-1] @ torch.tensor([-1.0, 1.0]).double()).sum(), features[:4])
+        gradients = torch.autograd.grad(features[-1].sum(), features[:4])
         maps = (features[0] * gradients[0]).sum(1)
         for convolution, gradient in ((network[0], gradients[1]), (network[2], gradients[3])):
             maps = maps + (convolution.bias[:, None, None] * gradient).sum(1)
         return maps.detach().numpy()
 
     small = images[:, 20:44, :24].copy()
-    found = full_gradient(Classifier(network.float(), mean=(0.5,) * 3, std=(0.5,) * 3), small)
-    expected = written_out(small) - written_out(np.full_like(small[:1], 255))
-    np.testing.assert_allclose(found.maps, expected, atol=1e-8)
+    found = full_gradient(made.float(), small)
+    np.testing.assert_allclose(found.maps, written_out(small) - written_out(np.full_like(small[:1], 255)), atol=1e-8)
     assert np.abs(found.elsewhere).max() < 1e-12
 
 
 def test_an_images_map_does_not_depend_on_its_batch(classifier, images):
-    images = of_size(classifier, images).copy()
+    images = of_size(classifier, images)
     together, alone = full_gradient(classifier, images), full_gradient(classifier, images[1:])
     np.testing.assert_allclose(alone.maps[0], together.maps[1], atol=1e-9 * np.abs(together.maps).max())
 
 
 def test_the_blank_image_has_no_shares(classifier, images):
-    found = full_gradient(classifier, np.full_like(of_size(classifier, images)[:1], 255))
+    found = full_gradient(classifier, blank_like(classifier, of_size(classifier, images)))
     assert np.abs(found.maps).max() == 0
+
+
+def test_explaining_leaves_the_classifier_as_it_was(classifier, images):
+    before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
+    full_gradient(classifier, of_size(classifier, images))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in classifier.state_dict().items())
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in classifier.parameters())
 
 
 def test_an_unknown_operation_shows_as_an_error(images):
     class Squared(nn.Module):
         def forward(self, x):
-            return x.mean((2, 3))[:, :2].square() * torch.tensor([1.0, 2.0])
+            return x.mean((2, 3))[:, :1].square()
 
-    assert full_gradient(Classifier(Squared(), mean=(0.5,) * 3, std=(0.5,) * 3), images).error.min() > 1e-3
+    assert full_gradient(OnImages(Squared(), nn.Linear(1, 1)), images).error.min() > 1e-3
+
+
+def test_what_is_neither_an_image_nor_a_waveform_is_refused():
+    with pytest.raises(ValueError, match="not on"):
+        full_gradient(OnWaveforms(nn.Identity(), nn.Linear(3, 1)), noise(2, 3))
 
 
 @pytest.mark.parametrize("lead", ["II", "V6"])
 def test_a_model_that_looks_at_one_lead_has_its_shares_there(lead, images):
     """Planted: a network that sees the rows of one lead alone."""
-    mask = lead_masks(SheetRecipe())[lead]
+    mask = Sheet(SheetRecipe(), seconds=5).lead_masks()[lead]
     torch.manual_seed(0)
 
     class OneLead(nn.Module):
         def __init__(self):
             super().__init__()
-            self.look = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Hardswish(), nn.Flatten())
+            self.look = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Hardswish())
             self.register_buffer("seen", torch.from_numpy(mask))
-            self.head = nn.Linear(4 * mask.size, 2)
 
         def forward(self, x):
-            return self.head((self.look[:3](x) * self.seen).flatten(1))
+            return (self.look(x) * self.seen).flatten(1)
 
-    found = full_gradient(Classifier(OneLead().eval(), mean=(0.5,) * 3, std=(0.5,) * 3), images)
+    found = full_gradient(OnImages(OneLead(), nn.Linear(4 * mask.size, 1)), images)
     assert found.error.max() < 1e-10
     for attribution in found.maps:
         assert share(np.abs(attribution), mask=mask) > 1 - 1e-12
 
 
-def test_rollout_shares_out_the_whole_of_a_token(classifier, images):
-    images = of_size(classifier, images).copy()
-    if not has_attention(classifier):
-        with pytest.raises(ValueError, match="no attention"):
-            rollout(classifier, images)
-        return
-    maps = rollout(classifier, images)
-    assert maps.shape == images.shape
-    assert maps.min() > 0
-    assert (maps.sum((1, 2)) <= 1 + 1e-9).all()
-    assert (maps.sum((1, 2)) > 0.5).all()
+# Waveforms
 
 
-def test_rolled_out_rows_sum_to_one():
-    weights = [torch.rand(2, 3, 5, 5).softmax(-1) for _ in range(4)]
-    rolled = combine_attention(weights)
-    torch.testing.assert_close(rolled.sum(-1), torch.ones(2, 5, dtype=torch.float64))
-    assert (rolled > 0).all()
-    nobody = combine_attention([torch.eye(5).expand(2, 3, 5, 5)] * 4)
-    torch.testing.assert_close(nobody[0], torch.eye(5, dtype=torch.float64))
+@settings(max_examples=30, deadline=None)
+@given(
+    leads=st.integers(1, 12),
+    samples=st.integers(16, 300),
+    widths=st.lists(st.integers(1, 9), min_size=1, max_size=3),
+    kernel=st.sampled_from([1, 3, 7]),
+    stem_kernel=st.sampled_from([1, 5, 15]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_shares_of_a_small_cnn_sum_to_the_margin(leads, samples, widths, kernel, stem_kernel, seed):
+    recipe = SmallCnnRecipe(leads=leads, widths=tuple(widths), kernel=kernel, stem_kernel=stem_kernel)
+    made = perturb(small_cnn(recipe, seed=seed))
+    windows = noise(3, leads, samples, seed=seed)
+    windows[2] = 0
+    found = full_gradient(made, windows)
+    assert found.maps.shape == windows.shape
+    with torch.no_grad():
+        log_odds = made(torch.from_numpy(windows))[:, 0].numpy()
+    np.testing.assert_allclose(found.margin, log_odds - log_odds[2], atol=1e-4 * np.abs(log_odds).max())
+    assert (found.error <= 1e-12 * (np.abs(found.maps).sum((1, 2)) + np.abs(found.elsewhere))).all()
+    assert np.abs(found.maps[2]).max() == 0
 
 
-def test_rollout_is_the_same_with_fused_attention_and_without(images):
-    made = build_classifier(FAMILIES["vit"], None, seed=0)
-    fused = rollout(made, images)
-    for block in made.network.blocks:
-        block.attn.fused_attn = False
-    np.testing.assert_allclose(rollout(made, images), fused, rtol=1e-5)
+def test_a_default_small_cnn_has_no_shares_elsewhere_and_explains_itself_exactly():
+    made, windows = perturb(small_cnn(SmallCnnRecipe(), seed=0)), noise(2, 12, 5000)
+    found = full_gradient(made, windows)
+    assert (found.error < 1e-9 * np.abs(found.margin)).all()
+    assert np.abs(found.elsewhere).max() < 1e-12
+
+
+def test_explaining_is_not_random_even_where_training_is():
+    made, windows = small_cnn(SmallCnnRecipe(), seed=0).train(), noise(2, 12, 500)
+    first, again = full_gradient(made, windows), full_gradient(made, windows)
+    assert np.array_equal(first.maps, again.maps)
+
+
+def test_a_relu_network_on_waveforms_gets_the_shares_of_the_paper():
+    """Written out: input x gradient by lead and time, biases at their time, evenly over the leads."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv1d(3, 4, 3, padding=1), nn.BatchNorm1d(4), nn.ReLU(), nn.Conv1d(4, 5, 2, stride=2), nn.ReLU()
+    )
+    made = perturb(OnWaveforms(network.append(nn.Flatten()), nn.Linear(5 * 20, 1)))
+    windows = noise(2, 3, 40)
+
+    def written_out(some):
+        first, norm, _, second = made.network.double()[:4]
+        features = [torch.from_numpy(some).double().requires_grad_()]
+        for layer in (*made.network, made.head.double()):
+            features.append(layer(features[-1]))
+        of_input, of_first, of_norm, _, of_second = torch.autograd.grad(features[-1].sum(), features[:5])
+        shift = norm.bias - norm.weight * norm.running_mean / (norm.running_var + norm.eps).sqrt()
+        by_time = sum((bias[:, None] * to).sum(1) for bias, to in ((first.bias, of_first), (shift, of_norm)))
+        by_time = by_time + (second.bias[:, None] * of_second).sum(1).repeat_interleave(2, dim=1) / 2
+        return (features[0] * of_input + by_time[:, None] / 3).detach().numpy()
+
+    found = full_gradient(made.float(), windows)
+    np.testing.assert_allclose(found.maps, written_out(windows) - written_out(np.zeros_like(windows[:1])), atol=1e-7)
+    assert np.abs(found.elsewhere).max() < 1e-12
+
+
+@pytest.mark.parametrize("seen", ["aVR", "V6"])
+def test_a_waveform_model_without_biases_that_reads_one_lead_has_its_shares_there(seen):
+    """Planted: all weights of the other leads are 0."""
+    torch.manual_seed(0)
+    surface = Traces(("I", "II", "aVR", "V6"), samples=200, sampling_hz=100)
+    first = nn.Conv1d(4, 6, 5, padding=2, bias=False)
+    with torch.no_grad():
+        first.weight[:, [lead != seen for lead in surface.leads]] = 0
+    network = nn.Sequential(first, nn.ReLU(), nn.Conv1d(6, 6, 5, bias=False), nn.ReLU(), nn.Flatten())
+    found = full_gradient(OnWaveforms(network, nn.Linear(6 * 196, 1)), noise(2, 4, 200))
+    for attribution in found.maps:
+        assert share(np.abs(attribution), mask=surface.lead_masks()[seen]) == 1
+
+
+def test_a_waveform_model_that_reads_the_first_half_has_its_shares_there():
+    """Planted: biases included, only the first half of the time reaches the head."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv1d(4, 6, 5, padding=2), nn.BatchNorm1d(6), nn.ReLU())
+    found = full_gradient(perturb(OnWaveforms(OneHalf(network), nn.Linear(6, 1))), noise(2, 4, 200))
+    assert found.error.max() < 1e-12
+    # The kernel reaches two samples across the border.
+    assert np.abs(found.maps[..., 102:]).max() == 0
+    assert np.abs(found.maps[..., :100]).min() > 0
+
+
+def test_tokens_of_a_waveform_lie_where_its_patches_are():
+    """A class token has no place; position embeddings and biases of tokens lie in their patch."""
+    torch.manual_seed(0)
+
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches = nn.Conv1d(2, 8, 10, stride=10)
+            self.first = nn.Parameter(torch.randn(1, 1, 8))
+            self.positions = nn.Parameter(torch.randn(1, 6, 8))
+            self.mix = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8), nn.GELU())
+
+        def forward(self, x):
+            tokens = self.patches(x).mT
+            tokens = torch.cat([self.first.expand(len(tokens), -1, -1), tokens], dim=1) + self.positions
+            return self.mix(tokens)[:, (0, 2)].flatten(1)
+
+    found = full_gradient(OnWaveforms(Tokens(), nn.Linear(16, 1)), noise(2, 2, 50))
+    assert found.error.max() < 1e-12
+    # The class token and the second patch are all that is read; what a constant token adds is that of the blank, too.
+    assert np.abs(found.maps[..., :10]).max() == 0 == np.abs(found.maps[..., 20:]).max()
+    assert np.abs(found.maps[..., 10:20]).min() > 0
+    assert np.abs(found.elsewhere).max() < 1e-12

@@ -5,12 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ecg_pipeline.explanation.delineation import WINDOWS, column_cover, wave_windows
-from ecg_pipeline.images.layout import SheetRecipe
-from ecg_pipeline.signals.filters import FilterRecipe, clean
+from ecg_pipeline.explanation.delineation import WINDOWS, recording_windows, wave_windows
+from ecg_pipeline.signals.filters import FilterRecipe, clean, filter_site
 from ecg_pipeline.synthetic.heart import measure, sample_heart, sample_person, simulate
-
-HZ = 500
+from ecg_pipeline_tests.explanation.stores import HZ, beats, store_of
 
 
 def planted(seed):
@@ -53,12 +51,30 @@ def test_what_has_no_beats_has_no_windows(level):
     assert wave_windows(np.full((8, 2500), level, np.float32), HZ) is None
 
 
-def test_columns_cover_the_time_that_a_window_takes():
-    window = np.zeros(2500, bool)
-    window[1000:1250] = True
-    for recipe in (SheetRecipe(), SheetRecipe(rows=4, columns=2)):
-        cover = column_cover(window, recipe)
-        assert cover.shape == (224,)
-        assert cover.mean() == pytest.approx(0.1)
-        width_px = recipe.cell_px[1]
-        assert np.flatnonzero(cover[:width_px])[0] == int(0.4 * width_px)
+def test_the_waves_of_a_recording_are_those_of_its_filtered_waveform(tmp_path):
+    store, filters = store_of(tmp_path / "store", {"a": beats(10, seed=4), "b": beats(5, seed=5)}), FilterRecipe()
+    filtered = filter_site(store, filters, tmp_path / "filtered")
+    for ecg_id in ("a", "b"):
+        found = recording_windows(store, ecg_id, filters=filters)
+        expected = wave_windows(filtered.read_ecgs([ecg_id])[0], filters.sampling_hz)
+        assert found is not None
+        assert expected is not None
+        assert all(np.array_equal(found[name], expected[name]) for name in WINDOWS)
+
+
+def test_a_longer_time_has_more_waves_and_a_recording_that_ends_has_none_after_it(tmp_path):
+    store = store_of(tmp_path / "store", {"long": beats(10, seed=4), "short": beats(5, seed=5)})
+    filters = FilterRecipe(samples=4000)
+    found = {ecg_id: recording_windows(store, ecg_id, filters=filters) for ecg_id in ("long", "short")}
+    assert all(window.shape == (4000,) for windows in found.values() for window in windows.values())
+    assert found["long"]["qrs"][2500:].any()
+    assert found["short"]["qrs"][:2500].any()
+    assert not any(window[2500:].any() for window in found["short"].values())
+
+
+def test_what_is_shorter_than_four_beats_has_no_windows(tmp_path):
+    store = store_of(tmp_path / "store", {"a": beats(5, seed=4), "b": np.zeros((8, 2))})
+    assert recording_windows(store, "a", filters=FilterRecipe(samples=600)) is None
+    assert recording_windows(store, "b", filters=FilterRecipe()) is None
+    with pytest.raises(KeyError, match="c is not in"):
+        recording_windows(store, "c", filters=FilterRecipe())

@@ -1,6 +1,7 @@
 """Which ECGs are explained, what is measured of their maps, and the page."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,24 +9,36 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from ecg_pipeline.ecg import LEADS
+from ecg_pipeline.explanation.attribution import full_gradient
 from ecg_pipeline.explanation.figures import attribution_strength, overlay, rollout_strength
 from ecg_pipeline.explanation.recipes import SaliencyRecipe
-from ecg_pipeline.explanation.saliency import choose, explain, lead_masks, share, window_masks
+from ecg_pipeline.explanation.results import SHARES
+from ecg_pipeline.explanation.saliency import choose, explain
+from ecg_pipeline.explanation.surfaces import Sheet, Traces
 from ecg_pipeline.images.layout import SheetRecipe
-from ecg_pipeline.images.render import render_many
-from ecg_pipeline.images.shards import ImageShards
-from ecg_pipeline.models.checkpoints import FinetunedModel, seed_folder
-from ecg_pipeline.models.family import build_classifier, classifier_config
-from ecg_pipeline.models.recipes import BeitRecipe, TimmRecipe
-from ecg_pipeline.models.weights import save_checkpoint
+from ecg_pipeline.images.shards import render_site
+from ecg_pipeline.models import FAMILIES
+from ecg_pipeline.models.comparators.recipes import TimmRecipe
+from ecg_pipeline.models.heartbeit.recipes import HeartBeitRecipe
+from ecg_pipeline.models.load import build_classifier, classifier_facts, load_classifier
+from ecg_pipeline.models.small_cnn.recipes import SmallCnnRecipe
 from ecg_pipeline.reporting.environment import environment
 from ecg_pipeline.reporting.outline import HEADINGS
 from ecg_pipeline.reporting.saliency import saliency_section
-from ecg_pipeline.signals.filters import FilteredWaveforms, FilterRecipe, clean
-from ecg_pipeline.storage.shards import write_index, write_shard
-from ecg_pipeline.synthetic.heart import sample_heart, sample_person, simulate
+from ecg_pipeline.signals.filters import FilterRecipe, filter_site
+from ecg_pipeline.signals.windows import WindowRecipe, cut_site
+from ecg_pipeline.training.checkpoints import FinetunedModel, seed_folder
+from ecg_pipeline.training.weights import save_checkpoint
+from ecg_pipeline_tests.explanation.stores import beats, store_of
 
-MODELS = {"beit": BeitRecipe(width=32, depth=1, heads=2), "resnet": TimmRecipe(name="test_resnet")}
+MODELS = {
+    "beit": HeartBeitRecipe(width=32, depth=1, heads=2),
+    "resnet": TimmRecipe(name="test_resnet"),
+    "cnn": SmallCnnRecipe(widths=(8, 16)),
+}
+CUT = WindowRecipe(sampling_hz=250, seconds=8.0, short="pad")
+"""Longer than the 5 s of a sheet, and at another rate; several recordings end earlier."""
 
 
 def predictions(scores, labels=None, patients=None):
@@ -44,55 +57,53 @@ def predictions(scores, labels=None, patients=None):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """Four waveforms, the last without a beat, and their images."""
-    folder, rng = tmp_path_factory.mktemp("site"), np.random.default_rng(3)
-    hearts = [sample_heart(sample_person(rng), disease="none", severity=0.0, rng=rng) for _ in range(3)]
-    x_mv = np.stack(
-        [clean(simulate(heart, seconds=5, sampling_hz=500, rng=rng)[0], FilterRecipe()) for heart in hearts]
-        + [np.zeros((8, 2500))]
-    )
-    index = pl.DataFrame({"ecg_id": [f"r{number}" for number in range(4)], "shard": 0, "row": range(4)})
-    for name, array in (("waves", x_mv.astype(np.float32)), ("images", render_many(x_mv, SheetRecipe()))):
-        write_shard(folder / name, 0, array)
-        write_index(folder / name, index)
-    return ImageShards(folder / "images"), FilteredWaveforms(folder / "waves")
+    """A store of four recordings, the last without a beat, and its views by model."""
+    folder = tmp_path_factory.mktemp("site")
+    recordings = {f"r{number}": beats(seconds, seed=number) for number, seconds in enumerate((10, 10, 5))}
+    store = store_of(folder / "store", {**recordings, "r3": np.zeros((8, 5000))})
+    images = render_site(filter_site(store, FilterRecipe(), folder / "waves"), SheetRecipe(), folder / "images")
+    windows = cut_site(store, CUT, folder / "windows")
+    of_models = {"beit": images, "resnet": images, "cnn": windows}
+    return store, {model: {"here": view} for model, view in of_models.items()}
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     made = {}
     for name, recipe in MODELS.items():
-        folder = tmp_path_factory.mktemp(name)
-        config = {"finetuning": {"seeds": [0, 1]}, "initialisation": "random initialisation"}
-        (folder / "config.json").write_text(json.dumps(config))
-        save_checkpoint(
-            seed_folder(folder, 0),
-            state=build_classifier(recipe, None, 0).state_dict(),
-            config=classifier_config(recipe, None),
-        )
+        folder, facts = tmp_path_factory.mktemp(name), classifier_facts(recipe, None)
+        (folder / "config.json").write_text(json.dumps({**facts, "finetuning": {"seeds": [0, 1]}}))
+        save_checkpoint(seed_folder(folder, 0), state=build_classifier(recipe, None, seed=0).state_dict(), config=facts)
         made[name] = FinetunedModel(folder)
     return made
 
 
-def explained_by(models, recipe, by_model, site, out):
-    images, waveforms = site
+def explained_by(models, recipe, *, by_model, site, out, progress=lambda done, total: None):
+    store, views = site
     return explain(
         models,
         recipe,
         predictions=by_model,
-        images={"here": images},
-        waveforms={"here": waveforms},
+        views=views,
+        stores={"here": store},
         sheet=SheetRecipe(),
-        sampling_hz=500,
+        filters=FilterRecipe(),
         out=out,
+        progress=progress,
     )
+
+
+SCORES = {
+    "beit": predictions([0.5, 0.9, 0.1, 0.8]),
+    "resnet": predictions([0.6, 0.9, 0.2, 0.1]),
+    "cnn": predictions([0.6, 0.9, 0.2, 0.5]),
+}
 
 
 @pytest.fixture(scope="module")
 def explained(site, models, tmp_path_factory):
-    by_model = {"beit": predictions([0.5, 0.9, 0.1, 0.8]), "resnet": predictions([0.6, 0.9, 0.2, 0.1])}
     out = tmp_path_factory.mktemp("out")
-    return explained_by(models, SaliencyRecipe(ecgs=3), by_model, site, out)
+    return explained_by(models, SaliencyRecipe(ecgs=4), by_model=SCORES, site=site, out=out)
 
 
 def test_the_best_scored_positives_are_chosen_one_a_patient():
@@ -102,24 +113,78 @@ def test_the_best_scored_positives_are_chosen_one_a_patient():
     assert chosen["ecg_id"].to_list() == ["r1", "r4"]
     assert chosen.select("one", "other").rows() == [(0.8, 0.8), (0.1, 0.9)]
     assert choose({"one": one.with_columns(label=0)}, 2).is_empty()
+    assert choose({}, 2).is_empty()
+
+
+def test_an_ecg_that_a_model_has_not_scored_is_not_chosen():
+    one = predictions([0.9, 0.8, 0.7])
+    chosen = choose({"one": one, "other": one.filter(pl.col("ecg_id") != "r0")}, 2)
+    assert chosen["ecg_id"].to_list() == ["r1", "r2"]
 
 
 def test_explained_are_the_chosen_with_every_region(explained):
     shares = explained.shares()
-    assert shares.unique("ecg", maintain_order=True)["ecg_id"].to_list() == ["r1", "r0", "r3"]
+    assert shares.schema == SHARES
+    assert shares.unique("ecg", maintain_order=True)["ecg_id"].to_list() == ["r1", "r0", "r3", "r2"]
+    assert shares.unique(["ecg", "model"], maintain_order=True)["model"].to_list() == list(MODELS) * 4
     sums = shares.group_by("ecg", "model", "kind").agg(pl.col("share", "area_share", "ink_share").sum())
-    windows, leads = (sums.filter(pl.col("kind") == kind).drop("ecg", "model", "kind") for kind in ("window", "lead"))
-    assert (len(windows), len(leads)) == (4, 6)
+    assert len(sums) == 2 * 3 * 4 - 3
+    images = sums.filter(pl.col("model") != "cnn")
+    windows, leads = (images.filter(kind=kind).drop("ecg", "model", "kind") for kind in ("window", "lead"))
     np.testing.assert_allclose(windows.to_numpy(), 1)
     np.testing.assert_allclose(leads["area_share"], 192 / 224)
     assert leads["share"].max() < 1
     assert (shares["error"] < 1e-9).all()
 
 
+def test_a_model_of_waveforms_has_shares_of_its_leads_and_waves_but_not_of_ink(explained):
+    shares = explained.shares().filter(model="cnn")
+    assert shares["ink_share"].null_count() == len(shares)
+    assert set(shares.filter(kind="lead")["region"]) == set(LEADS)
+    # A flat line is the blank example: nothing of it is different.
+    found = shares.filter(pl.col("ecg_id") != "r3")
+    for kind in ("lead", "window"):
+        sums = found.filter(kind=kind).group_by("ecg").agg(pl.col("share", "area_share").sum())
+        np.testing.assert_allclose(sums.select("share", "area_share").to_numpy(), 1)
+    flat = shares.filter(ecg_id="r3")
+    assert flat["share"].null_count() == len(flat) == 12
+    summary = explained.summary().filter(model="cnn")
+    assert summary["window"].to_list() == ["qrs", "st", "t", "rest"]
+    assert summary["ink_share"].null_count() == 4
+    assert (summary["error"] < 1e-9).all()
+
+
+def test_the_first_window_of_an_ecg_is_explained_and_its_waves_lie_in_its_own_seconds(explained, site, models):
+    """Written out for one lead, and for the waves of a recording of 5 s in a window of 8 s."""
+    view = site[1]["cnn"]["here"]
+    classifier = load_classifier(next(iter(models["cnn"].checkpoints().values())))
+    magnitude = np.abs(full_gradient(classifier, view.read_ecgs(["r0"])).maps[0])
+    lead = explained.shares().filter(model="cnn", ecg_id="r0", region="V2")
+    assert lead["share"].item() == pytest.approx(magnitude[7].sum() / magnitude.sum())
+    assert lead["area_share"].item() == pytest.approx(1 / 12)
+    area = explained.shares().filter(kind="window", ecg_id="r2").pivot("model", index="region", values="area_share")
+    for wave, on_sheet, in_window in area.filter(pl.col("region") != "rest").select("region", "beit", "cnn").rows():
+        assert in_window == pytest.approx(5 / 8 * on_sheet, abs=1e-9), wave
+
+
+def test_windows_of_several_examples_an_ecg_explain_the_first(site, models, tmp_path):
+    store, _ = site
+    several = cut_site(store, replace(CUT, seconds=5.0, crop="all"), tmp_path / "windows")
+    assert several.index()["ecg_id"].is_duplicated().any()
+    only = {"cnn": models["cnn"]}
+    made = explained_by(
+        only, SaliencyRecipe(ecgs=2), by_model=SCORES, site=(store, {"cnn": {"here": several}}), out=tmp_path / "out"
+    )
+    first = several.index().with_row_index().filter(ecg_id="r1")["index"][0]
+    classifier = load_classifier(next(iter(only["cnn"].checkpoints().values())))
+    margin = full_gradient(classifier, several.read(0)[first : first + 1]).margin[0]
+    assert made.shares().filter(ecg_id="r1")["margin"].unique().to_list() == pytest.approx([margin])
+
+
 def test_an_ecg_without_beats_has_no_windows_but_leads(explained):
     flat = explained.shares().filter(pl.col("ecg_id") == "r3")
     assert set(flat["kind"]) == {"lead"}
-    assert set(explained.summary()["ecgs"]) == {2}
+    assert set(explained.summary()["ecgs"]) == {3}
 
 
 def section_html(made):
@@ -130,38 +195,79 @@ def section_html(made):
 
 def test_the_page_holds_its_pictures_and_states_the_weights(explained):
     page = section_html(explained)
-    assert page.count("data:image/png;base64,") == 3 == len(explained.figures())
+    assert page.count("data:image/png;base64,") == 4 == len(explained.figures())
     assert "random initialisation" in page
     assert "QRS complexes" in page
     assert "http" not in page
+
+
+def test_the_page_has_a_dash_where_there_is_no_ink(explained):
+    shares = saliency_section(explained).shares
+    assert [row.ink_share is None for row in shares] == [row.model == "cnn" for row in shares]
+    assert section_html(explained).count("<td>–</td>") == 4
+
+
+def test_models_of_images_and_waveforms_stand_side_by_side(explained, site, models, tmp_path):
+    """A panel of waveforms is as wide as one of an image; rollout makes a second row."""
+    sizes = {}
+    for names in (("beit",), ("resnet",), ("cnn",), ("resnet", "cnn"), ("resnet", "cnn", "beit")):
+        made = explained_by(
+            {name: models[name] for name in names},
+            SaliencyRecipe(ecgs=1),
+            by_model=SCORES,
+            site=site,
+            out=tmp_path / "_".join(names),
+        )
+        with Image.open(made.figures()[0]) as picture:
+            sizes[names] = picture.size
+    assert sizes["cnn",] == sizes["resnet",]
+    assert sizes["resnet", "cnn"][0] > 1.8 * sizes["cnn",][0]
+    assert sizes["resnet", "cnn"][1] == sizes["cnn",][1]
+    assert sizes["resnet", "cnn", "beit"][1] == sizes["beit",][1] > 1.8 * sizes["cnn",][1]
     with Image.open(explained.figures()[0]) as picture:
-        assert picture.width > 500
+        assert picture.size == sizes["resnet", "cnn", "beit"]
+
+
+def test_models_that_are_not_explained_are_named(models, site, tmp_path, monkeypatch):
+    monkeypatch.setattr(FAMILIES["timm"], "is_explained", False, raising=False)
+    steps = []
+    by_model = {name: scores for name, scores in SCORES.items() if name != "resnet"}
+    made = explained_by(
+        models,
+        SaliencyRecipe(ecgs=1),
+        by_model=by_model,
+        site=site,
+        out=tmp_path,
+        progress=lambda *step: steps.append(step),
+    )
+    assert made.not_explained() == ["resnet"]
+    assert set(made.shares()["model"]) == {"beit", "cnn"}
+    assert steps == [(1, 2), (2, 2)]
+    assert saliency_section(made).not_explained == ["resnet"]
+    assert "Not explained: resnet" in section_html(made)
+
+
+def test_no_explained_model_is_said(models, site, tmp_path, monkeypatch):
+    monkeypatch.setattr(FAMILIES["timm"], "is_explained", False, raising=False)
+    only = {"resnet": models["resnet"]}
+    made = explained_by(only, SaliencyRecipe(), by_model=SCORES, site=site, out=tmp_path)
+    assert made.shares().is_empty()
+    page = section_html(made)
+    assert "Not explained: resnet" in page
+    assert "positive" not in page
+
+
+def test_explained_models_leave_nothing_to_name(explained):
+    assert (explained.explained(), explained.not_explained()) == (list(MODELS), [])
+    assert "Not explained" not in section_html(explained)
 
 
 def test_no_positive_is_said(models, site, tmp_path):
     none = {name: predictions([0.5], labels=[0]) for name in models}
-    made = explained_by(models, SaliencyRecipe(), none, site, tmp_path)
+    made = explained_by(models, SaliencyRecipe(), by_model=none, site=site, out=tmp_path)
     assert made.shares().is_empty()
     assert made.summary().is_empty()
     assert "none is explained" in section_html(made)
-
-
-@pytest.mark.parametrize("recipe", [SheetRecipe(), SheetRecipe(rows=4, columns=2)])
-def test_leads_have_cells_of_one_size_each_their_own(recipe):
-    masks = lead_masks(recipe)
-    assert list(masks) == [cell.lead for cell in recipe.cells()]
-    assert sum(mask.astype(int) for mask in masks.values()).max() == 1
-    assert {mask.sum() for mask in masks.values()} == {recipe.cell_px[0] * recipe.cell_px[1]}
-    for cell in recipe.cells():
-        assert masks[cell.lead][int(cell.baseline_px), cell.left_px]
-
-
-def test_an_even_map_has_the_share_of_the_area():
-    windows = {name: np.zeros(2500, bool) for name in ("qrs", "st", "t")}
-    windows["qrs"][:625] = True
-    masks = window_masks(windows, SheetRecipe())
-    assert share(np.ones((224, 224)), mask=masks["qrs"]) == pytest.approx(0.25) == masks["qrs"].mean()
-    assert share(np.zeros((224, 224)), mask=masks["qrs"]) is None
 
 
 def test_the_overlay_darkens_with_strength_and_leaves_paper_white():
@@ -172,5 +278,15 @@ def test_the_overlay_darkens_with_strength_and_leaves_paper_white():
 
 
 def test_even_attention_and_no_attribution_have_strength_zero():
-    assert rollout_strength(np.full((224, 224), 1 / 224**2)).max() < 1e-9
-    assert attribution_strength(np.zeros((224, 224))).max() == 0
+    sheet = Sheet(SheetRecipe(), seconds=5)
+    assert rollout_strength(np.full((224, 224), 1 / 224**2), sheet).max() < 1e-9
+    assert attribution_strength(np.zeros((224, 224)), sheet).max() == 0
+
+
+def test_the_strength_of_a_window_is_blurred_in_time_only():
+    attribution = np.zeros((3, 2000))
+    attribution[1, 1000] = -1
+    strength = attribution_strength(attribution, Traces(("I", "II", "V1"), samples=2000, sampling_hz=500))
+    assert strength[[0, 2]].max() == 0
+    assert strength[1, 980] > 0.1
+    assert strength[1, :900].max() == 0

@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from ecg_pipeline.models.weights import load_exactly, read_weights, save_checkpoint
+from ecg_pipeline.training.weights import load_exactly, read_weights, save_checkpoint
 
 
 def test_what_is_saved_comes_back(tmp_path):
     state = {"a": torch.randn(3, 4).T, "b": torch.arange(5)}
-    checkpoint = save_checkpoint(tmp_path / "made", state=state, config={"model": {"family": "beit"}})
-    assert checkpoint.config() == {"model": {"family": "beit"}}
+    checkpoint = save_checkpoint(tmp_path / "made", state=state, config={"model": {"family": "heartbeit"}})
+    assert checkpoint.config() == {"model": {"family": "heartbeit"}}
     read = checkpoint.state()
     assert read.keys() == state.keys()
     assert all(torch.equal(read[name], tensor) for name, tensor in state.items())

@@ -1,21 +1,28 @@
-"""The interface of all families: images in, logits out, the same after saving and loading."""
+"""The interface of all families, and what each family says of where its weights come from."""
+
+import sys
+from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from ecg_pipeline.models.beit import masked_image_model
-from ecg_pipeline.models.family import (
-    build_classifier,
-    classifier_config,
-    initialisation,
-    load_classifier,
-)
+from ecg_pipeline.ecg import RecipeError
+from ecg_pipeline.models import FAMILIES, GROUP, _installed
+from ecg_pipeline.models.comparators.network import comparator
+from ecg_pipeline.models.comparators.recipes import TimmRecipe
+from ecg_pipeline.models.family import RANDOM, Family
+from ecg_pipeline.models.heartbeit.beit import masked_image_model
+from ecg_pipeline.models.heartbeit.recipes import HeartBeitRecipe
+from ecg_pipeline.models.load import build_classifier, classifier_facts, load_classifier
 from ecg_pipeline.models.normalisation import normalise
-from ecg_pipeline.models.recipes import BeitRecipe, TimmRecipe
-from ecg_pipeline.models.weights import save_checkpoint
+from ecg_pipeline.models.small_cnn.recipes import SmallCnnRecipe
+from ecg_pipeline.storage.files import write_json
+from ecg_pipeline.training.checkpoints import PUBLISHED, PretrainedModel
+from ecg_pipeline.training.weights import save_checkpoint
 
-BEIT = BeitRecipe(image_px=32, width=32, depth=2, heads=2)
-FAMILIES = [BEIT, TimmRecipe(name="test_resnet", mean=(0.1, 0.2, 0.3), image_px=32)]
+HEARTBEIT = HeartBeitRecipe(image_px=32, width=32, depth=2, heads=2)
+TIMM = TimmRecipe(name="test_resnet", mean=(0.1, 0.2, 0.3), image_px=32)
 
 
 @pytest.fixture
@@ -23,15 +30,23 @@ def images():
     return torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("recipe", FAMILIES, ids=["beit", "timm"])
-def test_logits_survive_saving(recipe, images, tmp_path):
+def pretrained(folder, **config):
+    """A pretrained model of a tiny HeartBEiT."""
+    network = masked_image_model(HEARTBEIT, vocabulary=7, seed=0)
+    save_checkpoint(folder / "seed_0", state=network.official_state(), config=config)
+    write_json(folder / "config.json", {**config, "checkpoints": ["seed_0"]})
+    return PretrainedModel(folder)
+
+
+@pytest.mark.parametrize("recipe", [HEARTBEIT, TIMM], ids=["heartbeit", "timm"])
+def test_log_odds_survive_saving(recipe, images, tmp_path):
     classifier = build_classifier(recipe, None, seed=3).eval()
     with torch.no_grad():
         classifier.get_parameter(next(n for n, _ in classifier.named_parameters() if n.endswith("bias"))).add_(0.5)
-    logits = classifier(images)
-    assert logits.shape == (3, 2)
-    checkpoint = save_checkpoint(tmp_path, state=classifier.state_dict(), config=classifier_config(recipe, None))
-    assert torch.equal(load_classifier(checkpoint)(images), logits)
+    log_odds = classifier(images)
+    assert log_odds.shape == (3, 1)
+    checkpoint = save_checkpoint(tmp_path, state=classifier.state_dict(), config=classifier_facts(recipe, None))
+    assert torch.equal(load_classifier(checkpoint)(images), log_odds)
 
 
 def test_grey_is_repeated_and_normalised(images):
@@ -44,30 +59,37 @@ def test_grey_is_repeated_and_normalised(images):
         torch.testing.assert_close(made[:, channel], expected)
 
 
-def test_a_beits_images_are_normalised_to_plus_and_minus_one(images):
-    classifier = build_classifier(BEIT, None, seed=0)
-    made = normalise(images, mean=classifier.mean, std=classifier.std)
+def test_a_comparators_images_are_normalised_as_its_recipe_says(images):
+    made = build_classifier(TIMM, None, seed=0).normalise(images)
+    assert torch.equal(made, normalise(images, mean=TIMM.mean, std=TIMM.std))
+
+
+def test_heartbeits_images_are_normalised_to_plus_and_minus_one(images):
+    made = build_classifier(HEARTBEIT, None, seed=0).normalise(images)
     torch.testing.assert_close(made[:, 0], 2 * (images / 255) - 1)
 
 
 def test_a_classifier_starts_from_a_pretrained_checkpoint(tmp_path):
-    pretrained = masked_image_model(BEIT, vocabulary=7, seed=0)
-    start = save_checkpoint(tmp_path, state=pretrained.official_state(), config={"vocabulary": 7})
-    state, own = build_classifier(BEIT, start, seed=1).network.state_dict(), start.state()
+    start = pretrained(tmp_path).start(1)
+    state, own = build_classifier(HEARTBEIT, start, seed=1).network.state_dict(), start.state()
     assert torch.equal(state["blocks.1.mlp.fc1.weight"], own["blocks.1.mlp.fc1.weight"])
     assert torch.equal(state["fc_norm.weight"], torch.ones(32))
 
 
-def test_a_family_refuses_the_other_familys_start(tmp_path):
-    with pytest.raises(TypeError, match="import_pretraining"):
-        build_classifier(BEIT, tmp_path / "weights.pth", seed=0)
-    with pytest.raises(TypeError, match="weights file"):
-        build_classifier(FAMILIES[1], save_checkpoint(tmp_path, state={}, config={}), seed=0)
+def test_a_family_refuses_another_familys_start(tmp_path):
+    start = pretrained(tmp_path).start(0)
+    with pytest.raises(ValueError, match=r"missing conv1\.0\.weight.*unexpected blocks\.0\.gamma_1"):
+        build_classifier(TIMM, start, seed=0)
+    other = save_checkpoint(tmp_path / "timm", state=build_classifier(TIMM, None, seed=0).state_dict(), config={})
+    with pytest.raises(ValueError, match=r"missing blocks\.0\.gamma_1"):
+        build_classifier(HEARTBEIT, other, seed=0)
+    with pytest.raises(ValueError, match="starts from random weights"):
+        build_classifier(SmallCnnRecipe(), start, seed=0)
 
 
 def test_a_checkpoint_of_an_unknown_family_is_refused(tmp_path):
     checkpoint = save_checkpoint(tmp_path, state={}, config={"model": {"family": "oracle"}})
-    with pytest.raises(ValueError, match="no family `oracle`; there are beit, timm"):
+    with pytest.raises(ValueError, match="no family `oracle`; there are heartbeit, timm, small_cnn"):
         load_classifier(checkpoint)
 
 
@@ -80,6 +102,71 @@ def test_a_checkpoint_that_names_a_network_elsewhere_fetches_nothing(tmp_path):
 
 
 def test_where_weights_came_from_is_said(tmp_path):
-    assert initialisation(None) == "random initialisation"
-    assert initialisation(tmp_path / "resnet.safetensors") == "published weights resnet.safetensors"
-    assert initialisation(save_checkpoint(tmp_path, state={}, config={})) == "masked image modelling"
+    def initialisation(start):
+        return classifier_facts(HEARTBEIT, start)["initialisation"]
+
+    assert initialisation(None) == RANDOM == "random initialisation"
+    assert initialisation(pretrained(tmp_path / "own", origin="masked image modelling")) == "masked image modelling"
+    file = tmp_path / "resnet.safetensors"
+    save_file(comparator(TIMM, None, outputs=1, seed=0).state_dict(), file)
+    taken_over = FAMILIES["timm"].import_weights(file, TIMM, tmp_path / "timm" / PUBLISHED)
+    write_json(tmp_path / "timm" / "config.json", {**taken_over.config(), "checkpoints": [PUBLISHED]})
+    assert initialisation(PretrainedModel(tmp_path / "timm")) == "published weights resnet.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "shape", "says"),
+    [
+        (HEARTBEIT, (224, 224), "images of 32 x 32 px, but sheets have 224 x 224 px"),
+        (TIMM, (64, 32), "images of 32 x 32 px, but sheets have 64 x 32 px"),
+        (replace(TIMM, name="nobodys_net"), (32, 32), "timm has no model `nobodys_net`"),
+        (SmallCnnRecipe(), (8, 500), "has 8 leads, not 12"),
+    ],
+)
+def test_a_network_that_cannot_read_its_view_is_refused(recipe, shape, says):
+    with pytest.raises(RecipeError, match=says):
+        FAMILIES[recipe.family].check(recipe, {recipe.view: shape})
+
+
+@pytest.mark.parametrize(("recipe", "shape"), [(HEARTBEIT, (32, 32)), (TIMM, (32, 32)), (SmallCnnRecipe(), (12, 500))])
+def test_a_network_that_can_read_its_view_is_accepted(recipe, shape):
+    FAMILIES[recipe.family].check(recipe, {recipe.view: shape})
+
+
+THEIRS = """
+from ecg_pipeline.models.family import Family
+
+class Theirs(Family):
+    def classifier(self, recipe, start, *, seed):
+        return None
+
+FAMILY, WORDS = Theirs(), "no family"
+"""
+
+
+def installed(folder, monkeypatch, *lines):
+    """The families that are found beside timm's when a package with these entry points is on the path."""
+    (folder / "theirs-1.0.dist-info").mkdir()
+    (folder / "theirs-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (folder / "theirs-1.0.dist-info" / "entry_points.txt").write_text("\n".join([f"[{GROUP}]", *lines]))
+    (folder / "theirs.py").write_text(THEIRS)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "theirs", raising=False)
+    return _installed({"timm": FAMILIES["timm"]})
+
+
+def test_a_family_of_another_package_is_found(tmp_path, monkeypatch):
+    families = installed(tmp_path, monkeypatch, "theirs = theirs:FAMILY")
+    assert isinstance(families["theirs"], Family)
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (["theirs = theirs:WORDS"], "the entry point theirs = theirs:WORDS in .* is a str, not a Family"),
+        (["timm = theirs:FAMILY"], "the entry point timm = theirs:FAMILY in .*: another family has this name"),
+    ],
+)
+def test_an_entry_point_that_is_no_family_or_takes_a_name_is_refused(lines, says, tmp_path, monkeypatch):
+    with pytest.raises(TypeError, match=says):
+        installed(tmp_path, monkeypatch, *lines)

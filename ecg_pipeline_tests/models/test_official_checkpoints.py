@@ -6,18 +6,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ecg_pipeline.models.beit import (
+from ecg_pipeline.models.heartbeit.beit import (
     MaskedImageModel,
     beit_classifier,
     export_pretraining,
     import_pretraining,
     masked_image_model,
 )
-from ecg_pipeline.models.family import initialisation
-from ecg_pipeline.models.recipes import BeitRecipe
-from ecg_pipeline.models.relative_position import resize_table
+from ecg_pipeline.models.heartbeit.recipes import HeartBeitRecipe
+from ecg_pipeline.models.heartbeit.relative_position import resize_table
 
-TINY = BeitRecipe(image_px=32, patch_px=16, width=32, depth=2, heads=2)
+TINY = HeartBeitRecipe(image_px=32, patch_px=16, width=32, depth=2, heads=2)
 
 
 def logits_of(checkpoint, recipe, vocabulary, images, mask):
@@ -37,7 +36,7 @@ def test_an_official_checkpoint_is_imported_and_exported(tmp_path):
     torch.save(content, tmp_path / "checkpoint-299.pth")
     checkpoint = import_pretraining(tmp_path / "checkpoint-299.pth", TINY, tmp_path / "imported")
     assert checkpoint.config()["vocabulary"] == 7
-    assert initialisation(checkpoint) == "masked image modelling, imported from checkpoint-299.pth"
+    assert checkpoint.config()["origin"] == "masked image modelling, imported from checkpoint-299.pth"
     images, mask = torch.randn(2, 3, 32, 32), torch.tensor([[True, False, False, True], [False, True, True, True]])
     with torch.inference_mode():
         logits = model(images, mask)
@@ -58,7 +57,7 @@ def test_a_checkpoint_of_smaller_images_is_resized_when_it_is_fine_tuned(tmp_pat
     torch.save({"model": model.official_state()}, tmp_path / "small.pth")
     start = import_pretraining(tmp_path / "small.pth", larger, tmp_path / "imported")
     assert start.config()["model"]["image_px"] == 64
-    table = beit_classifier(larger, start.state(), classes=2, seed=0).state_dict()[
+    table = beit_classifier(larger, start.state(), classes=1, seed=0).state_dict()[
         "blocks.1.attn.relative_position_bias_table"
     ]
     assert torch.equal(table, resize_table(model.official_state()["rel_pos_bias.relative_position_bias_table"], 6))

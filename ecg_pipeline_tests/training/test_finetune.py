@@ -7,17 +7,15 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from ecg_pipeline.ecg import no_progress
-from ecg_pipeline.models.family import build_classifier, load_classifier
-from ecg_pipeline.models.recipes import BeitRecipe, TimmRecipe
+from ecg_pipeline.models.comparators.recipes import TimmRecipe
+from ecg_pipeline.models.load import build_classifier, classifier_facts, load_classifier
 from ecg_pipeline.storage.files import sha256_file
 from ecg_pipeline.training import finetune as finetuning
 from ecg_pipeline.training import loop
 from ecg_pipeline.training.finetune import finetune
-from ecg_pipeline.training.pretrain import pretrain
-from ecg_pipeline.training.recipes import FinetuneRecipe, MaskRecipe, PretrainRecipe
-
-TINY = BeitRecipe(image_px=64, patch_px=16, width=32, depth=2, heads=2)
-MASKS = MaskRecipe(patches=6, smallest_block=2)
+from ecg_pipeline.training.recipes import FinetuneRecipe
+from ecg_pipeline.training.schedules import one_cycle
+from ecg_pipeline_tests.training.small import SHORT, TINY, pretrained
 
 
 @pytest.fixture(autouse=True)
@@ -45,12 +43,12 @@ def tuned(examples, out, model=TINY, start=None, labels=None, tracker=None, prog
         table = table.with_columns(label=pl.Series(labels, dtype=pl.Int8))
     recipe = FinetuneRecipe(**({"epochs": 2, "batch": 8, "max_learning_rate": 3e-3} | recipe))
     return finetune(
-        model,
+        lambda seed: build_classifier(model, start.start(seed) if start else None, seed=seed),
         recipe,
-        start=start,
-        images={"s": images},
+        view={"s": images},
         train=table[:32],
         selection=table[32:],
+        facts=classifier_facts(model, start),
         out=out,
         tracker=tracker,
         progress=progress,
@@ -62,17 +60,15 @@ def weights(model):
 
 
 def test_fine_tuning_from_a_pretrained_checkpoint_learns(examples, tmp_path):
-    images, tokens, table = examples
-    recipe = PretrainRecipe(epochs=6, batch=8, learning_rate=3e-3, warmup_epochs=1, mask=MASKS)
-    data = {"images": {"s": images}, "tokens": {"s": tokens}, "ecg_ids": frozenset(table["ecg_id"])}
-    start = pretrain(TINY, recipe, **data, vocabulary=8, out=tmp_path / "start")
+    table = examples[2]
+    start = pretrained(examples, tmp_path / "start", recipe=SHORT)
     model = tuned(examples, tmp_path / "tuned", start=start, epochs=12)
     config = model.config()
     assert model.checkpoints()[0].config()["validation_auroc"] > 0.95
     assert config["initialisation"] == "masked image modelling"
     assert config["chosen_by"] == "highest AUROC on validation patients"
     assert not config["optimistic"]
-    assert (config["train_ecgs"], config["validation_ecgs"]) == (32, 16)
+    assert (config["train_ecgs"], config["train_examples"], config["validation_ecgs"]) == (32, 32, 16)
     folder = model.checkpoints()[0].folder
     kept, chosen = pl.read_parquet(folder / "validation.parquet"), model.checkpoints()[0].config()
     assert kept.columns == ["ecg_id", "patient", "label", "score"]
@@ -103,7 +99,7 @@ def test_a_seed_that_is_complete_is_not_trained_again(examples, tmp_path):
     assert weights(cut) == weights(tuned(examples, tmp_path / "whole", seeds=(0, 1)))
 
 
-@pytest.mark.parametrize("model", [TINY, TimmRecipe(name="test_efficientnet")], ids=["beit", "timm"])
+@pytest.mark.parametrize("model", [TINY, TimmRecipe(name="test_efficientnet")], ids=["heartbeit", "timm"])
 def test_a_killed_fine_tuning_goes_on_bit_for_bit(examples, tmp_path, monkeypatch, model):
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
     steps = []
@@ -155,22 +151,54 @@ def test_the_official_protocol_says_that_it_is_optimistic(examples, tmp_path):
     assert model.checkpoints()[0].config()["test_auroc"] == trace["test_auroc"].max()
 
 
-@pytest.mark.parametrize(
-    ("model", "protocol", "optimiser", "decay"),
-    [
-        (TINY, "honest", torch.optim.AdamW, 0.01),
-        (TimmRecipe(), "honest", torch.optim.AdamW, 0.01),
-        (TINY, "official", torch.optim.AdamW, 0.01),
-        (TimmRecipe(), "official", torch.optim.Adam, 0),
-    ],
-)
-def test_which_optimiser_a_protocol_takes_for_which_model(model, protocol, optimiser, decay):
-    recipe = FinetuneRecipe(protocol=protocol)
-    made = finetuning._optimiser(model, recipe, torch.nn.Linear(2, 2))
-    assert type(made) is optimiser
-    assert made.param_groups[0]["weight_decay"] == decay
-    schedule = torch.optim.lr_scheduler.OneCycleLR(made, recipe.max_learning_rate, epochs=20, steps_per_epoch=5)
+@pytest.mark.parametrize("protocol", ["honest", "official"])
+@pytest.mark.parametrize(("optimiser", "kind"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam)])
+@pytest.mark.parametrize("decay", [0.01, 0.0])
+def test_the_optimiser_is_the_recipes(protocol, optimiser, kind, decay):
+    recipe = FinetuneRecipe(protocol=protocol, optimiser=optimiser, weight_decay=decay)
+    classifier = build_classifier(TINY, None, seed=0)
+    made = finetuning._optimiser(recipe, classifier)
+    assert type(made) is kind
+    (group,) = made.param_groups
+    assert {id(parameter) for parameter in group["params"]} == {id(parameter) for parameter in classifier.parameters()}
+    assert group["weight_decay"] == decay
+    schedule = one_cycle(made, peak=recipe.max_learning_rate, epochs=20, steps_per_epoch=5)
     assert schedule.get_last_lr() == [pytest.approx(4e-5)]
+
+
+def test_adam_and_adamw_give_other_weights_and_both_learn(examples, tmp_path):
+    adam, adamw = (
+        tuned(examples, tmp_path / name, optimiser=name, epochs=12, weight_decay=0.0 if name == "adam" else 0.01)
+        for name in ("adam", "adamw")
+    )
+    assert adam.config()["finetuning"]["optimiser"] == "adam"
+    assert weights(adam) != weights(adamw)
+    for model in (adam, adamw):
+        trace = pl.read_parquet(model.checkpoints()[0].folder / "trace.parquet")
+        assert trace["train_loss"][-1] < trace["train_loss"][0]
+
+
+def test_a_layer_decay_gives_each_stage_its_learning_rate_from_the_head_down():
+    recipe = FinetuneRecipe(max_learning_rate=1e-3, layer_decay=0.5)
+    classifier = build_classifier(TINY, None, seed=0)
+    made = finetuning._optimiser(recipe, classifier)
+    stages = classifier.stages()
+    assert [group["lr"] for group in made.param_groups] == [1e-3 * 0.5**above for above in reversed(range(len(stages)))]
+    for group, stage in zip(made.param_groups, stages, strict=True):
+        assert [id(parameter) for parameter in group["params"]] == [id(parameter) for parameter in stage]
+    schedule = one_cycle(made, peak=[group["lr"] for group in made.param_groups], epochs=20, steps_per_epoch=5)
+    assert schedule.get_last_lr() == pytest.approx([4e-5 * 0.5**above for above in reversed(range(len(stages)))])
+
+
+def test_a_layer_decay_trains_the_head_most(examples, tmp_path):
+    model = tuned(examples, tmp_path, layer_decay=0.1, epochs=1, weight_decay=0.0)
+    before, after = build_classifier(TINY, None, seed=0), load_classifier(model.checkpoints()[0])
+    moved = [
+        max(float((a - b).detach().abs().max()) for a, b in zip(old, new, strict=True))
+        for old, new in zip(before.stages(), after.stages(), strict=True)
+    ]
+    assert moved == sorted(moved)
+    assert 0 < moved[0] < moved[-1] / 20
 
 
 def test_one_label_alone_cannot_be_learned(examples, tmp_path):
@@ -185,7 +213,7 @@ def test_where_nothing_can_be_compared_the_last_epoch_counts(examples, tmp_path)
 
 
 @pytest.mark.parametrize("model", [TINY, TimmRecipe(name="test_resnet"), TimmRecipe(name="test_efficientnet")])
-def test_a_saved_classifier_gives_the_same_logits(examples, tmp_path, model):
+def test_a_saved_classifier_gives_the_same_log_odds(examples, tmp_path, model):
     images, _, table = examples
     checkpoint = tuned(examples, tmp_path, model=model, epochs=1).checkpoints()[0]
     batch = torch.from_numpy(images.read_ecgs(table["ecg_id"].head(4)))
@@ -198,14 +226,25 @@ def test_a_saved_classifier_gives_the_same_logits(examples, tmp_path, model):
 def test_normalisation_is_part_of_the_model():
     classifier = build_classifier(TINY, None, seed=0)
     seen = []
-    classifier.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    classifier.network.patch_embed.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     classifier(torch.tensor([0, 255], dtype=torch.uint8).repeat_interleave(64 * 64).reshape(2, 64, 64))
     assert seen[0].shape == (2, 3, 64, 64)
     assert (seen[0][0] == -1).all()
     assert (seen[0][1] == 1).all()
 
 
-@pytest.mark.parametrize("values", [{"epochs": 0}, {"batch": 1}, {"seeds": ()}, {"seeds": (1, 1)}, {"seeds": (-1,)}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"epochs": 0},
+        {"batch": 1},
+        {"seeds": ()},
+        {"seeds": (1, 1)},
+        {"seeds": (-1,)},
+        {"layer_decay": 0.0},
+        {"layer_decay": 1.1},
+    ],
+)
 def test_impossible_recipes_are_refused(values):
-    with pytest.raises(ValueError, match=r"at least|seed"):
+    with pytest.raises(ValueError, match=r"at least|seed|layer_decay"):
         FinetuneRecipe(**values)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +14,17 @@ import polars as pl
 import pytest
 import torch
 
-from ecg_pipeline.models.recipes import BeitRecipe
-from ecg_pipeline.storage.files import sha256_file
-from ecg_pipeline.training.batches import Batches
+from ecg_pipeline.ecg import no_progress
+from ecg_pipeline.models.family import IMAGES
+from ecg_pipeline.models.heartbeit.masking import uniform
+from ecg_pipeline.models.heartbeit.recipes import TOKENS, MaskRecipe
+from ecg_pipeline.orchestration.trainer import TrainingJob, _run_job
+from ecg_pipeline.storage.files import sha256_file, write_parquet
+from ecg_pipeline.training.batches import Batches, in_view
+from ecg_pipeline.training.distributed import ProcessGroup
 from ecg_pipeline.training.loop import NotFinite, backward_and_step
-from ecg_pipeline.training.masking import uniform
-from ecg_pipeline.training.pretrain import pretrain
-from ecg_pipeline.training.recipes import MaskRecipe, PretrainRecipe
 from ecg_pipeline.training.schedules import warmup_cosine
-
-TINY = BeitRecipe(image_px=64, patch_px=16, width=32, depth=2, heads=2)
-SHORT = PretrainRecipe(
-    epochs=6, batch=8, learning_rate=3e-3, warmup_epochs=1, mask=MaskRecipe(patches=6, smallest_block=2)
-)
+from ecg_pipeline_tests.training.small import SHORT, TINY, pretrained
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +60,14 @@ def test_images_tokens_and_rows_stay_together(examples):
         assert (arrays["tokens"] == tokens.read_ecgs(rows["ecg_id"])).all()
 
 
+def test_only_ecgs_of_the_view_are_left(examples):
+    images, _, table = examples
+    some = pl.concat([table[5:8], table.head(1).with_columns(ecg_id=pl.lit("lost")), table[1:2]])
+    elsewhere = table[9:10].with_columns(site=pl.lit("t"))
+    left = in_view(pl.concat([some, elsewhere]), {"s": images})
+    assert left.equals(pl.concat([table[5:8], table[1:2]]))
+
+
 def test_an_ecg_without_an_image_is_named(examples):
     images, _, table = examples
     lost = table.head(1).with_columns(ecg_id=pl.lit("lost"))
@@ -83,14 +90,8 @@ def test_the_schedule_warms_up_and_falls():
     assert rates[-1] > 1e-5
 
 
-def pretrained(examples, out, recipe=SHORT, ecg_ids=None):
-    images, tokens, table = examples
-    chosen = frozenset(table["ecg_id"]) if ecg_ids is None else ecg_ids
-    return pretrain(TINY, recipe, images={"s": images}, tokens={"s": tokens}, ecg_ids=chosen, vocabulary=8, out=out)
-
-
 def test_pretraining_learns_and_is_reproducible(examples, tmp_path):
-    first, second = pretrained(examples, tmp_path / "a"), pretrained(examples, tmp_path / "b")
+    first, second = (pretrained(examples, tmp_path / name).checkpoints()[0] for name in ("a", "b"))
     trace = pl.read_parquet(first.folder / "trace.parquet")
     assert trace["loss"][0] == pytest.approx(np.log(8), abs=0.3)
     assert trace["loss"][-5:].mean() < 0.6 * trace["loss"][0]
@@ -98,9 +99,40 @@ def test_pretraining_learns_and_is_reproducible(examples, tmp_path):
     assert not list(tmp_path.rglob(".run_state*"))
 
 
+def test_a_checkpoint_says_what_it_was_trained_on_and_by_what(examples, tmp_path):
+    model = pretrained(examples, tmp_path)
+    config = model.checkpoints()[0].config()
+    assert config["model"] == asdict(TINY)
+    assert config["pretraining"]["mask"] == asdict(SHORT.mask)
+    assert (config["seed"], config["vocabulary"], config["examples"], config["steps"]) == (0, 8, 48, 36)
+    assert config["last_epoch"]["loss"] > 0
+    assert np.array(config["mask_frequency"]).mean() == pytest.approx(6 / 16, rel=0.15)
+    assert (
+        model.config().items()
+        >= {"checkpoints": ["seed_0"], "examples": 48, "origin": "masked image modelling"}.items()
+    )
+
+
 def test_pretraining_on_nobody_is_an_error(examples, tmp_path):
+    images, tokens, _ = examples
+    stranger = pl.DataFrame({"ecg_id": ["somebody else"], "site": ["s"]})
+    write_parquet(tmp_path / "set.parquet", stranger)
+    job = TrainingJob(
+        model=asdict(TINY),
+        pretraining=asdict(SHORT),
+        arrays={IMAGES: {"s": images}, TOKENS: {"s": tokens}},
+        training_set=tmp_path / "set.parquet",
+        out=tmp_path / "out",
+        home=tmp_path,
+        experiment="study",
+        tags={},
+        device="cpu",
+        micro_batch=None,
+        processes=None,
+        parent_pid=os.getpid(),
+    )
     with pytest.raises(ValueError, match="none of the pretraining sites"):
-        pretrained(examples, tmp_path, ecg_ids=frozenset({"somebody else"}))
+        _run_job(job, process_group=ProcessGroup(), tracker=None, progress=no_progress)
 
 
 KILLED = """
@@ -110,26 +142,19 @@ import torch
 torch.set_num_threads(1)
 from ecg_pipeline.training import loop
 loop.SAVE_SECONDS = 0.0
-from ecg_pipeline.images.shards import ImageShards
-from ecg_pipeline.tokens.shards import TokenShards
-from ecg_pipeline.training.pretrain import pretrain
-from ecg_pipeline_tests.training.test_training import SHORT, TINY
-images, tokens = ImageShards(Path(sys.argv[1])), TokenShards(Path(sys.argv[2]))
-out = Path(sys.argv[3])
+from ecg_pipeline_tests.training.small import examples_in, pretrained
+out = Path(sys.argv[2])
 def progress(done, total):
     (out / "alive").write_text(str(done))
-ecg_ids = frozenset(images.index()["ecg_id"])
-data = {"images": {"s": images}, "tokens": {"s": tokens}, "ecg_ids": ecg_ids}
-pretrain(TINY, SHORT, **data, vocabulary=8, out=out, progress=progress)
+pretrained(examples_in(sys.argv[1]), out, progress=progress)
 """
 
 
 def test_a_killed_pretraining_goes_on_bit_for_bit(examples, tmp_path):
-    images, tokens, _ = examples
-    whole = pretrained(examples, tmp_path / "whole")
+    whole = pretrained(examples, tmp_path / "whole").checkpoints()[0]
     out = tmp_path / "cut"
     out.mkdir()
-    command = [sys.executable, "-c", KILLED, str(images.folder), str(tokens.folder), str(out)]
+    command = [sys.executable, "-c", KILLED, str(examples[0].folder.parent), str(out)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(command, env=environment)
     alive, deadline = out / "alive", time.monotonic() + 120
@@ -137,11 +162,12 @@ def test_a_killed_pretraining_goes_on_bit_for_bit(examples, tmp_path):
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert (out / ".run_state.pt").exists()
-    assert not (out / "config.json").exists()
+    of_seed = out / "seed_0"
+    assert (of_seed / ".run_state.pt").exists()
+    assert not list(out.rglob("config.json"))
     subprocess.run(command, env=environment, check=True)
-    assert sha256_file(out / "weights.safetensors") == sha256_file(whole.folder / "weights.safetensors")
-    trace = pl.read_parquet(out / "trace.parquet")
+    assert sha256_file(of_seed / "weights.safetensors") == sha256_file(whole.folder / "weights.safetensors")
+    trace = pl.read_parquet(of_seed / "trace.parquet")
     assert trace.equals(pl.read_parquet(whole.folder / "trace.parquet"))
 
 

@@ -1,0 +1,499 @@
+"""What holds for every family: its classifier, its training, its pretraining, its files, its maps, its serving.
+
+A new family needs a row in `ROWS`, and nothing else here.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import timm
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.overrides import TorchFunctionMode
+
+from ecg_pipeline.explanation.attribution import full_gradient
+from ecg_pipeline.models import FAMILIES
+from ecg_pipeline.models.comparators.recipes import TimmRecipe
+from ecg_pipeline.models.family import RANDOM, Family
+from ecg_pipeline.models.heartbeit.beit import masked_image_model
+from ecg_pipeline.models.heartbeit.recipes import TOKENS
+from ecg_pipeline.models.load import build_classifier, classifier_facts, load_classifier
+from ecg_pipeline.models.small_cnn.recipes import SmallCnnRecipe
+from ecg_pipeline.storage.files import sha256_file
+from ecg_pipeline.storage.shards import ArrayShards
+from ecg_pipeline.training import loop
+from ecg_pipeline.training.batches import Batches
+from ecg_pipeline.training.checkpoints import PretrainedModel
+from ecg_pipeline.training.finetune import finetune
+from ecg_pipeline.training.loop import backward_and_step
+from ecg_pipeline.training.pretrain import pretrain
+from ecg_pipeline.training.recipes import FinetuneRecipe
+from ecg_pipeline.training.score import score
+from ecg_pipeline.training.weights import save_checkpoint
+from ecg_pipeline_tests.training.small import SHORT, SIDE, TINY, VOCABULARY, bars, ink_tokens, table_of, write_view
+from ecg_pipeline_tests.training.test_distributed import agree, under_torchrun
+
+ECGS, SHARDS, SAMPLES = 24, 2, 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A small example of a family.
+
+    recipe: of a tiny network. examples: labels (n,) -> the n examples of its view. pretraining, targets: of a family
+    with an objective, a recipe of a few steps with a batch of 9, and the arrays that it predicts by name, with their
+    attributes, from the examples. published: of a family with published weights, a state under its official names.
+    """
+
+    recipe: Any
+    examples: Callable[[NDArray], NDArray]
+    pretraining: Any = None
+    targets: Callable[[NDArray], Mapping[str, tuple[NDArray, Mapping[str, Any]]]] = lambda examples: {}
+    published: Callable[[], Mapping[str, Tensor]] | None = None
+
+
+def images(labels: NDArray) -> NDArray:
+    return bars(labels, np.random.default_rng(1))
+
+
+def waves(labels: NDArray) -> NDArray:
+    """(n, 12, SAMPLES) float32: noise, and of the label a bump."""
+    x = np.random.default_rng(1).normal(0, 0.2, (len(labels), 12, SAMPLES)).astype(np.float32)
+    x[labels == 1, :, 80:100] += 1
+    return x
+
+
+ROWS = {
+    "heartbeit": Row(
+        recipe=replace(TINY, drop_path=0.3),
+        examples=images,
+        pretraining=replace(SHORT, epochs=3, batch=9),
+        targets=lambda examples: {TOKENS: (ink_tokens(examples), {"vocabulary": VOCABULARY})},
+        published=lambda: masked_image_model(TINY, vocabulary=VOCABULARY, seed=5).official_state(),
+    ),
+    "timm": Row(
+        recipe=TimmRecipe(name="test_resnet", image_px=SIDE),
+        examples=images,
+        published=lambda: timm.create_model("test_resnet").state_dict(),
+    ),
+    "small_cnn": Row(recipe=SmallCnnRecipe(widths=(8, 16), kernel=5, shift_samples=5), examples=waves),
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A family with its row and a small data set in `folder`."""
+
+    family: Family
+    row: Row
+    folder: Path
+
+    @property
+    def view(self) -> dict[str, ArrayShards]:
+        return {"s": ArrayShards(self.folder / "view")}
+
+    @property
+    def stored(self) -> NDArray:
+        """All examples, in the order of the table."""
+        view = self.view["s"]
+        return np.concatenate([view.read(shard) for shard in view.shards()])
+
+    @property
+    def table(self) -> pl.DataFrame:
+        return table_of(self.view["s"].index()["ecg_id"].to_list(), labels().tolist())
+
+    @property
+    def arrays(self) -> dict[str, dict[str, ArrayShards]]:
+        """The view and the targets."""
+        targets = {name: {"s": ArrayShards(self.folder / name)} for name in self.family.targets}
+        return {self.row.recipe.view: self.view, **targets}
+
+    def classifier(self, seed: int = 0, start: Any = None) -> Any:
+        return build_classifier(self.row.recipe, start, seed=seed)
+
+    def pretrained(self, out: Path, **options: Any) -> PretrainedModel:
+        torch.set_num_threads(1)
+        recipe, table = self.row.pretraining, self.table
+        return pretrain(
+            lambda seed: self.family.objective(self.row.recipe, recipe, arrays=self.arrays, table=table, seed=seed),
+            recipe,
+            batches=Batches(arrays=self.arrays, table=table),
+            facts={"model": asdict(self.row.recipe), "origin": self.family.objective_name},
+            out=out,
+            **options,
+        )
+
+
+def labels() -> NDArray:
+    return np.arange(ECGS) % 2
+
+
+def example_of(name: str, folder: Path) -> Example:
+    """The example of a family, whose data set lies in `folder`. A family without a row fails."""
+    if name not in ROWS:
+        pytest.fail(f"the family `{name}` has no row in ROWS: add a small recipe, and these tests run for it")
+    return Example(FAMILIES[name], ROWS[name], folder)
+
+
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def example(request, tmp_path_factory):
+    made = example_of(request.param, tmp_path_factory.mktemp(request.param))
+    examples = made.row.examples(labels())
+    write_view(made.folder / "view", np.split(examples, SHARDS))
+    for name, (array, attributes) in made.row.targets(examples).items():
+        write_view(made.folder / name, np.split(array, SHARDS), **attributes)
+    return made
+
+
+def of_families(condition: Callable[[Family], bool]):
+    """A test of those families alone that a condition holds for."""
+    names = [name for name, family in FAMILIES.items() if condition(family)]
+    return pytest.mark.parametrize("example", names, indirect=True)
+
+
+def exports(family: Family) -> bool:
+    """Whether a family writes files for its authors' own scripts."""
+    return type(family).export_weights is not Family.export_weights
+
+
+of_pretrained_families = of_families(lambda family: family.pretraining is not None)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Folder of one MLflow store for all families."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def perturbed(classifier):
+    """A classifier in eval mode whose weights are all other than at the start."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in classifier.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    return classifier.eval()
+
+
+def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_a_family_without_a_row_fails_with_what_to_do(tmp_path):
+    with pytest.raises(pytest.fail.Exception, match="the family `novel` has no row in ROWS: add a small recipe"):
+        example_of("novel", tmp_path)
+
+
+def test_the_row_is_a_whole_example_of_its_family(example):
+    family, row = example.family, example.row
+    assert isinstance(row.recipe, family.recipe)
+    assert FAMILIES[row.recipe.family] is family
+    assert row.recipe.description
+    shapes = {name: by_site["s"].read(0).shape[1:] for name, by_site in example.arrays.items()}
+    family.check(row.recipe, shapes)
+    assert (row.published is not None) == family.has_published_weights
+    assert (row.pretraining is not None) == (family.pretraining is not None)
+    if family.pretraining is None:
+        assert not family.targets
+        assert not family.fitted
+        with pytest.raises(NotImplementedError, match="has no pretraining objective"):
+            family.objective(row.recipe, None, arrays=example.arrays, table=example.table, seed=0)
+    else:
+        assert isinstance(row.pretraining, family.pretraining)
+        assert family.objective_name
+        assert family.sees
+        family.check_pretraining(row.recipe, row.pretraining, shapes)
+
+
+def test_a_classifier_is_a_function_of_its_seed(example):
+    made = []
+    for chance, seed in enumerate((0, 0, 1)):
+        torch.manual_seed(chance)  # must not matter
+        made.append(example.classifier(seed).state_dict())
+    one, again, other = made
+    assert same(one, again)
+    assert not same(one, other)
+
+
+def test_log_odds_are_the_head_on_the_features(example):
+    classifier = perturbed(example.classifier())
+    x = torch.from_numpy(example.stored[:5])
+    with torch.inference_mode():
+        log_odds, features = classifier(x), classifier.features(x)
+        assert torch.equal(classifier.classify(features), log_odds)
+        assert torch.equal(classifier.encode(classifier.normalise(x)), features)
+    assert log_odds.shape == (5, 1)
+    assert features.ndim == 2
+    assert len(features) == 5
+    assert log_odds.unique().numel() > 1
+
+
+def test_a_blank_example_has_finite_log_odds(example):
+    classifier = perturbed(example.classifier())
+    stored = example.stored[:1]
+    blank = torch.full_like(torch.from_numpy(stored), classifier.blank)
+    with torch.inference_mode():
+        assert classifier(blank).isfinite().all()
+
+
+class FirstUse(TorchFunctionMode):
+    """Notes in which order parameters are first used by torch's functions."""
+
+    def __init__(self, parameters):
+        super().__init__()
+        self.wanted, self.order = {id(parameter) for parameter in parameters}, {}
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") != "__get__":
+            for value in [*args, *kwargs.values()]:
+                for tensor in value if isinstance(value, (list, tuple)) else [value]:
+                    if id(tensor) in self.wanted:
+                        self.order.setdefault(id(tensor), len(self.order))
+        return func(*args, **kwargs)
+
+
+def test_stages_hold_every_parameter_once_from_the_input_to_the_head(example):
+    classifier = perturbed(example.classifier())
+    stages = [[id(parameter) for parameter in stage] for stage in classifier.stages()]
+    held = [parameter for stage in stages for parameter in stage]
+    assert len(stages) > 1
+    assert all(stages)
+    assert len(held) == len(set(held))
+    assert set(held) == {id(parameter) for parameter in classifier.parameters()}
+
+    x = torch.from_numpy(example.stored[:2])
+    with FirstUse(classifier.parameters()) as used:
+        features = classifier.features(x)
+    in_order = [[used.order[parameter] for parameter in stage if parameter in used.order] for stage in stages]
+    places = [place for stage in in_order if stage for place in (min(stage), max(stage))]
+    assert places == sorted(places), "a stage is used before the one that comes before it"
+
+    classifier.classify(features.detach()).sum().backward()
+    head = {id(parameter) for parameter in classifier.parameters() if parameter.grad is not None}
+    assert head
+    assert head <= set(stages[-1])
+
+
+def test_one_step_moves_every_stage(example):
+    classifier = example.classifier().train()
+    before = [[parameter.detach().clone() for parameter in stage] for stage in classifier.stages()]
+    optimiser = torch.optim.AdamW(classifier.parameters(), lr=1e-3, weight_decay=0.0)
+    torch.manual_seed(0)
+    log_odds = classifier(torch.from_numpy(example.stored[:8]))
+    loss = binary_cross_entropy_with_logits(log_odds, torch.from_numpy(labels()[:8]).float()[:, None])
+    assert loss.isfinite()
+    backward_and_step(classifier, optimiser, loss=loss, clip=None, step=0)
+    for old, new in zip(before, classifier.stages(), strict=True):
+        assert any(not torch.equal(a, b) for a, b in zip(old, new, strict=True))
+    assert all(parameter.isfinite().all() for parameter in classifier.parameters())
+
+
+def tuned(example, out, start=None, layer_decay=1.0, **options):
+    recipe = FinetuneRecipe(epochs=4, batch=8, max_learning_rate=3e-3, layer_decay=layer_decay)
+    return finetune(
+        lambda seed: example.classifier(seed, start.start(seed) if start else None),
+        recipe,
+        view=example.view,
+        train=example.table[:16],
+        selection=example.table[16:],
+        facts=classifier_facts(example.row.recipe, start),
+        out=out,
+        **options,
+    ).checkpoints()[0]
+
+
+def weights(checkpoint):
+    return sha256_file(checkpoint.folder / "weights.safetensors")
+
+
+def cut(share):
+    """A progress callback that ends a training when more than a share of it is done."""
+
+    def progress(done, total):
+        if done > total * share:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+@pytest.mark.parametrize("layer_decay", [1.0, 0.7])
+def test_a_killed_fine_tuning_goes_on_bit_for_bit(example, tmp_path, monkeypatch, layer_decay):
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        tuned(example, tmp_path / "cut", layer_decay=layer_decay, progress=cut(0.5))
+    steps = []
+    resumed = tuned(example, tmp_path / "cut", layer_decay=layer_decay, progress=lambda done, total: steps.append(done))
+    assert steps == list(range(5, 9))
+    whole = tuned(example, tmp_path / "whole", layer_decay=layer_decay)
+    assert weights(resumed) == weights(whole)
+    losses = pl.read_parquet(whole.folder / "trace.parquet")["train_loss"]
+    assert losses.is_finite().all()
+    assert pl.read_parquet(resumed.folder / "trace.parquet")["train_loss"].equals(losses)
+    assert not same(load_classifier(whole).state_dict(), example.classifier().state_dict())
+
+
+def test_saving_and_loading_changes_no_score(example, tmp_path):
+    classifier = perturbed(example.classifier())
+    facts = classifier_facts(example.row.recipe, None)
+    checkpoint = save_checkpoint(tmp_path, state=classifier.state_dict(), config=facts)
+    assert checkpoint.config()["initialisation"] == RANDOM
+    loaded = load_classifier(checkpoint)
+    assert type(loaded) is type(classifier)
+    assert not loaded.training
+    one, other = (score(network, example.view, example.table, device="cpu") for network in (classifier, loaded))
+    assert one.equals(other)
+    assert one["score"].is_between(0, 1).all()
+    assert one["score"].n_unique() > 1
+
+
+@of_pretrained_families
+def test_pretraining_moves_the_weights_and_a_classifier_starts_from_them(example, tmp_path):
+    model = example.pretrained(tmp_path / "pretrained")
+    (checkpoint,) = model.checkpoints()
+    trace = pl.read_parquet(checkpoint.folder / "trace.parquet")
+    assert trace["loss"].is_finite().all()
+    assert len(trace) == example.row.pretraining.epochs * (ECGS // example.row.pretraining.batch)
+    recipe = example.row.pretraining
+    objective = example.family.objective(example.row.recipe, recipe, arrays=example.arrays, table=example.table, seed=0)
+    assert checkpoint.state().keys() == objective.state().keys()
+    assert not same(checkpoint.state(), objective.state())
+    started, fresh = example.classifier(0, model.start(0)).state_dict(), example.classifier(0).state_dict()
+    assert not same(started, fresh)
+    finetuned = tuned(example, tmp_path / "tuned", start=model)
+    assert finetuned.config()["initialisation"] == example.family.objective_name
+
+
+@of_pretrained_families
+def test_a_killed_pretraining_goes_on_bit_for_bit(example, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        example.pretrained(tmp_path / "cut", progress=cut(0.5))
+    assert list((tmp_path / "cut").rglob(".run_state.pt"))
+    seen = []
+    (resumed,) = example.pretrained(tmp_path / "cut", progress=lambda done, total: seen.append(done)).checkpoints()
+    (whole,) = example.pretrained(tmp_path / "whole").checkpoints()
+    assert seen[0] > example.row.pretraining.batch
+    assert weights(resumed) == weights(whole)
+    assert pl.read_parquet(resumed.folder / "trace.parquet").equals(pl.read_parquet(whole.folder / "trace.parquet"))
+
+
+@of_pretrained_families
+def test_micro_batches_of_pretraining_change_rounding_only(example, tmp_path):
+    (whole,) = example.pretrained(tmp_path / "whole").checkpoints()
+    (micro,) = example.pretrained(tmp_path / "micro", micro_batch_size=2).checkpoints()
+    agree(whole, micro)
+
+
+UNDER_TORCHRUN = """
+import sys
+from pathlib import Path
+from ecg_pipeline.training.distributed import init_process_group
+from ecg_pipeline_tests.models.test_every_family import example_of
+process_group = init_process_group("cpu")
+assert process_group.size == 2
+name, folder, out = sys.argv[1:]
+example_of(name, Path(folder)).pretrained(Path(out), process_group=process_group, micro_batch_size=2)
+"""
+
+
+@of_pretrained_families
+def test_two_processes_pretrain_as_one_up_to_rounding(example, tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text(UNDER_TORCHRUN)
+    under_torchrun(script, example.row.recipe.family, example.folder, tmp_path / "two")
+    (one,) = example.pretrained(tmp_path / "one").checkpoints()
+    (two,) = PretrainedModel(tmp_path / "two").checkpoints()
+    agree(one, two)
+    assert one.config() == two.config()
+
+
+def written(state: Mapping[str, Tensor], path: Path) -> Path:
+    torch.save({"model": dict(state)}, path)
+    return path
+
+
+@of_families(lambda family: family.has_published_weights)
+def test_official_weights_come_in_and_go_out(example, tmp_path):
+    family, recipe, official = example.family, example.row.recipe, example.row.published()
+    imported = family.import_weights(written(official, tmp_path / "official.pth"), recipe, tmp_path / "imported")
+    assert same(imported.state(), official)
+    assert "official.pth" in imported.config()["origin"]
+    assert not same(example.classifier(0, imported).state_dict(), example.classifier(0).state_dict())
+    if exports(family):
+        file = family.export_weights(imported, tmp_path / "exported.pth")
+        assert same(family.import_weights(file, recipe, tmp_path / "again").state(), imported.state())
+
+
+def test_a_family_without_official_names_says_so(example, tmp_path):
+    family, recipe = example.family, example.row.recipe
+    if not family.has_published_weights:
+        with pytest.raises(NotImplementedError, match="reads no published weights"):
+            family.import_weights(tmp_path / "file.pth", recipe, tmp_path / "out")
+    if not exports(family):
+        with pytest.raises(NotImplementedError, match="writes no weights"):
+            family.export_weights(save_checkpoint(tmp_path / "own", state={}, config={}), tmp_path / "file.pth")
+
+
+@of_families(lambda family: family.pretraining is not None and exports(family))
+def test_what_was_pretrained_here_goes_out_and_comes_in_the_same(example, tmp_path):
+    (checkpoint,) = example.pretrained(tmp_path / "pretrained").checkpoints()
+    file = example.family.export_weights(checkpoint, tmp_path / "exported.pth")
+    again = example.family.import_weights(file, example.row.recipe, tmp_path / "again")
+    assert same(again.state(), checkpoint.state())
+
+
+@of_families(lambda family: family.has_published_weights)
+def test_a_file_of_weights_that_does_not_fit_is_refused_and_its_keys_are_named(example, tmp_path):
+    state = dict(example.row.published())
+    lost = next(name for name, tensor in state.items() if tensor.ndim > 1 and "head" not in name)
+    del state[lost]
+    file = written({**state, "stray.weight": torch.zeros(1)}, tmp_path / "wrong.pth")
+    with pytest.raises(ValueError, match=rf"missing {lost}.*unexpected stray\.weight"):
+        example.family.import_weights(file, example.row.recipe, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_map_sums_to_the_difference_from_a_blank_example_or_there_is_none(example):
+    if not example.family.is_explained:
+        pytest.skip("the family declines: its ECGs are not explained")
+    classifier = perturbed(example.classifier())
+    stored = example.stored[:2]
+    found = full_gradient(classifier, stored)
+    assert found.maps.shape == (2, *stored.shape[1:])
+    blank = torch.full_like(torch.from_numpy(stored[:1]), classifier.blank)
+    with torch.inference_mode():
+        margin = (classifier(torch.from_numpy(stored)) - classifier(blank))[:, 0].numpy()
+    assert np.abs(margin).max() > 1e-3
+    np.testing.assert_allclose(found.margin, margin, atol=1e-4)
+    np.testing.assert_allclose(found.maps.sum((1, 2)) + found.elsewhere, margin, atol=1e-4)
+    assert found.error.max() < 1e-9
+
+
+def test_what_mlflow_serves_is_what_is_scored(example, home, tmp_path):
+    import mlflow
+
+    from ecg_pipeline.tracking import INPUT, log_classifier, training_run
+
+    classifier = perturbed(example.classifier())
+    facts = classifier_facts(example.row.recipe, None)
+    checkpoint = save_checkpoint(tmp_path / "seed_0", state=classifier.state_dict(), config=facts)
+    stored = example.stored
+    with training_run(home, "study", {"asset": "task/model/finetuned_model", "partition": "1"}):
+        logged = log_classifier("task-model", checkpoint, np.zeros_like(stored[:1]))
+    served = mlflow.pyfunc.load_model(f"models:/{logged}").predict({INPUT: stored})
+    scored = score(classifier, example.view, example.table, device="cpu")["score"]
+    np.testing.assert_allclose(served, scored.to_numpy(), atol=1e-6)

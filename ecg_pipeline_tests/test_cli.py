@@ -11,7 +11,7 @@ from ecg_pipeline.ingest.drop_folder import list_files
 from ecg_pipeline.ingest.pseudonyms import load_key
 from ecg_pipeline.ingest.site import ingest_site
 from ecg_pipeline.provenance.archive import Archive
-from ecg_pipeline.study import drop_folder, load_study, study_home
+from ecg_pipeline.study import built_in_studies, drop_folder, load_study, study_home
 from ecg_pipeline.synthetic.hospital import write_hospital_system
 from ecg_pipeline_tests.orchestration.conftest import SMALL
 from ecg_pipeline_tests.provenance.test_record import RECORD
@@ -21,7 +21,7 @@ def run(*arguments):
     return CliRunner().invoke(app, list(arguments))
 
 
-@pytest.mark.parametrize("name", ["demo", "heartbeit", "ptb_xl", "ptb_xl_small"])
+@pytest.mark.parametrize("name", built_in_studies())
 def test_built_in_studies_are_checked(name):
     result = run("study", "check", name)
     assert result.exit_code == 0

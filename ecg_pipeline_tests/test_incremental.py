@@ -12,10 +12,11 @@ from ecg_pipeline.ingest.pseudonyms import fixed_key
 from ecg_pipeline.ingest.recipes import IngestRecipe
 from ecg_pipeline.ingest.site import ingest_site
 from ecg_pipeline.signals.filters import FilterRecipe, filter_site
+from ecg_pipeline.signals.windows import WindowRecipe, cut_site
 from ecg_pipeline.storage.files import folder_digests
 from ecg_pipeline.storage.shards import shard_name
 
-STAGES = ("store", "filtered", "sheets")
+STAGES = ("store", "filtered", "sheets", "windows")
 
 
 def run_pipeline(drop, out, previous=None, key="test"):
@@ -28,6 +29,7 @@ def run_pipeline(drop, out, previous=None, key="test"):
     )
     filtered = filter_site(store, FilterRecipe(), out / "filtered", previous=of("filtered"))
     render_site(filtered, SheetRecipe(), out / "sheets", previous=of("sheets"))
+    cut_site(store, WindowRecipe(sampling_hz=100, standardise="lead"), out / "windows", previous=of("windows"))
     return out
 
 

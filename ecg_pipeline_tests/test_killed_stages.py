@@ -25,16 +25,20 @@ from ecg_pipeline.ingest.recipes import IngestRecipe
 from ecg_pipeline.ingest.site import ingest_site
 from ecg_pipeline.signals.filters import FilterRecipe, clean, filter_site
 from ecg_pipeline.signals.quality import measure
+from ecg_pipeline.signals.windows import WindowRecipe, cut_site, cut_windows
 
 exports, out = map(Path, sys.argv[1:])
 drop = DropFolder("site", exports, "muse_xml", mrn_system="test")
 flat = np.zeros((1, 8, 2500), np.float32)
-render_many(clean(flat, FilterRecipe()), SheetRecipe()), measure(flat, 500)  # all is loaded before the clock starts
+window = WindowRecipe(sampling_hz=100, seconds=5.0, standardise="lead")
+# All is loaded before the clock starts.
+render_many(clean(flat, FilterRecipe()), SheetRecipe()), measure(flat, 500), cut_windows(flat, 500, window)
 print("ready", flush=True)
 recipe = IngestRecipe(files_per_shard=16)
 store = ingest_site(drop, list_files(drop), recipe=recipe, key=fixed_key("test"), out=out / "store")
 filtered = filter_site(store, FilterRecipe(), out / "filtered")
 render_site(filtered, SheetRecipe(), out / "sheets")
+cut_site(store, window, out / "windows")
 """
 KILLS = 20
 

@@ -1,5 +1,7 @@
 """A study file: every built-in one is sound, a wrong one gets one clear error, places are not identity."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
@@ -13,6 +15,7 @@ from ecg_pipeline.study import (
     study_file,
     study_home,
 )
+from ecg_pipeline.study_checks import problems
 
 
 def changed(tmp_path, text):
@@ -23,7 +26,9 @@ def changed(tmp_path, text):
 
 @pytest.mark.parametrize("name", built_in_studies())
 def test_built_in_studies_are_sound(name):
-    assert load_study(study_file(name)).name == name
+    study = load_study(study_file(name))
+    assert study.name == name
+    assert problems(study) == []
 
 
 def test_the_demo_is_the_default(monkeypatch):
@@ -38,9 +43,13 @@ def test_the_papers_design_is_stated_in_full():
     assert study.tasks["low_lvef"].external == study.tasks["hcm"].external == ("morningside",)
     assert study.sites["morningside"].site_names == ("ST.LUKE'S-ROOSEVELT HOSPITAL (S)",)
     assert study.fractions == (0.01, 0.1, 0.25, 0.5, 1.0)
-    assert set(study.models) == {"heartbeit", "vit_b16", "efficientnet_b4", "resnet_152"}
+    assert set(study.models) - {"small_cnn"} == {"heartbeit", "vit_b16", "efficientnet_b4", "resnet_152"}
     assert (study.models["heartbeit"].width, study.models["heartbeit"].depth) == (768, 12)
-    assert study.pretraining.recipe.epochs == 300
+    assert study.pretraining["heartbeit"].recipe.epochs == 300
+    assert study.trained_here == ["heartbeit"]
+    assert {model for model in study.models if study.starts_from(model) is None} == {"small_cnn"}
+    assert study.finetuning.of("vit_b16") == study.finetuning.of("heartbeit") == study.finetuning.recipe
+    assert (study.finetuning.recipe.epochs, study.finetuning.recipe.max_learning_rate) == (20, 1e-3)
 
 
 @pytest.mark.parametrize(
@@ -70,11 +79,15 @@ def test_an_external_site_is_not_pretrained_on(tmp_path):
 
 
 def test_a_checkpoint_file_stands_in_place_of_pretraining(tmp_path):
-    text = "extends: heartbeit\npretraining: {weights: checkpoint-299.pth, recipe: null}\n"
+    text = "extends: heartbeit\npretraining: {heartbeit: {weights: checkpoint-299.pth, recipe: null}}\n"
     study = load_study(changed(tmp_path, text))
-    assert (study.pretraining.model, study.pretraining.weights) == ("heartbeit", "checkpoint-299.pth")
-    with pytest.raises(StudyError, match=r"study.yaml:2: pretraining.weights: .*`recipe: null`"):
-        load_study(changed(tmp_path, "extends: heartbeit\npretraining: {weights: checkpoint-299.pth}\n"))
+    section = study.pretraining["heartbeit"]
+    assert (section.recipe, section.weights) == (None, "checkpoint-299.pth")
+    assert study.trained_here == []
+    assert not study.fitted
+    assert study.starts_from("heartbeit") == "heartbeit"
+    with pytest.raises(StudyError, match=r"study.yaml:2: pretraining.heartbeit.weights: .*`recipe: null`"):
+        load_study(changed(tmp_path, "extends: heartbeit\npretraining: {heartbeit: {weights: checkpoint-299.pth}}\n"))
     with pytest.raises(StudyError, match="without a folder"):
         load_study(changed(tmp_path, text.replace("checkpoint-299", "../elsewhere")))
 
@@ -85,6 +98,85 @@ def test_extending_changes_what_it_names_and_nothing_else(tmp_path):
     assert study.filters.high_hz == 35.0
     assert study.filters.low_hz == base.filters.low_hz
     assert study.model_dump(exclude={"filters"}) == base.model_dump(exclude={"filters"})
+
+
+def test_a_null_removes_what_is_inherited(tmp_path):
+    text = """\
+extends: demo
+models: {heartbeit: null}
+pretraining: null
+finetuning: {models: {small_cnn: {epochs: null}}}
+"""
+    base, study = load_study(study_file("demo")), load_study(changed(tmp_path, text))
+    assert list(study.models) == ["small_cnn"]
+    assert study.pretraining == {}
+    assert study.finetuning.of("small_cnn").epochs == study.finetuning.recipe.epochs == 5
+    assert study.finetuning.of("small_cnn").max_learning_rate == base.finetuning.of("small_cnn").max_learning_rate
+
+
+def test_a_study_has_the_assets_that_its_models_read_and_are_pretrained_with(tmp_path):
+    study = load_study(study_file("demo"))
+    assert study.views == ["image_shards", "waveform_windows/ten_seconds"]
+    assert study.shapes["waveform_windows/ten_seconds"] == (12, 1000)
+    assert (study.targets, study.fitted) == ({"patch_tokens"}, {"image_tokenizer"})
+    text = "extends: demo\nmodels: {heartbeit: null}\npretraining: {heartbeit: null}\n"
+    waveforms = load_study(changed(tmp_path, text))
+    assert not waveforms.has_images
+    assert waveforms.views == ["waveform_windows/ten_seconds"]
+    assert (waveforms.targets, waveforms.fitted, waveforms.trained_here) == (set(), set(), [])
+
+
+def test_an_arm_has_the_network_of_another_model_and_starts_from_its_weights_or_from_none(tmp_path):
+    text = """\
+extends: demo
+models:
+  long: {like: heartbeit}
+  scratch: {like: heartbeit, pretrained: false}
+  slow: {like: small_cnn}
+finetuning:
+  models: {long: {epochs: 9}, slow: {max_learning_rate: 1.0e-4}}
+"""
+    study = load_study(changed(tmp_path, text))
+    starts = {model: study.starts_from(model) for model in study.models}
+    assert starts == {"heartbeit": "heartbeit", "long": "heartbeit", "scratch": None, "small_cnn": None, "slow": None}
+    assert study.recipes["long"] is study.recipes["scratch"] is study.recipes["heartbeit"]
+    assert study.family("slow") is study.family("small_cnn")
+    assert list(study.pretraining) == ["heartbeit"]
+
+
+def test_a_model_changes_only_the_keys_of_fine_tuning_that_it_names(tmp_path):
+    text = (
+        "extends: demo\nfinetuning: {epochs: 7, seeds: [1, 2], models: {small_cnn: {layer_decay: 0.5, epochs: null}}}\n"
+    )
+    study = load_study(changed(tmp_path, text))
+    common, own = study.finetuning.of("heartbeit"), study.finetuning.of("small_cnn")
+    assert common == study.finetuning.recipe
+    assert own == replace(common, layer_decay=0.5, max_learning_rate=3e-3)
+    assert (own.epochs, own.seeds) == (7, (1, 2))
+
+
+def test_a_task_names_its_models_or_has_all(tmp_path):
+    study = load_study(changed(tmp_path, "extends: demo\ntasks: {hcm: {models: [small_cnn]}}\n"))
+    assert study.models_of("hcm") == ["small_cnn"]
+    assert study.models_of("stemi") == ["heartbeit", "small_cnn"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "windows: {ten_seconds: {standardise: recording}}",
+        "windows: {ten_seconds: {band_pass: {low_hz: 0.5, high_hz: 40.0}}}",
+        "models: {scratch: {like: heartbeit, pretrained: false}}",
+        "finetuning: {models: {small_cnn: {epochs: 11}}}",
+        "pretraining: {heartbeit: {recipe: {seeds: [7]}}}",
+        "pretraining: {heartbeit: {recipe: {mask: {aspect: 0.5}}}}",
+        "tasks: {hcm: {models: [small_cnn]}}",
+    ],
+)
+def test_what_changes_results_changes_the_fingerprint(tmp_path, change):
+    base = load_study(study_file("demo"))
+    same, other = (load_study(changed(tmp_path, f"extends: demo\n{line}\n")) for line in ("", change))
+    assert same.fingerprint() == base.fingerprint() != other.fingerprint()
 
 
 def test_places_are_execution_and_numbers_are_identity(tmp_path):

@@ -9,13 +9,17 @@ import numpy as np
 import polars as pl
 import pytest
 
+from ecg_pipeline.images.example import example_images
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.links import Addresses, write_addresses
-from ecg_pipeline.models.family import build_classifier, classifier_config
-from ecg_pipeline.models.recipes import TimmRecipe
-from ecg_pipeline.models.weights import save_checkpoint
+from ecg_pipeline.models.comparators.recipes import TimmRecipe
+from ecg_pipeline.models.load import build_classifier, classifier_facts, load_classifier
+from ecg_pipeline.models.small_cnn.recipes import SmallCnnRecipe
+from ecg_pipeline.signals.example import example_window
 from ecg_pipeline.signals.filters import FilterRecipe
+from ecg_pipeline.signals.windows import WindowRecipe
 from ecg_pipeline.storage.files import write_parquet
+from ecg_pipeline.training.weights import save_checkpoint
 from ecg_pipeline_tests.at_once import run_at_once
 
 TAGS = {"asset": "task/model/finetuned_model", "partition": "1"}
@@ -31,6 +35,12 @@ with training_run(Path(sys.argv[1]), "study", {"asset": "a", "partition": ""}) a
     run.parameters({"recipe": {"epochs": 2}})
     run.metrics(1, {"loss": 0.5})
 """
+
+
+def checkpoint_of(recipe, folder):
+    """A checkpoint of a classifier with random weights."""
+    state = build_classifier(recipe, None, seed=0).state_dict()
+    return save_checkpoint(folder, state=state, config=classifier_facts(recipe, None))
 
 
 @pytest.fixture(autouse=True)
@@ -51,25 +61,62 @@ def test_what_is_logged_of_a_model_is_what_serving_needs_and_names_nobody(tmp_pa
 
     from ecg_pipeline.tracking import log_classifier, training_run
 
-    recipe = TimmRecipe(name="mobilenetv3_small_050")
-    network = build_classifier(recipe, None, 0)
-    checkpoint = save_checkpoint(
-        tmp_path / "seed_0", state=network.state_dict(), config=classifier_config(recipe, None)
-    )
+    checkpoint = checkpoint_of(TimmRecipe(name="mobilenetv3_small_050"), tmp_path / "seed_0")
     scored = pl.DataFrame({"ecg_id": ["r1"], "patient": ["pseudonym-of-somebody"], "label": [1], "score": [0.5]})
     write_parquet(checkpoint.folder / "validation.parquet", scored)
 
     with training_run(tmp_path, "study", TAGS):
-        model = log_classifier("task-model", checkpoint, sheet=SheetRecipe(), filters=FilterRecipe())
+        model = log_classifier("task-model", checkpoint, example_images(SheetRecipe(), FilterRecipe()))
 
     files = [path for path in (tmp_path / "mlflow" / "artifacts").rglob("*") if path.is_file()]
     assert {path.name for path in files if "checkpoint" in path.parts} == {"weights.safetensors", "config.json"}
     assert not [path for path in files if b"pseudonym-of-somebody" in path.read_bytes()]
     served = mlflow.pyfunc.load_model(f"models:/{model}")
-    example = served.input_example["sheets"]
+    example = served.input_example["examples"]
     assert np.asarray(example).shape == (1, 224, 224)
     assert np.asarray(example).min() < 128
-    assert 0 < served.predict({"sheets": np.asarray(example, np.uint8)})[0] < 1
+    assert 0 < served.predict({"examples": np.asarray(example, np.uint8)})[0] < 1
+
+
+WINDOW = WindowRecipe(leads=("I", "II"), sampling_hz=100, seconds=2.0)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "example", "dtype", "shape"),
+    [
+        (
+            TimmRecipe(name="test_resnet"),
+            lambda: example_images(SheetRecipe(), FilterRecipe()),
+            np.uint8,
+            (-1, 224, 224),
+        ),
+        (SmallCnnRecipe(leads=2, widths=(4, 8)), lambda: example_window(WINDOW), np.float32, (-1, 2, 200)),
+    ],
+    ids=["images", "waveforms"],
+)
+def test_a_served_model_states_what_it_reads_and_gives_one_probability_an_example(
+    tmp_path, recipe, example, dtype, shape
+):
+    import mlflow
+    import torch
+
+    from ecg_pipeline.tracking import log_classifier, training_run
+
+    checkpoint, one = checkpoint_of(recipe, tmp_path / "seed_0"), example()
+    with training_run(tmp_path, "study", TAGS):
+        model = log_classifier("task-model", checkpoint, one)
+    served = mlflow.pyfunc.load_model(f"models:/{model}")
+    signature = served.metadata.signature
+    (examples,), (scores,) = signature.inputs.inputs, signature.outputs.inputs
+    assert (examples.name, examples.type, examples.shape) == ("examples", np.dtype(dtype), shape)
+    assert (scores.name, scores.type, scores.shape) == ("probability", np.dtype(np.float32), (-1,))
+    assert np.array_equal(np.asarray(served.input_example["examples"], one.dtype), one)
+    three = np.concatenate([one, one[..., ::-1], one * 0])
+    with torch.inference_mode():
+        log_odds = load_classifier(checkpoint)(torch.from_numpy(three))[:, 0].numpy()
+    np.testing.assert_allclose(served.predict({"examples": three}), 1 / (1 + np.exp(-log_odds)), atol=1e-6)
+    with pytest.raises(mlflow.exceptions.MlflowException, match="shape"):
+        served.predict({"examples": three[..., :-1]})
 
 
 def test_the_page_of_a_run_is_on_the_servers_that_the_ui_started(tmp_path, monkeypatch):

@@ -76,7 +76,7 @@ class _LocallyLinear(GridMode):
         self.placed = torch.zeros(batch, *size, dtype=torch.float64, device=device)
         self.elsewhere = torch.zeros(batch, dtype=torch.float64, device=device)
 
-    def intercept(self, name: str, func: Callable, args: Any, kwargs: Any) -> Any:
+    def intercept(self, name: str, func: Callable, *, args: Any, kwargs: Any) -> Any:
         if name in ACTIVATIONS:
             x = args[0]
             out = func(x.detach().clone(), *args[1:], **kwargs)

@@ -25,12 +25,12 @@ class GridMode(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
-        out = self.intercept(name.rstrip("_"), func, args, kwargs or {})
+        out = self.intercept(name.rstrip("_"), func, args=args, kwargs=kwargs or {})
         if name == self.convolution:
             self.grid = tuple(out.shape[2:])
         return out
 
-    def intercept(self, name: str, func: Callable, args: Any, kwargs: Any) -> Any:
+    def intercept(self, name: str, func: Callable, *, args: Any, kwargs: Any) -> Any:
         """Run an operation, or something in its place."""
         raise NotImplementedError
 

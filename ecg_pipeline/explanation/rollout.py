@@ -61,7 +61,7 @@ class _AttentionRecorder(GridMode):
         super().__init__(axes=2)
         self.weights: list[Tensor] = []
 
-    def intercept(self, name: str, func: Callable, args: Any, kwargs: Any) -> Any:
+    def intercept(self, name: str, func: Callable, *, args: Any, kwargs: Any) -> Any:
         if name == "scaled_dot_product_attention":
             query, key = args[:2]
             logits = query @ key.mT * (kwargs.get("scale") or query.shape[-1] ** -0.5)

@@ -16,7 +16,7 @@ HEADINGS = {
     "subgroups": "Subgroups",
     "saliency": "What the models look at",
     "published": "The paper's results",
-    "pretraining": "Pretraining and images",
+    "pretraining": "Pretraining",
     "deviations": "Where this differs from the paper",
     "tripod": "TRIPOD+AI",
 }

@@ -9,10 +9,10 @@ from sklearn.metrics import roc_auc_score
 from ecg_pipeline.evaluation.evaluate import evaluate
 from ecg_pipeline.evaluation.recipes import EvaluationRecipe
 from ecg_pipeline.evaluation.summary import by_ecg, summarise
-from ecg_pipeline.images.shards import ImageShards
-from ecg_pipeline.models.family import load_classifier
-from ecg_pipeline.models.recipes import TimmRecipe
-from ecg_pipeline.storage.shards import write_index, write_shard
+from ecg_pipeline.models.comparators.recipes import TimmRecipe
+from ecg_pipeline.models.load import build_classifier, classifier_facts, load_classifier
+from ecg_pipeline.models.small_cnn.recipes import SmallCnnRecipe
+from ecg_pipeline.storage.shards import ArrayShards, write_index, write_shard
 from ecg_pipeline.training.finetune import finetune
 from ecg_pipeline.training.recipes import FinetuneRecipe
 
@@ -81,19 +81,29 @@ def test_one_class_alone_has_no_auroc_and_says_so(ecgs):
     assert summary["ecgs"] == ecgs
 
 
-def test_every_seed_scores_every_ecg(tmp_path):
-    torch.set_num_threads(1)
-    rng = np.random.default_rng(0)
-    names = [f"r{number:02d}" for number in range(24)]
-    write_shard(tmp_path / "images", 0, rng.integers(0, 256, (24, 32, 32), dtype=np.uint8))
-    index = {"ecg_id": names, "shard": 0, "row": range(24)}
-    write_index(tmp_path / "images", pl.DataFrame(index, schema_overrides={"shard": pl.Int32, "row": pl.Int32}))
-    images = ImageShards(tmp_path / "images")
-    table = pl.DataFrame(
+NAMES = [f"r{number:02d}" for number in range(24)]
+NETWORKS = {
+    "images": (TimmRecipe(name="test_resnet", image_px=32), (32, 32), np.uint8),
+    "waveforms": (SmallCnnRecipe(leads=2, widths=(4, 8)), (2, 100), np.float32),
+}
+
+
+def view(folder, names, shape, dtype):
+    """A view of noise, with one example for each name in its order."""
+    noise = np.random.default_rng(0).integers(0, 256, (len(names), *shape)).astype(dtype)
+    write_shard(folder, 0, noise if dtype == np.uint8 else noise / np.float32(128) - 1)
+    index = {"ecg_id": names, "shard": 0, "row": range(len(names))}
+    write_index(folder, pl.DataFrame(index, schema_overrides={"shard": pl.Int32, "row": pl.Int32}))
+    return ArrayShards(folder)
+
+
+def labelled():
+    """A table of the ECGs with labels and attributes."""
+    return pl.DataFrame(
         {
-            "ecg_id": names,
+            "ecg_id": NAMES,
             "site": "s",
-            "patient": names,
+            "patient": NAMES,
             "label": [0, 1] * 12,
             "age_years": 50.0,
             "sex": ["F", "M", None, "F"] * 6,
@@ -101,27 +111,54 @@ def test_every_seed_scores_every_ecg(tmp_path):
         },
         schema_overrides={"label": pl.Int8, "device": pl.String},
     )
-    recipe = FinetuneRecipe(epochs=1, batch=8, seeds=(1, 0))
-    network = TimmRecipe(name="test_resnet", image_px=32)
-    model = finetune(
-        network,
-        recipe,
-        start=None,
-        images={"s": images},
+
+
+def tuned(network, read, table, out):
+    """A model of two seeds, fine-tuned for an epoch on the first third of the ECGs."""
+    return finetune(
+        lambda seed: build_classifier(network, None, seed=seed),
+        FinetuneRecipe(epochs=1, batch=8, seeds=(1, 0)),
+        view={"s": read},
         train=table[:8],
         selection=table[8:12],
-        out=tmp_path / "model",
+        facts=classifier_facts(network, None),
+        out=out,
     )
-    made = evaluate(model, images, table[12:], recipe=DRAWS, out=tmp_path / "evaluation")
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_every_seed_scores_every_ecg(tmp_path, kind):
+    torch.set_num_threads(1)
+    network, shape, dtype = NETWORKS[kind]
+    read, table = view(tmp_path / "view", NAMES, shape, dtype), labelled()
+    model = tuned(network, read, table, tmp_path / "model")
+    made = evaluate(model, read, table[12:], recipe=DRAWS, out=tmp_path / "evaluation")
     predictions, metrics = made.predictions(), made.metrics()
     assert predictions.columns == [*table.columns, "seed", "score"]
-    assert predictions.select("seed", "ecg_id").rows() == [(seed, name) for seed in (0, 1) for name in names[12:]]
+    assert predictions.select("seed", "ecg_id").rows() == [(seed, name) for seed in (0, 1) for name in NAMES[12:]]
     for seed, checkpoint in model.checkpoints().items():
         with torch.inference_mode():
-            logits = load_classifier(checkpoint)(torch.from_numpy(images.read_ecgs(names[12:])))
-        expected = logits.softmax(dim=1)[:, 1].numpy()
+            log_odds = load_classifier(checkpoint)(torch.from_numpy(read.read_ecgs(NAMES[12:])))
+        expected = 1 / (1 + np.exp(-log_odds[:, 0].numpy()))
         np.testing.assert_allclose(predictions.filter(seed=seed)["score"], expected, atol=1e-6)
     assert metrics["model"]["seeds"] == [1, 0]
     assert not metrics["model"]["optimistic"]
     assert metrics["model"]["chosen_epochs"] == [1, 1]
     assert metrics["auroc"]["by_seed"].keys() == {"0", "1"}
+
+
+def test_an_ecg_of_several_examples_has_one_row_with_their_mean_probability(tmp_path):
+    torch.set_num_threads(1)
+    network, shape, dtype = NETWORKS["waveforms"]
+    several = [name for place, name in enumerate(NAMES) for _ in range(1 + place % 3)]
+    read, table = view(tmp_path / "view", several, shape, dtype), labelled()
+    model = tuned(network, read, table, tmp_path / "model")
+    made = evaluate(model, read, table[12:], recipe=DRAWS, out=tmp_path / "evaluation")
+    predictions = made.predictions()
+    assert predictions.select("seed", "ecg_id").rows() == [(seed, name) for seed in (0, 1) for name in NAMES[12:]]
+    assert made.metrics()["ecgs"] == 12
+    for seed, checkpoint in model.checkpoints().items():
+        with torch.inference_mode():
+            scores = load_classifier(checkpoint)(torch.from_numpy(read.read(0)))[:, 0].sigmoid().numpy()
+        expected = [scores[[one == name for one in several]].mean() for name in NAMES[12:]]
+        np.testing.assert_allclose(predictions.filter(seed=seed)["score"], expected, atol=1e-6)

@@ -8,10 +8,10 @@ from ecg_pipeline.evaluation.evaluate import evaluate
 from ecg_pipeline.evaluation.recipes import EvaluationRecipe
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.images.render import render_many
-from ecg_pipeline.images.shards import ImageShards
-from ecg_pipeline.models.recipes import TimmRecipe
+from ecg_pipeline.models.comparators.recipes import TimmRecipe
+from ecg_pipeline.models.load import build_classifier, classifier_facts
 from ecg_pipeline.signals.filters import FilterRecipe, clean
-from ecg_pipeline.storage.shards import write_index, write_shard
+from ecg_pipeline.storage.shards import ArrayShards, write_index, write_shard
 from ecg_pipeline.synthetic.heart import sample_heart, sample_person, simulate
 from ecg_pipeline.training.finetune import finetune
 from ecg_pipeline.training.recipes import FinetuneRecipe
@@ -22,7 +22,7 @@ SHEET = SheetRecipe(height_px=112, width_px=112, margin_px=8)
 
 @pytest.fixture(scope="module")
 def hearts(tmp_path_factory):
-    """(ImageShards, examples): one ECG a person, half of them with the planted changes of a low ejection fraction."""
+    """(images, examples): one ECG a person, half of them with the planted changes of a low ejection fraction."""
     rng = np.random.default_rng(0)
     labels = rng.permutation(np.arange(TRAIN + VALIDATION + TEST) % 2)
     x_mv = np.stack(
@@ -48,7 +48,7 @@ def hearts(tmp_path_factory):
         {"ecg_id": names, "site": "s", "patient": names, "label": labels.tolist(), "age_years": 60.0, "sex": "F"},
         schema_overrides={"label": pl.Int8},
     ).with_columns(device=pl.lit("cart"))
-    return ImageShards(folder), examples
+    return ArrayShards(folder), examples
 
 
 def auroc_on_test_people(images, examples, out):
@@ -57,12 +57,12 @@ def auroc_on_test_people(images, examples, out):
     recipe = FinetuneRecipe(epochs=6, batch=16)
     model = TimmRecipe(name="mobilenetv3_small_050")
     tuned = finetune(
-        model,
+        lambda seed: build_classifier(model, None, seed=seed),
         recipe,
-        start=None,
-        images={"s": images},
+        view={"s": images},
         train=train,
         selection=rest.head(VALIDATION),
+        facts=classifier_facts(model, None),
         out=out / "model",
     )
     evaluated = EvaluationRecipe(bootstrap_draws=20)

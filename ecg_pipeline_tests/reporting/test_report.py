@@ -1,7 +1,7 @@
 """The page and its numbers, from planted predictions: equal to what they are made of, escaped, whole, and alone."""
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html import unescape
 
 import numpy as np
@@ -18,7 +18,10 @@ from ecg_pipeline.ingest.rejects import RejectReason
 from ecg_pipeline.metrics.comparisons import delong, paired_difference
 from ecg_pipeline.metrics.decision import confusion
 from ecg_pipeline.metrics.table import METRICS, WITH_INTERVAL
-from ecg_pipeline.models.recipes import BeitRecipe, TimmRecipe
+from ecg_pipeline.models.comparators.recipes import TimmRecipe
+from ecg_pipeline.models.family import RANDOM
+from ecg_pipeline.models.heartbeit.recipes import HeartBeitPretraining, HeartBeitRecipe
+from ecg_pipeline.models.small_cnn.recipes import SmallCnnRecipe
 from ecg_pipeline.reporting.estimate import Estimate
 from ecg_pipeline.reporting.outline import HEADINGS, TABLE_NUMBERS, table_words
 from ecg_pipeline.reporting.page import write_report
@@ -28,8 +31,9 @@ from ecg_pipeline.reporting.results import Background, StudyResults, TaskResults
 from ecg_pipeline.reporting.tables import DIFFERENCE_SCHEMA, RESULT_SCHEMA, TOGETHER, compute_cells, result_rows
 from ecg_pipeline.reporting.tripod import ITEMS, tripod_items
 from ecg_pipeline.reporting.words import outcome
+from ecg_pipeline.signals.windows import WindowRecipe
 from ecg_pipeline.tokens.recipes import TokenizerRecipe
-from ecg_pipeline.training.recipes import FinetuneRecipe, PretrainRecipe
+from ecg_pipeline.training.recipes import FinetuneRecipe
 
 RECIPE = EvaluationRecipe(bootstrap_draws=40)
 ROLES = {"north": "internal", "south": "internal", "abroad": "external"}
@@ -69,7 +73,7 @@ def evaluation(table, out, reason=None):
         "operating_points": {"by_seed": {str(seed): points for seed, points in thresholds.items()}, "reason": reason},
         "model": {
             "seeds": [0, 1],
-            "initialisation": "random initialisation",
+            "initialisation": RANDOM,
             "chosen_by": "highest AUROC on validation patients",
             "optimistic": False,
             "chosen_epochs": [1, 2],
@@ -115,22 +119,26 @@ def background():
     return Background(
         paper="heartbeit",
         synthetic=False,
-        pretrained="heartbeit",
+        reference="heartbeit",
         sheet=SheetRecipe(),
-        models={"heartbeit": BeitRecipe(), "other": TimmRecipe()},
+        windows={},
+        models={"heartbeit": HeartBeitRecipe(), "other": TimmRecipe()},
         tokenizer=TokenizerRecipe(),
-        pretraining=PretrainRecipe(),
-        pretraining_trace=pl.DataFrame(
-            {
-                "step": [1, 2],
-                "loss": [9.0, 8.0],
-                "accuracy": [0.0, 0.1],
-                "accuracy_inked": [0.0, 0.2],
-                "accuracy_of_background": [0.1, 0.1],
-            }
-        ),
+        pretraining={"heartbeit": HeartBeitPretraining()},
+        pretraining_traces={
+            "heartbeit": pl.DataFrame(
+                {
+                    "step": [1, 2],
+                    "loss": [9.0, 8.0],
+                    "accuracy": [0.0, 0.1],
+                    "accuracy_inked": [0.0, 0.2],
+                    "accuracy_of_background": [0.1, 0.1],
+                }
+            )
+        },
         split=SplitRecipe(),
         finetuning=FinetuneRecipe(seeds=(0, 1)),
+        own_finetuning={},
         evaluation=RECIPE,
         distances={
             "ecg_ecg": 2.5,
@@ -158,6 +166,22 @@ def text(report):
 def printed(words):
     """Words as a page prints them: a number and its percent sign stay on one line."""
     return words.replace(" %", "\u00a0%")
+
+
+WAVEFORMS = {"sheet": None, "tokenizer": None, "distances": None, "pretraining": {}, "pretraining_traces": {}}
+"""What a study without images and without pretraining has not."""
+
+
+def of_waveforms(background, **others):
+    """The background of a study of two small CNNs."""
+    two = {"heartbeit": SmallCnnRecipe(window="ten"), "other": SmallCnnRecipe(window="ten", widths=(8, 16))}
+    windows = {"ten": WindowRecipe(leads=("V2", "I"), sampling_hz=100, seconds=2.5, standardise="lead")}
+    return replace(background, models=two, windows=windows, **WAVEFORMS, **others)
+
+
+def words(page):
+    """The text of a page without its style, figures and tags, in lower case."""
+    return unescape(re.sub(r"(?s)<style>.*?</style>|<svg.*?</svg>|<[^>]*>", " ", page)).lower()
 
 
 def study_results(task, background):
@@ -282,6 +306,90 @@ def test_a_study_without_a_paper_mentions_none(task, background, tmp_path):
     assert {item.number: item.text for item in tripod_items(study_results(task, alone))}["26"] == ""
 
 
+def test_a_study_without_images_and_pretraining_says_what_it_has(task, background, tmp_path):
+    alone = of_waveforms(background, paper=None)
+    page = write_report("t", [task], alone, facts={}, out=tmp_path).page.read_text()
+    assert "<p>No model is pretrained.</p>" in page
+    assert "published checkpoint" not in page
+    assert "Wasserstein" not in page
+    assert not re.search(r"\b(image|images|sheet|sheets|token|tokens|tokenizer)\b", words(page))
+    items = {item.number: item.text for item in tripod_items(study_results(task, alone))}
+    assert items["9a"] == "The waveform of the leads I, V2; no other predictor."
+    assert items["9b"] == "Waveforms `ten`: 2 leads of 2.5 s at 100 Hz, in standard deviations."
+    assert "heartbeit: residual 1D CNN" in items["12c"]
+
+
+def test_a_study_without_images_differs_from_the_paper_in_what_it_has(task, background):
+    said = " ".join(" ".join(asdict(one).values()) for one in deviations(study_results(task, of_waveforms(background))))
+    assert "sheet" not in said
+    assert "by a tokenizer" not in said.lower()
+    assert "Pretraining, and a tokenizer" not in said
+    assert "ImageNet weights" not in said
+
+
+def test_what_a_report_says_of_a_start_is_that_of_the_model(task, background, tmp_path):
+    """Weights of a comparator, from no ECG at all, do not make HeartBEiT's patients unknown."""
+    both = replace(background, pretraining={**background.pretraining, "other": None})
+    text = write_report("t", [task], both, facts={}, out=tmp_path / "both").page.read_text()
+    assert "<p>other was not pretrained here: it starts from a published checkpoint.</p>" in text
+    assert "No model is pretrained." not in text
+    assert "Tested patients were never seen by the model" in text
+    assert "Tested patients may have been seen" not in text
+    published_start = replace(background, pretraining={"heartbeit": None}, pretraining_traces={})
+    said = " ".join(one.effect for one in deviations(study_results(task, published_start)))
+    assert "Tested patients may have been seen without labels." in said
+    assert "never seen by the model" not in said
+
+
+def test_each_model_that_is_pretrained_here_has_its_figures(task, background, tmp_path):
+    other = pl.DataFrame({"step": [1, 2], "loss": [3.0, 2.0]})
+    two = replace(
+        background,
+        pretraining={"heartbeit": HeartBeitPretraining(), "other": HeartBeitPretraining(seeds=(1, 2))},
+        pretraining_traces={**background.pretraining_traces, "other": other},
+    )
+    section = (
+        write_report("t", [task], two, facts={}, out=tmp_path).page.read_text().split('<section id="pretraining">')[1]
+    )
+    section = section.split("</section>")[0]
+    assert section.count("<svg") == len(("loss", "accuracies", "loss"))
+    titles = [title for title in re.findall(r">(Pretraining of [^<]*)<", section) if title]
+    assert [title.split(":")[0] for title in dict.fromkeys(titles)] == [
+        "Pretraining of heartbeit",
+        "Pretraining of heartbeit",
+        "Pretraining of other",
+    ]
+
+
+def test_a_fine_tuning_of_its_own_is_said(task, background):
+    own = replace(background, own_finetuning={"other": FinetuneRecipe(epochs=33, seeds=(0, 1))})
+    items = {item.number: item.text for item in tripod_items(study_results(task, own))}
+    assert "20 epochs, other 33, protocol honest, 2 seeds" in items["12c"]
+    said = {one.paper: one for one in deviations(study_results(task, own))}
+    (one,) = [deviation for paper, deviation in said.items() if "Adam for the others" in paper]
+    assert "other: with settings of their own" in one.here
+    assert "none is tuned separately" not in one.effect
+
+
+def test_the_reference_of_a_task_that_lacks_it_is_the_tasks_first_model(task, background, tmp_path):
+    alone = {place: one for place, one in task.evaluations.items() if place[0] == "other"}
+    counts = {place: task.evaluation_counts[place] for place in alone}
+    one_model = replace(task, name="hcm", evaluations=alone, evaluation_counts=counts)
+    made = write_report("t", [task, one_model], background, facts={}, out=tmp_path)
+    assert made.differences()["task"].unique().to_list() == ["low_lvef"]
+    assert made.results().filter(task="hcm")["model"].unique().to_list() == ["other"]
+
+
+def test_a_study_of_one_model_has_no_differences(task, background, tmp_path):
+    alone = {place: one for place, one in task.evaluations.items() if place[0] == "other"}
+    counts = {place: task.evaluation_counts[place] for place in alone}
+    one_model = replace(task, evaluations=alone, evaluation_counts=counts)
+    made = write_report("t", [one_model], of_waveforms(background, reference="other"), facts={}, out=tmp_path)
+    assert made.differences().is_empty()
+    assert made.differences().schema == pl.Schema(DIFFERENCE_SCHEMA)
+    assert made.results()["model"].unique().to_list() == ["other"]
+
+
 def test_without_validation_patients_there_are_no_operating_points_and_it_is_said(task, background, tmp_path):
     evaluations = {
         place: evaluation(predictions(place[0], place[2], place[1]), tmp_path / str(number), NO_VALIDATION)
@@ -339,7 +447,7 @@ def test_only_deviations_that_apply_are_listed(task, background):
     assert "validation patients" in said
     assert "transfer" not in said
     assert "random initialisation" in said
-    official = replace(background, finetuning=FinetuneRecipe(protocol="official"), pretraining=None)
+    official = replace(background, finetuning=FinetuneRecipe(protocol="official"), pretraining={})
     said = [deviation.effect for deviation in deviations(replace(study, background=official))]
     assert any("optimistic" in effect for effect in said)
 

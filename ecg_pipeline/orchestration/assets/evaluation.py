@@ -16,6 +16,7 @@ from ecg_pipeline.explanation.results import Saliency
 from ecg_pipeline.images.distance import ImageDistance
 from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.metrics.table import METRICS
+from ecg_pipeline.models.family import windows
 from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.assets.training import TRAINED_ON, pretraining_never_saw_it
 from ecg_pipeline.orchestration.checks import blocking_checks, check_result
@@ -230,9 +231,9 @@ def _background(
     return Background(
         paper=study.paper,
         synthetic=study.is_synthetic,
-        reference=next(iter(study.pretraining), next(iter(study.models))),
+        reference=next(iter(study.trained_here), next(iter(study.models))),
         sheet=study.sheet if study.has_images else None,
-        windows=study.windows,
+        windows={name: recipe for name, recipe in study.windows.items() if windows(name) in study.views},
         models=study.recipes,
         tokenizer=study.tokenizer if study.fitted else None,
         pretraining={model: section.recipe for model, section in study.pretraining.items()},

@@ -4,15 +4,19 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from ecg_pipeline.models.comparators.recipes import TimmRecipe
 from ecg_pipeline.models.family import RANDOM
 from ecg_pipeline.models.heartbeit.recipes import HeartBeitPretraining, HeartBeitRecipe
 from ecg_pipeline.reporting.outline import TABLE_NUMBERS, table_words
 from ecg_pipeline.reporting.paper import Deviation
 from ecg_pipeline.reporting.results import Background, StudyResults
 from ecg_pipeline.tokens.recipes import TokenizerRecipe
+from ecg_pipeline.training.recipes import PretrainRecipe
 
 # The network and the tokenizer of the paper.
 WIDTH, DEPTH, VOCABULARY = 768, 12, 8192
+
+OPTIMISERS = {"adamw": "AdamW", "adam": "Adam"}
 
 
 def deviations(study: StudyResults) -> list[Deviation]:
@@ -41,7 +45,7 @@ def _of_patients(study: StudyResults) -> Iterator[Deviation]:
             "Pretraining, and a tokenizer trained here, see training patients only.",
             "Tested patients were never seen by the model; results are lower than the paper's if seeing them helps.",
         )
-    if None in background.pretraining.values():
+    if None in [recipe for _, recipe in _pretrained(background)]:
         yield Deviation(
             "All ECGs of all hospitals are pretrained on, without labels: the external hospital and every test "
             "patient among them.",
@@ -78,19 +82,14 @@ def _of_patients(study: StudyResults) -> Iterator[Deviation]:
 
 
 def _of_pretraining(background: Background) -> Iterator[Deviation]:
-    pretrained = [
-        (background.models[name], recipe)
-        for name, recipe in background.pretraining.items()
-        if isinstance(background.models[name], HeartBeitRecipe)
-    ]
-    beit, recipe = pretrained[0] if pretrained else (None, None)
+    beit, recipe = next(iter(_pretrained(background)), (None, None))
     if isinstance(background.tokenizer, TokenizerRecipe):
         yield Deviation(
             f"Images become tokens by DALL-E's tokenizer, with {VOCABULARY:,} of them.",
             f"By a tokenizer trained here on ECG sheets, with {background.tokenizer.vocabulary:,}.",
             "Other targets of pretraining; which are better is not known.",
         )
-    if isinstance(beit, HeartBeitRecipe) and (beit.width, beit.depth) != (WIDTH, DEPTH):
+    if beit is not None and (beit.width, beit.depth) != (WIDTH, DEPTH):
         yield Deviation(
             f"{DEPTH} layers of width {WIDTH}, 86 million parameters.",
             f"{beit.depth} layers of width {beit.width}.",
@@ -104,11 +103,18 @@ def _of_pretraining(background: Background) -> Iterator[Deviation]:
             "75 of 196 patches, BEiT's default, are 38 %, and most likely what the paper means; another number is an "
             "easier or a harder task.",
         )
-    yield Deviation(
-        "How eight leads are laid out on a sheet, and the order of both filters, are not published.",
-        "One fixed layout and scale for all models, given in the study file.",
-        "All models here see the same sheets; those of the paper may have looked different.",
-    )
+    if background.sheet is not None:
+        yield Deviation(
+            "How eight leads are laid out on a sheet, and the order of both filters, are not published.",
+            "One fixed layout and scale for all models of images, given in the study file.",
+            "All of them see the same sheets here; those of the paper may have looked different.",
+        )
+
+
+def _pretrained(background: Background) -> list[tuple[HeartBeitRecipe, PretrainRecipe | None]]:
+    """HeartBEiT's networks that are pretrained, with how; None is a published checkpoint."""
+    found = ((background.models[name], recipe) for name, recipe in background.pretraining.items())
+    return [(model, recipe) for model, recipe in found if isinstance(model, HeartBeitRecipe)]
 
 
 def _of_finetuning(study: StudyResults) -> Iterator[Deviation]:
@@ -125,10 +131,13 @@ def _of_finetuning(study: StudyResults) -> Iterator[Deviation]:
             "The epoch is chosen once, on validation patients; test patients do not influence it.",
             "Lower results than the paper's protocol would give, most of all at small fractions.",
         )
+        own = background.own_finetuning
+        names = f"; {', '.join(own)}: with settings of their own, given in the study file" if own else ""
         yield Deviation(
             "AdamW for HeartBEiT and Adam for the others, one learning rate for all.",
-            "AdamW for all, one learning rate for all.",
-            "Removes an advantage of one model over the others; none is tuned separately.",
+            f"{OPTIMISERS[recipe.optimiser]} and one learning rate for all{names}.",
+            "Removes an advantage of one model over the others"
+            + ("; those with settings of their own may have one." if own else "; none is tuned separately."),
         )
     yield Deviation(
         "30 epochs by the text, 20 by the code; a learning rate from 0.0003 to 0.001 by the text, in the code really "
@@ -136,7 +145,8 @@ def _of_finetuning(study: StudyResults) -> Iterator[Deviation]:
         f"{recipe.epochs} epochs of one cycle up to {recipe.max_learning_rate:g}, as in the code.",
         "Small, because the cycle ends at a learning rate near 0.",
     )
-    if random := results.filter(pl.col("initialisation") == RANDOM)["model"].unique(maintain_order=True).to_list():
+    random = results.filter(pl.col("initialisation") == RANDOM)["model"].unique(maintain_order=True).to_list()
+    if random := [name for name in random if isinstance(background.models[name], TimmRecipe)]:
         yield Deviation(
             "Comparators start from ImageNet weights.",
             f"{', '.join(random)}: {RANDOM}, because the study names no weights.",

@@ -6,7 +6,8 @@ from ecg_pipeline.ecg import RecipeError
 from ecg_pipeline.images.natural import SIDE_PX
 from ecg_pipeline.models.family import IMAGES, windows
 from ecg_pipeline.study_checks.problem import Problem, problem
-from ecg_pipeline.study_sections import Arm, Study
+from ecg_pipeline.study_sections import Study
+from ecg_pipeline.study_sections.models import Arm
 
 
 def waveforms(study: Study) -> Iterator[Problem]:

@@ -133,7 +133,7 @@ def _finetune_seed(
         for within, (arrays, rows) in enumerate(batches.epoch(epoch, batch=recipe.batch, seed=seed)):
             step = epoch * steps + within
             seed_global_generator(seed, step=step)
-            examples = torch.from_numpy(arrays["view"]).to(device)
+            examples = shifted(torch.from_numpy(arrays["view"]), recipe.time_shift).to(device)
             labels = rows["label"].to_torch().float().to(device)[:, None]
             with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
                 log_odds = network(examples)
@@ -172,6 +172,16 @@ def _finetune_seed(
         scored = score(network, view, held_out, device=device).select("ecg_id", "patient", "label", "score")
         write_parquet(out / "validation.parquet", scored)
     return best["network"], {"seed": seed, "chosen_epoch": int(point["epoch"]), chosen_auroc: point[chosen_auroc]}
+
+
+def shifted(examples: Tensor, share: float) -> Tensor:
+    """Examples (B, ..., T), each rolled along its last axis, time, by a random number of at most this share of T."""
+    samples = examples.shape[-1]
+    if not (most := round(share * samples)):
+        return examples
+    by = torch.randint(-most, most + 1, (len(examples), 1))
+    places = (torch.arange(samples) - by) % samples  # (B, T)
+    return examples.gather(-1, places.reshape(len(examples), *[1] * (examples.ndim - 2), samples).expand_as(examples))
 
 
 def _log_epoch(tracker: Tracker, prefix: str, point: Mapping[str, float | None]) -> None:

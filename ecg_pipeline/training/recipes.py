@@ -60,6 +60,8 @@ class FinetuneRecipe:
     optimistic and labelled as such. The split into training and test patients is this study's in both.
     optimiser: the released code uses `adamw` for HeartBEiT and `adam` without weight decay for the others.
     weight_decay: on every parameter; of `adam`, an L2 penalty.
+    time_shift: training examples are shifted in time at random, by at most this share of their length; what leaves at
+    one end comes in at the other.
     layer_decay: factor of the learning rate from one stage of the network to the one before it; 1 is one rate for all.
     """
 
@@ -68,6 +70,7 @@ class FinetuneRecipe:
     max_learning_rate: float = 1e-3
     weight_decay: float = 0.01
     layer_decay: float = 1.0
+    time_shift: float = 0.0
     optimiser: Literal["adamw", "adam"] = "adamw"
     protocol: Literal["honest", "official"] = "honest"
     seeds: tuple[int, ...] = (0,)
@@ -81,6 +84,8 @@ class FinetuneRecipe:
             raise RecipeError("max_learning_rate must be positive", "max_learning_rate")
         if self.weight_decay < 0:
             raise RecipeError("weight_decay must not be negative", "weight_decay")
+        if not 0 <= self.time_shift <= 0.5:
+            raise RecipeError("time_shift must lie in [0, 0.5]", "time_shift")
         if not 0 < self.layer_decay <= 1:
             raise RecipeError("layer_decay must lie in (0, 1]", "layer_decay")
         _check_seeds(self.seeds)

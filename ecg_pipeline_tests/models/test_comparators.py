@@ -5,6 +5,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from ecg_pipeline.ecg import RecipeError
 from ecg_pipeline.models import FAMILIES
 from ecg_pipeline.models.comparators.network import comparator
 from ecg_pipeline.models.comparators.recipes import TimmRecipe
@@ -39,6 +40,21 @@ def test_features_and_head_are_the_whole_of_timms_network(name):
     images = torch.randint(0, 256, (2, recipe.image_px, recipe.image_px), dtype=torch.uint8)
     with torch.inference_mode():
         assert torch.equal(classifier(images), classifier.network(classifier.normalise(images)))
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
+def test_images_are_averaged_over_rectangles_before_the_network(name):
+    recipe = TimmRecipe(name=name, image_px=64, average_px=(4, 2))
+    classifier = TIMM.classifier(recipe, None, seed=0).eval()
+    images = torch.randint(0, 256, (2, 64, 64), dtype=torch.uint8)
+    averaged = classifier.normalise(images).reshape(2, 3, 16, 4, 32, 2).mean(dim=(3, 5))
+    with torch.inference_mode():
+        torch.testing.assert_close(classifier(images), classifier.network(averaged))
+
+
+def test_rectangles_that_do_not_tile_the_image_are_refused():
+    with pytest.raises(RecipeError, match="3 x 1 px do not tile an image of 224 px"):
+        TimmRecipe(average_px=(3, 1))
 
 
 def test_a_network_with_two_heads_is_refused():

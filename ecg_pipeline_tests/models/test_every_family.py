@@ -83,7 +83,7 @@ ROWS = {
         examples=images,
         published=lambda: timm.create_model("test_resnet").state_dict(),
     ),
-    "small_cnn": Row(recipe=SmallCnnRecipe(widths=(8, 16), kernel=5, shift_samples=5), examples=waves),
+    "small_cnn": Row(recipe=SmallCnnRecipe(widths=(8, 16), kernel=5), examples=waves),
 }
 
 

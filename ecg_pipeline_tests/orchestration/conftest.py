@@ -14,11 +14,13 @@ name: small
 synthetic: {patients: 130, ecgs: 200, seed: 3}
 tokenizer: {vocabulary: 32, hidden: 8, steps: 40, batch: 8}
 models:
-  heartbeit: {family: beit, width: 32, depth: 2, heads: 2}
-  mobilenet: {family: timm, name: test_resnet}
-pretraining: {model: heartbeit, recipe: {epochs: 1, batch: 16, warmup_epochs: 0}}
+  heartbeit: {width: 32, depth: 2, heads: 2}
+  resnet: {family: timm, name: test_resnet}
+  small_cnn: {widths: [8, 16]}
+pretraining: {heartbeit: {recipe: {epochs: 1, batch: 16, warmup_epochs: 0}}}
+tasks: {hcm: {models: [heartbeit, small_cnn]}}
 fractions: [0.5, 1.0]
-finetuning: {epochs: 1, batch: 8}
+finetuning: {epochs: 1, batch: 8, models: {small_cnn: {epochs: 2}}}
 evaluation: {bootstrap_draws: 20}
 image_distance: {images: 20}
 saliency: {ecgs: 2}

@@ -18,6 +18,7 @@ from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.reporting.results import Report
 from ecg_pipeline.signals.filters import FilteredWaveforms
+from ecg_pipeline.signals.windows import WaveformWindows
 from ecg_pipeline_tests.test_ui import CHROMIUM, FLAGS, LAUNCH, PATIENCE_S
 
 pytestmark = [
@@ -142,6 +143,7 @@ def test_the_chain_of_one_site_is_read_from_its_files_to_its_images(ui, page, ar
         "waveform_store": len(made(archive, WaveformStore, "waveform_store", SITE).ecgs()),
         "filtered_waveforms": len(made(archive, FilteredWaveforms, "filtered_waveforms", SITE).quality()),
         "image_shards": len(made(archive, ImageShards, "image_shards", SITE)),
+        "waveform_windows/ten_seconds": len(made(archive, WaveformWindows, "waveform_windows/ten_seconds", SITE)),
     }
     for asset, count in counts.items():
         go_to_partition(page, ui, asset, SITE)

@@ -13,7 +13,7 @@ from ecg_pipeline_tests.orchestration.copies import copied_runner, with_changes
 
 pytestmark = pytest.mark.acceptance
 
-KEY = dg.AssetKey(["hcm", "mobilenet", "finetuned_model"])
+KEY = dg.AssetKey(["low_lvef", "resnet", "finetuned_model"])
 CHECK = dg.AssetCheckKey(KEY, "training_never_saw_it")
 LEAKING, HONEST = "0.5", "1"
 
@@ -36,8 +36,8 @@ def leaking(cohort):
     """What picks the examples of the smaller fraction's training takes a test patient's ECG in, too."""
     honest, tested = training._examples, cohort.filter(pl.col("split") == "test").sort("ecg_id").head(1)
 
-    def examples(cohort, study, fraction):
-        train, selection = honest(cohort, study, fraction)
+    def examples(cohort, study, tuning, fraction):
+        train, selection = honest(cohort, study, tuning, fraction)
         return (pl.concat([train, tested]), selection) if fraction == float(LEAKING) else (train, selection)
 
     return examples
@@ -56,7 +56,7 @@ def published(instance, partition):
 
 
 def stale_evaluations(runner):
-    graph, key = runner.definitions.resolve_asset_graph(), dg.AssetKey(["hcm", "mobilenet", "evaluation"])
+    graph, key = runner.definitions.resolve_asset_graph(), dg.AssetKey(["low_lvef", "resnet", "evaluation"])
     keys = graph.get(key).partitions_def.get_partition_keys()
     return {partition.split("|")[0] for partition in keys if is_stale(runner.workspace, graph, (key, partition))}
 
@@ -66,7 +66,7 @@ def test_a_failed_check_publishes_nothing_and_stays_failed_when_its_neighbour_pa
     record, events = archive.require(asset, LEAKING), published(instance, LEAKING)
     assert check_states(instance) == {LEAKING: "SUCCEEDED", HONEST: "SUCCEEDED"}
     assert stale_evaluations(again) == set()
-    cohort = Cohort(archive.folder(archive.require("hcm/cohort", None))).table()
+    cohort = Cohort(archive.folder(archive.require("low_lvef/cohort", None))).table()
     monkeypatch.setattr(training, "_examples", leaking(cohort))
     with pytest.raises(RunsFailed, match="1 ECGs of the test split were seen by the fine-tuning"):
         again.run_stale([asset], [LEAKING], instance=instance)
@@ -82,7 +82,8 @@ def test_a_failed_check_publishes_nothing_and_stays_failed_when_its_neighbour_pa
 
 def test_what_was_held_back_is_made_when_the_fault_is_mended(again, instance, monkeypatch):
     archive, asset = again.workspace.archive, KEY.to_user_string()
-    cohort, before = Cohort(archive.folder(archive.require("hcm/cohort", None))).table(), published(instance, LEAKING)
+    cohort = Cohort(archive.folder(archive.require("low_lvef/cohort", None))).table()
+    before = published(instance, LEAKING)
     with monkeypatch.context() as patch:
         patch.setattr(training, "_examples", leaking(cohort))
         with pytest.raises(RunsFailed):

@@ -2,17 +2,26 @@
 
 import re
 import shutil
-from pathlib import Path
 
 import polars as pl
 import pytest
 
 from ecg_pipeline.cohorts.cohort import Cohort, assemble_cohort
-from ecg_pipeline.cohorts.pretraining_set import counts, read_training_set
+from ecg_pipeline.cohorts.pretraining_set import (
+    COLUMNS,
+    NETWORK,
+    SETS,
+    UNKNOWN,
+    counts,
+    save_training_set,
+    training_sets,
+)
 from ecg_pipeline.orchestration.assets import cohorts, training
+from ecg_pipeline.orchestration.checks import blocks
 from ecg_pipeline.orchestration.runs import RunsFailed
-from ecg_pipeline.storage.files import read_json, write_parquet
+from ecg_pipeline.storage.files import read_json, write_json, write_parquet
 from ecg_pipeline.training import finetune
+from ecg_pipeline.training.checkpoints import FinetunedModel
 
 MODEL, FRACTION = "hcm/heartbeit/finetuned_model", "1"
 
@@ -37,8 +46,8 @@ def found_by_checks(runner, plants, asset, partition=None):
         assert archive.require(asset, partition).data_version == before.data_version
 
 
-def checkpoint_folder(runner):
-    return runner.workspace.archive.folder(runner.workspace.archive.require("heartbeit/pretrained_checkpoint", None))
+def folder_of(runner, asset, partition=None):
+    return runner.workspace.archive.folder(runner.workspace.archive.require(asset, partition))
 
 
 def cohort_table(runner, task):
@@ -46,17 +55,30 @@ def cohort_table(runner, task):
 
 
 def test_what_was_pretrained_on_stands_beside_the_weights_and_is_not_tested(runner):
-    folder = checkpoint_folder(runner)
-    told = read_json(folder / "config.json")["pretrained_on"]
-    for below, seen_by in (("", "network"), ("tokenizer", "tokenizer")):
-        seen = read_training_set(folder / below)
-        assert seen is not None
+    folder = folder_of(runner, "heartbeit/pretrained_checkpoint")
+    told, sets = read_json(folder / SETS / "counts.json"), training_sets(folder)
+    assert set(told) == set(sets) == {NETWORK, "image_tokenizer"}
+    of_tokenizer = training_sets(folder_of(runner, "image_tokenizer"))
+    assert sets["image_tokenizer"].equals(of_tokenizer["image_tokenizer"])
+    for seen_by, seen in sets.items():
         assert told[seen_by] == counts(seen)
         assert set(told[seen_by]) == set(runner.workspace.study.pretraining_sites)
         for task in runner.workspace.study.tasks:
             kept = cohort_table(runner, task).filter(pl.col("split") != "train")
             for column in ("ecg_id", "patient", "waveform_sha256"):
                 assert not set(seen[column]) & set(kept[column])
+
+
+def test_a_model_keeps_beside_it_what_its_own_start_saw(runner):
+    """Whoever has the fine-tuned model alone can compare: only the one with a pretrained start has such tables."""
+    start = training_sets(folder_of(runner, "heartbeit/pretrained_checkpoint"))
+    kept = training_sets(folder_of(runner, "low_lvef/heartbeit/finetuned_model", "1"))
+    assert set(kept) == set(start)
+    assert all(kept[name].equals(start[name]) for name in start)
+    for model in ("resnet", "small_cnn"):
+        folder = folder_of(runner, f"low_lvef/{model}/finetuned_model", "1")
+        assert not (folder / SETS).exists()
+        assert FinetunedModel(folder).config()["initialisation"] == "random initialisation"
 
 
 def moved(table):
@@ -105,26 +127,66 @@ def test_a_model_that_saw_test_patients_is_held_back(runner):
         return pl.concat([train, tested.tail(1)]), selection
 
     def pretrained_on_one_tested(folder):
-        seen = read_training_set(folder)
-        return None if seen is None else pl.concat([seen, tested.head(1).select(seen.columns)])
+        sets = training_sets(folder)
+        return {name: pl.concat([seen, tested.head(1).select(seen.columns)]) for name, seen in sets.items()}
 
     plants = [
-        (training, "read_training_set", pretrained_on_one_tested),
+        (training, "training_sets", pretrained_on_one_tested),
         (training, "_examples", with_one_tested),
         (finetune, "finetune", peeking),
     ]
     told = found_by_checks(runner, plants, MODEL, FRACTION)
     for sentence in (
         f"pretraining_never_saw_it found .*1 ECGs of the test split were seen by the pretraining: {first}",
-        f"1 ECGs of the test split were seen by the tokenizer: {first}",
+        f"1 ECGs of the test split were seen by the image tokenizer: {first}",
         f"training_never_saw_it found .*1 ECGs of the test split were seen by the fine-tuning: {last}",
         "chosen_on_validation found .*seed 0: .* has the columns test_auroc",
     ):
         assert re.search(sentence, told)
 
 
-@pytest.mark.parametrize(("start", "said"), [(None, "random initialisation"), (Path("weights"), "unknown: published")])
-def test_where_nothing_is_known_of_a_pretraining_the_check_says_so(start, said):
-    result = training.pretraining_never_saw_it(start, pl.DataFrame({"split": []}))
-    assert result.passed
+def finetuned(folder, initialisation, **sets):
+    """A fine-tuned model of which no more is known than where it started, and what was seen before."""
+    write_json(folder / "config.json", {"initialisation": initialisation})
+    for name, seen in sets.items():
+        save_training_set(folder, name, seen)
+    return FinetunedModel(folder)
+
+
+def ecgs(*ids):
+    return pl.DataFrame({column: [f"{one}'s {column}" for one in ids] for column in COLUMNS}).with_columns(
+        ecg_id=pl.Series(ids, dtype=pl.String)
+    )
+
+
+@pytest.mark.parametrize(
+    ("initialisation", "sets", "said", "severity"),
+    [
+        ("random initialisation", {}, "nothing was pretrained: random initialisation", "ERROR"),
+        ("published weights", {NETWORK: None}, f"what the network saw is {UNKNOWN}", "WARN"),
+        (
+            "masked image modelling",
+            {NETWORK: ecgs("a"), "image_tokenizer": ecgs("b")},
+            "1 ECGs were pretrained",
+            "ERROR",
+        ),
+        (
+            "masked image modelling",
+            {NETWORK: ecgs("a"), "image_tokenizer": None},
+            f"what the image tokenizer saw is {UNKNOWN}",
+            "WARN",
+        ),
+    ],
+)
+def test_what_is_known_of_a_pretraining_is_said_where_nothing_leaked(tmp_path, initialisation, sets, said, severity):
+    held_out = ecgs("c").with_columns(split=pl.lit("test"))
+    result = training.pretraining_never_saw_it(finetuned(tmp_path, initialisation, **sets), held_out)
+    assert (result.passed, result.severity.name) == (True, severity)
     assert said in str(result.metadata["note"].value)
+
+
+def test_what_the_network_saw_is_compared_though_the_tokenizer_is_a_published_one(tmp_path):
+    model = finetuned(tmp_path, "masked image modelling", **{NETWORK: ecgs("a", "c"), "image_tokenizer": None})
+    result = training.pretraining_never_saw_it(model, ecgs("c").with_columns(split=pl.lit("test")))
+    assert blocks(result)
+    assert "1 ECGs of the test split were seen by the pretraining: c" in str(result.metadata["found"].value)

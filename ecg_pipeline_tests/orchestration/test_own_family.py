@@ -22,7 +22,7 @@ def test_a_family_of_another_package_needs_no_edit_and_a_family_of_ours_two_line
     assert results["auroc"].null_count() == 0
     text = page.read_text()
     assert "linear model on the spread of 12 leads" in text
-    assert "lead_spread" in text[text.index("Saliency") :]  # named as not explained
+    assert "Not explained: lead_spread" in text
 
     archive = Archive(tree / "home" / "spread" / "assets")
     assert archive.newest("low_lvef/lead_spread/finetuned_model", "1") is not None

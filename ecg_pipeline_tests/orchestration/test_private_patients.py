@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.orchestration.assets import ingest as records
+from ecg_pipeline.storage.shards import ArrayShards
 from ecg_pipeline.synthetic.hospital import HospitalSystem, read_planted, write_hospital_system
 from ecg_pipeline_tests.orchestration.conftest import open_runner
 from ecg_pipeline_tests.orchestration.test_runner import words_in
@@ -42,10 +42,13 @@ sites:
 {sites}
 split: {{test: 0.3, validation: 0.15}}
 tokenizer: {{vocabulary: 32, hidden: 8, steps: 40, batch: 8}}
+windows:
+  ten_seconds: {{sampling_hz: 100, standardise: lead, short: pad}}
 models:
-  heartbeit: {{family: beit, width: 32, depth: 2, heads: 2}}
-  mobilenet: {{family: timm, name: test_resnet}}
-pretraining: {{model: heartbeit, recipe: {{epochs: 1, batch: 16, warmup_epochs: 0}}}}
+  heartbeit: {{family: heartbeit, width: 32, depth: 2, heads: 2}}
+  resnet: {{family: timm, name: test_resnet}}
+  small_cnn: {{family: small_cnn, window: ten_seconds, widths: [8, 16]}}
+pretraining: {{heartbeit: {{recipe: {{epochs: 1, batch: 16, warmup_epochs: 0}}}}}}
 tasks:
   hcm:
     title: Hypertrophic cardiomyopathy
@@ -175,11 +178,11 @@ def test_no_picture_is_in_a_database_nor_in_mlflow(private):
     assert all(curve.startswith(b"<svg") and b"<image" not in curve for curve in curves)
 
 
-def sheets_of(runner) -> np.ndarray:
-    """(n, H, W) uint8 sheets of all sites."""
-    archive, sites = runner.workspace.archive, SITES
-    shards = [ImageShards(archive.folder(archive.require("image_shards", site))) for site in sites]
-    return np.concatenate([sheets for made in shards for _, sheets in made])
+def examples_of(runner, view) -> np.ndarray:
+    """(n, ...) examples of a view, of all sites."""
+    archive = runner.workspace.archive
+    shards = [ArrayShards(archive.folder(archive.require(view, site))) for site in SITES]
+    return np.concatenate([examples for made in shards for _, examples in made])
 
 
 def numbers_in(content) -> list[np.ndarray]:
@@ -195,31 +198,31 @@ def numbers_in(content) -> list[np.ndarray]:
     return [flat] if flat.size else []
 
 
-def sheets_in(path: Path, sheets: np.ndarray) -> int:
-    """How many of the sheets a file holds: as bytes, as numbers of four bytes, or as a list of JSON."""
-    content = path.read_bytes()
-    rows = [sheet[len(sheet) // 2 - 20 : len(sheet) // 2] for sheet in sheets]
+def examples_in(path: Path, examples: np.ndarray) -> int:
+    """How many of the examples a file holds: as bytes, as numbers of four bytes, or as a list of JSON."""
+    content, size = path.read_bytes(), examples[0].size
+    rows = [example.ravel()[size // 2 : size // 2 + size // 10] for example in examples]
     held = sum(row.tobytes() in content or row.astype("<f4").tobytes() in content for row in rows)
     if path.suffix == ".json":
-        flat = [array for array in numbers_in(json.loads(content)) if array.size >= sheets[0].size]
+        flat = [array for array in numbers_in(json.loads(content)) if array.size >= size]
         held += sum(
-            np.array_equal(array[at : at + sheets[0].size], sheet.ravel())
-            for sheet in sheets
+            np.array_equal(array[at : at + size].astype(examples.dtype), example.ravel())
+            for example in examples
             for array in flat
-            for at in range(0, array.size, sheets[0].size)
+            for at in range(0, array.size - size + 1, size)
         )
     return held
 
 
-def test_no_sheet_of_a_patient_is_in_mlflow(private, tmp_path):
+@pytest.mark.parametrize("view", ["image_shards", "waveform_windows/ten_seconds"])
+def test_no_example_of_a_patient_is_in_mlflow(private, tmp_path, view):
     runner, _ = private
-    sheets = sheets_of(runner)
+    examples = examples_of(runner, view)
     logged = files_below(runner.workspace.home / "mlflow")
-    examples = [path for path in logged if "input_example" in path.name]
-    assert examples
-    assert any(array.size >= sheets[0].size for array in numbers_in(json.loads(examples[0].read_text())))
+    given = [numbers_in(json.loads(path.read_text())) for path in logged if "input_example" in path.name]
+    assert any(array.size == examples[0].size for arrays in given for array in arrays)
     for path in logged:
-        assert sheets_in(path, sheets) == 0, path
+        assert examples_in(path, examples) == 0, path
     planted = tmp_path / "input_example.json"
-    planted.write_text(json.dumps({"inputs": {"sheets": sheets[3:4].tolist()}}))
-    assert sheets_in(planted, sheets) >= 1
+    planted.write_text(json.dumps({"inputs": {"examples": examples[3:4].tolist()}}))
+    assert examples_in(planted, examples) >= 1

@@ -39,23 +39,24 @@ def cohort(tmp_path):
 def test_who_is_seen(cohort, tmp_path, protocol, trained, chosen_on, fraction):
     path = tmp_path / "study.yaml"
     path.write_text(f"extends: demo\nfinetuning: {{protocol: {protocol}}}\n")
-    train, selection = _examples(cohort, load_study(path), fraction)
+    study = load_study(path)
+    train, selection = _examples(cohort, study, study.finetuning.recipe, fraction)
     assert set(train["split"]) <= trained
     assert set(selection["split"]) == chosen_on
     if fraction == 1:
         assert set(train["split"]) == trained
 
 
-ASSETS = ("stemi/mobilenet/finetuned_model", "stemi/mobilenet/evaluation", "stemi/report", "benchmark_report")
+OFFICIAL = "{epochs: 2, batch: 8, protocol: official, seeds: [0, 1],"
+ASSETS = ("stemi/resnet/finetuned_model", "stemi/resnet/evaluation", "stemi/report", "benchmark_report")
 
 
 @pytest.fixture
 def official(runner, small_study, tmp_path):
     """One model of the small study, trained twice by the official protocol; afterwards all is as it was."""
     path = tmp_path / "official.yaml"
-    changed = small_study.read_text().replace(
-        "{epochs: 1, batch: 8}", "{epochs: 2, batch: 8, protocol: official, seeds: [0, 1]}"
-    )
+    changed = small_study.read_text().replace("{epochs: 1, batch: 8,", OFFICIAL)
+    assert OFFICIAL in changed
     path.write_text(changed)
     opened = open_runner(path)
     try:
@@ -68,13 +69,13 @@ def official(runner, small_study, tmp_path):
 def test_the_official_protocol_is_said_to_be_optimistic_wherever_a_figure_is_printed(official, capsys):
     workspace, partition = official.workspace, {"finetuned_model": "1", "evaluation": "1|ptb_xl_like"}
     records = {asset: workspace.archive.require(asset, partition.get(asset.split("/")[-1])) for asset in ASSETS}
-    made = Evaluation(workspace.archive.folder(records["stemi/mobilenet/evaluation"]))
+    made = Evaluation(workspace.archive.folder(records["stemi/resnet/evaluation"]))
     assert made.predictions()["seed"].unique().sort().to_list() == [0, 1]
     assert made.metrics()["model"]["chosen_by"] == "highest AUROC on test patients: optimistic"
     for asset in ASSETS[2:]:
         report = Report(workspace.archive.folder(records[asset]))
         page, rows = report.page.read_text(), report.results().filter(pl.col("optimistic"))
-        assert set(rows.select("task", "model", "fraction", "seeds").rows()) == {("stemi", "mobilenet", 1.0, 2)}
+        assert set(rows.select("task", "model", "fraction", "seeds").rows()) == {("stemi", "resnet", 1.0, 2)}
         assert "Optimistic results." in page
         assert "Optimistic: epoch chosen on test patients." in page
         assert "over 2 seeds" in page

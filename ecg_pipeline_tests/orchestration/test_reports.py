@@ -40,7 +40,7 @@ def test_each_evaluation_on_test_data_is_counted(runner):
         for fraction in ("0.5", "1")
     )
     page = Report(folder_of(runner, "stemi/report")).page.read_text()
-    assert f"<td>ptb_xl_like</td><td>4</td><td>{times} times</td>" in page
+    assert f"<td>ptb_xl_like</td><td>6</td><td>{times} times</td>" in page
 
 
 def test_thresholds_were_fixed_on_validation_patients(runner):

@@ -6,7 +6,12 @@ from ecg_pipeline.storage.files import folder_digests
 from ecg_pipeline.storage.shards import shard_name
 from ecg_pipeline_tests.orchestration.conftest import SMALL, open_runner
 
-STAGES = {"waveform_store": "waveforms.zarr", "filtered_waveforms": "arrays.zarr", "image_shards": "arrays.zarr"}
+STAGES = {
+    "waveform_store": "waveforms.zarr",
+    "filtered_waveforms": "arrays.zarr",
+    "image_shards": "arrays.zarr",
+    "waveform_windows/ten_seconds": "arrays.zarr",
+}
 SITE = "mount_sinai"
 
 

@@ -11,7 +11,6 @@ import polars as pl
 import pytest
 
 from ecg_pipeline.evaluation.results import Evaluation
-from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.orchestration.instance import open_instance
 from ecg_pipeline.orchestration.plan import Plan, _nodes, is_stale
@@ -19,6 +18,7 @@ from ecg_pipeline.orchestration.runs import RunsFailed, select
 from ecg_pipeline.provenance.record import read_record
 from ecg_pipeline.reporting.results import Report
 from ecg_pipeline.storage.files import folder_digests
+from ecg_pipeline.storage.shards import ArrayShards
 from ecg_pipeline.synthetic.hospital import read_planted
 from ecg_pipeline.tracking import tracking_uri
 from ecg_pipeline_tests.orchestration.conftest import open_runner
@@ -44,17 +44,20 @@ def test_every_partition_that_the_study_names_is_materialised(runner):
         "clinical_labels",
         "filtered_waveforms",
         "image_shards",
+        "waveform_windows/ten_seconds",
         "image_tokenizer",
         "patch_tokens",
         "heartbeit/pretrained_checkpoint",
         "low_lvef/cohort",
-        "hcm/mobilenet/finetuned_model",
+        "low_lvef/resnet/finetuned_model",
+        "hcm/small_cnn/finetuned_model",
         "stemi/heartbeit/evaluation",
         "low_lvef/saliency",
         "low_lvef/report",
         "benchmark_report",
         "image_distance",
     } <= names
+    assert "hcm/resnet/finetuned_model" not in names, "the task names its models"
     for key, partition in every_partition(runner):
         record_of(runner, key.to_user_string(), partition)
 
@@ -70,7 +73,8 @@ def test_the_external_hospital_is_its_own_partition(runner):
     read = {(entry.asset, entry.partition) for entry in record.upstream}
     assert read == {("hcm/heartbeit/finetuned_model", "1"), ("hcm/test_set", "morningside")}
     read = {(entry.asset, entry.partition) for entry in record_of(runner, "hcm/test_set", "morningside").upstream}
-    assert read == {("hcm/cohort", None), ("image_shards", "morningside")}
+    views = {("image_shards", "morningside"), ("waveform_windows/ten_seconds", "morningside")}
+    assert read == {("hcm/cohort", None), *views}
 
 
 def test_records_state_the_versions_that_went_in_and_the_files_that_came_out(runner):
@@ -107,25 +111,28 @@ def test_rejects_equal_what_was_planted(runner):
         assert len(store.ecgs()) == truth.usable
 
 
-def test_mlflow_has_a_run_a_training_and_serves_what_was_evaluated(runner):
+@pytest.mark.parametrize(
+    ("model", "view", "epochs"), [("resnet", "image_shards", "1"), ("small_cnn", "waveform_windows/ten_seconds", "2")]
+)
+def test_mlflow_has_a_run_a_training_and_serves_what_was_evaluated(runner, model, view, epochs):
     home = runner.workspace.home
     client = mlflow.MlflowClient(tracking_uri(home))
-    record = record_of(runner, "stemi/mobilenet/finetuned_model", "1")
+    record = record_of(runner, f"stemi/{model}/finetuned_model", "1")
     run = client.get_run(record.mlflow_run_id)
-    assert run.data.tags["asset"] == "stemi/mobilenet/finetuned_model"
+    assert run.data.tags["asset"] == f"stemi/{model}/finetuned_model"
     assert run.data.tags["partition"] == "1"
     assert run.data.tags["dagster_run_id"] == record.dagster_run_id
     assert run.data.tags["study_fingerprint"] == runner.workspace.study.fingerprint()
-    assert run.data.params["finetuning.epochs"] == "1"
+    assert run.data.params["finetuning.epochs"] == epochs
     assert (run.data.tags["protocol"], run.data.tags["optimistic"]) == ("honest", "False")
     assert "seed_0/train_loss" in run.data.metrics
     mlflow.set_tracking_uri(tracking_uri(home))
-    model = mlflow.pyfunc.load_model(f"models:/{run.outputs.model_outputs[0].model_id}")
-    evaluation = record_of(runner, "stemi/mobilenet/evaluation", "1|ptb_xl_like")
+    served = mlflow.pyfunc.load_model(f"models:/{run.outputs.model_outputs[0].model_id}")
+    evaluation = record_of(runner, f"stemi/{model}/evaluation", "1|ptb_xl_like")
     predictions = Evaluation(runner.workspace.archive.folder(evaluation)).predictions()
-    images = ImageShards(runner.workspace.archive.folder(record_of(runner, "image_shards", "ptb_xl_like")))
-    served = model.predict({"sheets": images.read_ecgs(predictions["ecg_id"])})
-    np.testing.assert_allclose(served, predictions["score"], atol=1e-5)
+    shards = ArrayShards(runner.workspace.archive.folder(record_of(runner, view, "ptb_xl_like")))
+    scores = served.predict({"examples": shards.read_ecgs(predictions["ecg_id"])})
+    np.testing.assert_allclose(scores, predictions["score"], atol=1e-5)
 
 
 def words_in(words, content):

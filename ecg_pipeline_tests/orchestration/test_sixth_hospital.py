@@ -23,7 +23,7 @@ sites:
     patients: public
 """
 RENAMED = "sites: {beth_israel: {site_names: [BETH ISRAEL MEDICAL CENTER, MOUNT SINAI BETH ISRAEL]}}\n"
-DATA = ("waveform_store", "clinical_labels", "filtered_waveforms", "image_shards")
+DATA = ("waveform_store", "clinical_labels", "filtered_waveforms", "image_shards", "waveform_windows/ten_seconds")
 
 watched: list[tuple[Path, list[Path]]] = []
 """Folders that are watched, each with the files below it that were opened. An audit hook cannot be taken away again."""

@@ -63,10 +63,9 @@ def comparator(recipe: TimmRecipe, start: Mapping[str, Tensor] | None, *, output
     """
     if not timm.is_model(recipe.name):
         raise ValueError(f"timm has no model `{recipe.name}`; `timm.list_models()` lists them")
+    size_px = tuple(recipe.image_px // side for side in recipe.average_px)
     config = timm.get_pretrained_cfg(recipe.name)
-    size: dict[str, Any] = (
-        {"img_size": recipe.image_px // recipe.average_px} if config and config.fixed_input_size else {}
-    )
+    size: dict[str, Any] = {"img_size": size_px} if config and config.fixed_input_size else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = timm.create_model(recipe.name, pretrained=False, num_classes=outputs, **size)

@@ -14,8 +14,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class TimmRecipe:
     """A comparator: any of timm's models, with the normalisation that its weights were trained with.
 
-    image_px: side of the images. average_px: images are averaged over squares of so many pixels on a side before the
-    network, which makes it cheaper by the square; strokes are anti-aliased, so their place stays in the grey levels.
+    image_px: side of the images. average_px: height and width of the rectangles over which images are averaged before
+    the network, which makes it cheaper; strokes are anti-aliased, so their place stays in the grey levels.
     """
 
     family: Literal["timm"] = "timm"
@@ -23,7 +23,7 @@ class TimmRecipe:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     image_px: int = 224
-    average_px: int = 1
+    average_px: tuple[int, int] = (1, 1)
 
     def __post_init__(self) -> None:
         if ":" in self.name or "/" in self.name:
@@ -31,9 +31,11 @@ class TimmRecipe:
             raise RecipeError(sentence, "name")
         if self.image_px < 1:
             raise RecipeError("image_px must be at least 1", "image_px")
-        if self.average_px < 1 or self.image_px % self.average_px:
+        if min(self.average_px) < 1 or any(self.image_px % side for side in self.average_px):
             raise RecipeError(
-                f"squares of {self.average_px} px do not tile an image of {self.image_px} px", "average_px", "image_px"
+                f"{self.average_px[0]} x {self.average_px[1]} px do not tile an image of {self.image_px} px",
+                "average_px",
+                "image_px",
             )
         if min(self.std) <= 0:
             raise RecipeError("the standard deviations of a normalisation must be positive", "std")

@@ -28,14 +28,14 @@ class Block(nn.Module):
 class SmallCnnClassifier(Classifier):
     """Waveform windows (B, L, T) float32 -> log-odds (B, 1).
 
-    In training, examples are shifted in time and scaled at random; torch's global generator is seeded by step.
+    In training, examples are multiplied by random factors from torch's global generator, which is seeded by step.
     """
 
     blank = 0.0
 
     def __init__(self, recipe: SmallCnnRecipe):
         super().__init__()
-        self.recipe = recipe
+        self.gain = recipe.gain
         first = recipe.widths[0]
         self.stem = nn.Sequential(
             nn.Conv1d(recipe.leads, first, recipe.stem_kernel, 2, padding=recipe.stem_kernel // 2, bias=False),
@@ -48,8 +48,10 @@ class SmallCnnClassifier(Classifier):
         self.head = nn.Linear(2 * recipe.widths[-1], 1)
 
     def normalise(self, x: Tensor) -> Tensor:
-        """As the windows are; in training, shifted and scaled."""
-        return self._augmented(x) if self.training else x
+        """As the windows are; in training, each example times a random factor."""
+        if not self.training:
+            return x
+        return x * (1 + self.gain * (2 * torch.rand(len(x), 1, 1) - 1)).to(x)
 
     def encode(self, x: Tensor) -> Tensor:
         """(B, L, T) -> (B, 2 D): mean and maximum over time."""
@@ -65,13 +67,6 @@ class SmallCnnClassifier(Classifier):
     def stages(self) -> list[list[nn.Parameter]]:
         """Stem, one stage a block, head."""
         return [list(module.parameters()) for module in (self.stem, *self.blocks, self.head)]
-
-    def _augmented(self, x: Tensor) -> Tensor:
-        recipe, batch = self.recipe, len(x)
-        shifts = torch.randint(-recipe.shift_samples, recipe.shift_samples + 1, (batch, 1)).to(x.device)
-        places = (torch.arange(x.shape[-1], device=x.device) - shifts) % x.shape[-1]  # (B, T)
-        gains = 1 + recipe.gain * (2 * torch.rand(batch, 1, 1) - 1)
-        return x.gather(2, places[:, None].expand_as(x)) * gains.to(x)
 
 
 def small_cnn(recipe: SmallCnnRecipe, *, seed: int) -> SmallCnnClassifier:

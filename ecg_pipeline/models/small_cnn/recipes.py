@@ -13,8 +13,7 @@ class SmallCnnRecipe:
 
     window: name of the study's waveform windows that it reads. leads: of that window. widths: channels of each group of
     blocks; every group but the first halves the rate. kernel, stem_kernel: samples of a convolution.
-    shift_samples, gain: of the training examples, shifted by at most so many samples and multiplied by a factor between
-    1 - gain and 1 + gain.
+    gain: training examples are multiplied by a random factor between 1 - gain and 1 + gain.
     """
 
     family: Literal["small_cnn"] = "small_cnn"
@@ -24,7 +23,6 @@ class SmallCnnRecipe:
     kernel: int = 7
     stem_kernel: int = 15
     dropout: float = 0.2
-    shift_samples: int = 20
     gain: float = 0.1
 
     def __post_init__(self) -> None:
@@ -41,8 +39,6 @@ class SmallCnnRecipe:
         for key in ("dropout", "gain"):
             if not 0 <= getattr(self, key) < 1:
                 raise RecipeError(f"{key} must lie in [0, 1)", key)
-        if self.shift_samples < 0:
-            raise RecipeError("shift_samples must not be negative", "shift_samples")
 
     @property
     def view(self) -> str:

@@ -4,22 +4,18 @@ All values change results and enter the fingerprint, except the paths and titles
 the sections are consistent with each other.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, replace
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     PlainValidator,
-    SerializeAsAny,
     Tag,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from ecg_pipeline.cohorts.splits import SplitRecipe
@@ -36,20 +32,11 @@ from ecg_pipeline.models.family import IMAGES, Family, ModelRecipe, windows
 from ecg_pipeline.reporting.papers import PAPERS
 from ecg_pipeline.signals.filters import FilterRecipe
 from ecg_pipeline.signals.windows import WindowRecipe
-from ecg_pipeline.storage.files import digest_json, is_file_name
+from ecg_pipeline.storage.files import digest_json
+from ecg_pipeline.study_sections.models import Arm, Finetuning, Pretraining, model_section, with_families
+from ecg_pipeline.study_sections.section import Name, Section
 from ecg_pipeline.synthetic.hospital import HospitalSystem
 from ecg_pipeline.tokens.recipes import GRID, ImportedTokenizer, TokenizerRecipe
-from ecg_pipeline.training.recipes import FinetuneRecipe, PretrainRecipe
-
-Recipe = TypeVar("Recipe")
-
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-
-
-class Section(BaseModel):
-    """A section of the study file, immutable. Unknown keys and numbers that are not finite are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _known_paper(name: str) -> str:
@@ -86,134 +73,6 @@ class Site(Section):
     label_tables: tuple[str, ...] = ()
 
 
-class _Of(Section, Generic[Recipe]):
-    """Validates a value as a recipe of one type, with the rules of a section."""
-
-    value: Recipe
-
-
-def _valid(kind: type[Recipe], value: Any) -> Recipe:
-    return _Of[kind].model_validate({"value": value}).value
-
-
-class Arm(Section):
-    """A model with the network of another one. pretrained: whether it starts from that model's pretrained weights."""
-
-    like: Name
-    pretrained: bool = True
-
-
-def _model(value: Any) -> Any:
-    """A model section: a recipe of the family that it names, or an arm of another model."""
-    if isinstance(value, Arm) or hasattr(value, "__dataclass_fields__"):
-        return value
-    families = ", ".join(FAMILIES)
-    if not isinstance(value, dict) or not value.keys() & {"family", "like"}:
-        raise RecipeError(f"a model needs `family`, one of {families}, or `like`, the name of another model")
-    if "family" in value and "like" in value:
-        sentence = "give a family or `like`, not both: `family: null`, or `like: null`, removes an inherited key"
-        raise RecipeError(sentence, "like", "family")
-    if "like" in value:
-        return Arm.model_validate(value)
-    name = value["family"]
-    if name == "beit":
-        raise RecipeError("the family `beit` is now called `heartbeit`: write `family: heartbeit`", "family")
-    if not isinstance(name, str) or name not in FAMILIES:
-        raise RecipeError(f"there is no family `{name}`; the families are {families}", "family")
-    if "weights" in value:
-        sentence = (
-            "weights are now named under `pretraining`: write `pretraining: {MODEL: {weights: FILE}}`, or nothing for "
-            "random initialisation"
-        )
-        raise RecipeError(sentence, "weights")
-    return _valid(FAMILIES[name].recipe, value)
-
-
-class Pretraining(Section):
-    """How one model is pretrained: by its family's objective, or elsewhere.
-
-    family: of the model, filled in. recipe: of the objective. weights: name of a file of published weights, taken over
-    instead of training.
-    """
-
-    family: str
-    recipe: SerializeAsAny[PretrainRecipe] | None = None
-    weights: str | None = None
-
-    @field_validator("recipe", mode="plain")
-    @classmethod
-    def _of_family(cls, value: Any, info: ValidationInfo) -> PretrainRecipe | None:
-        kind = FAMILIES[info.data["family"]].pretraining
-        if value is None or kind is None:
-            return None
-        if isinstance(value, dict) and "seed" in value:
-            raise RecipeError(f"pretraining has a list of seeds now: write `seeds: [{value['seed']}]`", "seed")
-        return _valid(kind, value)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _trained_or_published(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        family = FAMILIES[given["family"]]
-        recipe, weights = given.get("recipe"), given.get("weights")
-        if weights is None:
-            if family.pretraining is None:
-                remedy = "name a file as `weights`" if family.has_published_weights else "remove the section"
-                sentence = f"the family `{given['family']}` has no pretraining of its own: {remedy}"
-                raise RecipeError(sentence, "recipe", "weights")
-            return {**given, "recipe": {} if recipe is None else recipe}
-        if not family.has_published_weights:
-            raise RecipeError(f"the family `{given['family']}` reads no published weights", "weights")
-        if not is_file_name(str(weights)):
-            raise RecipeError(f"weights must be a file name without a folder, not `{weights}`", "weights")
-        if recipe is not None:
-            sentence = "give weights or a recipe, not both: `recipe: null` removes an inherited recipe"
-            raise RecipeError(sentence, "weights", "recipe")
-        return given
-
-
-class FinetuneOverride(Section):
-    """What one model changes of the study's fine-tuning; the keys of `FinetuneRecipe` that are None it keeps."""
-
-    epochs: int | None = None
-    batch: int | None = None
-    max_learning_rate: float | None = None
-    weight_decay: float | None = None
-    layer_decay: float | None = None
-    optimiser: Literal["adamw", "adam"] | None = None
-
-
-class Finetuning(Section):
-    """Fine-tuning: the recipe of all models, and under `models` what some of them change."""
-
-    recipe: FinetuneRecipe = FinetuneRecipe()
-    models: dict[Name, FinetuneOverride] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _recipe_of_other_keys(cls, given: Any) -> Any:
-        """A study file writes the recipe's keys beside `models`."""
-        if not isinstance(given, dict) or isinstance(given.get("recipe"), FinetuneRecipe):
-            return given
-        recipe = {key: value for key, value in given.items() if key != "models"}
-        return {"recipe": _valid(FinetuneRecipe, recipe), "models": given.get("models") or {}}
-
-    @model_validator(mode="after")
-    def _overrides_fit(self) -> "Finetuning":
-        for model in self.models:
-            try:
-                self.of(model)
-            except RecipeError as error:
-                raise RecipeError(str(error), *(f"models.{model}.{key}" for key in error.keys)) from None
-        return self
-
-    def of(self, model: str) -> FinetuneRecipe:
-        """The recipe of one model."""
-        changes = self.models.get(model, FinetuneOverride())
-        return replace(self.recipe, **{key: value for key, value in changes if value is not None})
-
-
 def _kind(tokenizer: Any) -> str | None:
     """The `kind` of a tokenizer section; `trained` by default."""
     return tokenizer.get("kind", "trained") if isinstance(tokenizer, dict) else getattr(tokenizer, "kind", None)
@@ -238,11 +97,11 @@ class Study(Section):
     ingest: IngestRecipe = IngestRecipe()
     filters: FilterRecipe = FilterRecipe()
     sheet: SheetRecipe = SheetRecipe()
-    windows: dict[Name, WindowRecipe] = {}
+    windows: dict[Name, WindowRecipe] = Field(default_factory=dict)
     tokenizer: Tokenizer = TokenizerRecipe()
     split: SplitRecipe = SplitRecipe()
-    models: dict[Name, Annotated[Any, PlainValidator(_model)]]
-    pretraining: dict[Name, Pretraining] = {}
+    models: dict[Name, Annotated[Any, PlainValidator(model_section)]]
+    pretraining: dict[Name, Pretraining] = Field(default_factory=dict)
     tasks: dict[Name, TaskRecipe]
     fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.01, 0.1, 0.25, 0.5, 1.0)
     finetuning: Finetuning = Finetuning()
@@ -262,7 +121,7 @@ class Study(Section):
             if name in sections and name not in (models or {}):
                 how = f"{{MODEL: {{{'weights: FILE' if name == 'weights' else 'recipe: ...'}}}}}"
                 raise RecipeError(f"pretraining is by model: write `pretraining: {how}`", name)
-        return {} if models is None else _families(models, sections)
+        return {} if models is None else with_families(models, sections)
 
     @property
     def recipes(self) -> dict[str, ModelRecipe]:
@@ -333,28 +192,6 @@ class Study(Section):
     def fingerprint(self) -> str:
         """Digest of everything in the study that changes results, 16 hex digits."""
         return digest_json(identity({name: getattr(self, name) for name in type(self).model_fields}))[:16]
-
-
-def _families(models: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str, Any]:
-    """The pretraining sections, each with the family of its model."""
-    found = {}
-    for name, section in sections.items():
-        model = models.get(name)
-        if model is None:
-            sentence = (
-                f"there is no model `{name}` to pretrain; the models are {', '.join(models)} "
-                f"(`{name}: null` removes an inherited pretraining)"
-            )
-            raise RecipeError(sentence, name)
-        if isinstance(model, Arm):
-            sentence = f"`{name}` is an arm of `{model.like}`: pretrain that one, which an arm starts from"
-            raise RecipeError(sentence, name)
-        if isinstance(section, dict):
-            if "family" in section:
-                raise RecipeError("no such key: the family is that of the model", f"{name}.family")
-            section = {**section, "family": model.family}
-        found[name] = section
-    return found
 
 
 def identity(value: Any) -> Any:

@@ -151,7 +151,7 @@ def test_a_model_changes_only_the_keys_of_fine_tuning_that_it_names(tmp_path):
     study = load_study(changed(tmp_path, text))
     common, own = study.finetuning.of("heartbeit"), study.finetuning.of("small_cnn")
     assert common == study.finetuning.recipe
-    assert own == replace(common, layer_decay=0.5, max_learning_rate=3e-3)
+    assert own == replace(common, layer_decay=0.5, max_learning_rate=3e-3, time_shift=0.02)
     assert (own.epochs, own.seeds) == (7, (1, 2))
 
 

@@ -1,5 +1,6 @@
 """Classifiers of every family, from recipes and from checkpoints."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,13 @@ def build_classifier(recipe: ModelRecipe, start: Checkpoint | None, *, seed: int
     return family_of(recipe).classifier(recipe, start, seed=seed)
 
 
-def classifier_facts(recipe: ModelRecipe, start: PretrainedModel | None) -> dict[str, Any]:
-    """The config of a classifier: its recipe, which `load_classifier` reads, and where its weights came from."""
-    return {"model": asdict(recipe), "initialisation": start.config()["origin"] if start else RANDOM}  # type: ignore[call-overload]
+def classifier_facts(recipe: ModelRecipe, start: PretrainedModel | None, seeds: Sequence[int] = (0,)) -> dict[str, Any]:
+    """The config of a classifier: its recipe, which `load_classifier` reads, and where its weights came from.
+
+    Of a pretrained model also which of its checkpoints each seed of fine-tuning starts from.
+    """
+    facts = {"model": asdict(recipe), "initialisation": start.config()["origin"] if start else RANDOM}  # type: ignore[call-overload]
+    return facts | ({"started_from": {str(seed): start.start(seed).folder.name for seed in seeds}} if start else {})
 
 
 def load_classifier(checkpoint: Checkpoint) -> "Classifier":

@@ -82,12 +82,14 @@ def test_a_seed_of_fine_tuning_starts_from_the_network_of_that_seed(again):
     for seed, other in (SEEDS, SEEDS[::-1]):
         assert is_start(tuned[seed], start.start(seed))
         assert not is_start(tuned[seed], start.start(other))
+        assert tuned[seed].config()["started_from"][str(seed)] == f"seed_{seed}"
 
 
 def test_every_seed_of_fine_tuning_starts_from_the_only_pretrained_network(again):
     (only,), tuned = pretrained(again, "heartbeit").checkpoints(), finetuned(again, "heartbeit").checkpoints()
     assert tuple(tuned) == SEEDS
     assert all(is_start(checkpoint, only) for checkpoint in tuned.values())
+    assert set(tuned[SEEDS[0]].config()["started_from"].values()) == {"seed_0"}
     assert not torch.equal(*(one.state()["network.head.weight"] for one in tuned.values())), "a head a seed"
 
 

@@ -191,7 +191,7 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
                     view=view,
                     train=in_view(train, view),
                     selection=in_view(selection, view),
-                    facts=classifier_facts(recipe, start),
+                    facts=classifier_facts(recipe, start, tuning.seeds),
                     out=build.folder,
                     tracker=run,
                     device=workspace.device,

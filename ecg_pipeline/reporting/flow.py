@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ecg_pipeline.cohorts.splits import SPLITS
+from ecg_pipeline.cohorts.splits import EXTERNAL, SPLITS, TEST
 from ecg_pipeline.ingest.rejects import RejectReason
 from ecg_pipeline.reporting.results import TaskResults
 from ecg_pipeline.reporting.words import EXCLUSIONS, plain
@@ -35,7 +35,8 @@ class StudiedSite:
 class Flow:
     """From files to ECGs, one number per site in each row.
 
-    rejects, exclusions: by reason in words. never: reasons for which no file was rejected.
+    rejects, exclusions: by reason in words. never: reasons for which no file was rejected. not_tested: test ECGs that a
+    model's view lacks, so that no model is tested on them.
     """
 
     sites: list[str]
@@ -45,6 +46,7 @@ class Flow:
     stored: list[int]
     exclusions: Mapping[str, list[int]]
     used: list[int]
+    not_tested: list[int]
 
 
 def studied_sites(task: TaskResults) -> list[StudiedSite]:
@@ -78,4 +80,15 @@ def participant_flow(task: TaskResults) -> Flow:
             EXCLUSIONS.get(step, plain(step)): [task.flow[site][step] for site in sites] for step in exclusions
         },
         used=[stored[site] - left_out[site] for site in sites],
+        not_tested=[_held_out(task, site) - _tested(task, site) for site in sites],
     )
+
+
+def _held_out(task: TaskResults, site: str) -> int:
+    """ECGs of the test patients of a site, or all of an external one."""
+    return sum(task.flow[site][f"{split}_ecgs"] for split in (TEST, EXTERNAL))
+
+
+def _tested(task: TaskResults, site: str) -> int:
+    """ECGs that the models were tested on at a site: the same for all of them."""
+    return max(one.metrics()["ecgs"] for (_, _, where), one in task.evaluations.items() if where == site)

@@ -75,7 +75,11 @@ def pretraining(study: Study) -> Iterator[Problem]:
     """Check each pretraining against its model's network, and its seeds against those of fine-tuning."""
     for name in study.trained_here:
         section, place = study.pretraining[name], f"pretraining.{name}"
-        if _is_sound(study, name):
+        if unknown := [target for target in study.family(name).targets if target not in study.shapes]:
+            yield problem(
+                f"its family predicts {', '.join(unknown)}, for which there is no asset: give `weights`", place
+            )
+        elif _is_sound(study, name):
             yield from _problems(
                 lambda name=name, section=section: study.family(name).check_pretraining(
                     study.recipes[name], section.recipe, study.shapes

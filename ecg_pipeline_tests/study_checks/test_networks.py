@@ -5,7 +5,9 @@ import pytest
 import timm
 import torch
 
+from ecg_pipeline.models import heartbeit
 from ecg_pipeline.models.comparators.timm_names import _registered, is_timm_model
+from ecg_pipeline.study import StudyError, load_study, study_file
 from ecg_pipeline.tokens.discrete_vae import DiscreteVae
 from ecg_pipeline.tokens.pixels import token_view
 from ecg_pipeline.tokens.recipes import GRID
@@ -336,3 +338,9 @@ def test_timms_names_are_those_that_timm_lists():
     assert _registered() == set(timm.list_models())
     assert is_timm_model("vit_base_patch16_224.augreg_in1k")
     assert not is_timm_model("resnet_of_nobody")
+
+
+def test_a_target_without_an_asset_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(heartbeit.FAMILY, "targets", ("patch_tokens", "report_tokens"))
+    with pytest.raises(StudyError, match=r"pretraining.heartbeit: its family predicts report_tokens, for which there"):
+        load_study(study_file("demo"))

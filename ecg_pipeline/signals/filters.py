@@ -108,11 +108,15 @@ def crop(x_mv: NDArray, sampling_hz: int, recipe: FilterRecipe) -> NDArray:
     x_mv = x_mv[..., :needed]
     if sampling_hz == recipe.sampling_hz:
         return x_mv
+    return resample(x_mv, sampling_hz, recipe.sampling_hz)[..., : recipe.samples]
+
+
+def resample(x: NDArray, from_hz: int, to_hz: int) -> NDArray:
+    """Polyphase resampling along the last axis, filtered against aliasing: (..., T) -> (..., T to_hz / from_hz)."""
     from scipy.signal import resample_poly
 
-    common = gcd(recipe.sampling_hz, sampling_hz)
-    x_mv = resample_poly(x_mv, recipe.sampling_hz // common, sampling_hz // common, axis=-1, padtype="line")
-    return x_mv[..., : recipe.samples]
+    common = gcd(to_hz, from_hz)
+    return resample_poly(x, to_hz // common, from_hz // common, axis=-1, padtype="line")
 
 
 def band_pass(x_mv: NDArray, recipe: FilterRecipe) -> NDArray[np.float64]:
@@ -143,13 +147,28 @@ def _filter(x_mv: NDArray, recipe: FilterRecipe | None, median_samples: int, dty
     return out.reshape(x_mv.shape)
 
 
-@cache
 def _band_pass(recipe: FilterRecipe, samples: int) -> tuple[NDArray, NDArray, int]:
-    """Second-order sections (S, 6), their steady state (S, 2), and the length of the mirrored padding at either end."""
+    """As `butterworth`, and the length of the mirrored padding at either end of `samples`."""
+    sections, steady_state = butterworth((recipe.low_hz, recipe.high_hz), recipe.order, recipe.sampling_hz)
+    return sections, steady_state, mirrored(samples, recipe.low_hz, recipe.sampling_hz)
+
+
+@cache
+def butterworth(band_hz: tuple[float, float], order: int, sampling_hz: int) -> tuple[NDArray, NDArray]:
+    """Second-order sections (S, 6) of a band-pass, and their steady state (S, 2).
+
+    Where the rate is too low for the upper cut-off, the lower one is applied alone.
+    """
     from scipy.signal import butter, sosfilt_zi
 
-    sections = butter(recipe.order, (recipe.low_hz, recipe.high_hz), "bandpass", fs=recipe.sampling_hz, output="sos")
-    return np.asarray(sections), sosfilt_zi(sections), min(samples - 1, round(recipe.sampling_hz / recipe.low_hz))
+    band, kind = (band_hz, "bandpass") if band_hz[1] < sampling_hz / 2 else (band_hz[0], "highpass")
+    sections = np.asarray(butter(order, band, kind, fs=sampling_hz, output="sos"))
+    return sections, sosfilt_zi(sections)
+
+
+def mirrored(samples: int, low_hz: float, sampling_hz: int) -> int:
+    """Samples mirrored at either end before a filter: one period of the lower cut-off, if the signal has as many."""
+    return min(samples - 1, round(sampling_hz / low_hz))
 
 
 def _no_band_pass() -> tuple[NDArray, NDArray, int]:

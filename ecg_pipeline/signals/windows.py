@@ -5,8 +5,8 @@ padding.
 """
 
 from dataclasses import dataclass
-from functools import cache, partial
-from math import gcd, isfinite
+from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ecg_pipeline.ecg import LEADS, Progress, RecipeError, no_progress
 from ecg_pipeline.ingest.store import WaveformStore
+from ecg_pipeline.signals.filters import butterworth, mirrored, resample
 from ecg_pipeline.signals.recordings import shard_ecgs, waveform_digest
 from ecg_pipeline.storage.files import write_parquet
 from ecg_pipeline.storage.shards import ArrayShards, Shard, build_shards, scan_tables, write_index
@@ -171,21 +172,10 @@ def _band_pass(x_mv: NDArray, sampling_hz: int, band_pass: BandPass) -> NDArray[
     if band_pass.low_hz >= sampling_hz / 2:
         return np.zeros(x_mv.shape, np.float32)
     rows = np.ascontiguousarray(x_mv, np.float32).reshape(-1, x_mv.shape[-1])
-    sections, steady_state = _sections(sampling_hz, band_pass)
+    sections, steady_state = butterworth((band_pass.low_hz, band_pass.high_hz), band_pass.order, sampling_hz)
     out = np.empty(rows.shape, np.float32)
-    filter_rows(rows, sections, steady_state, min(rows.shape[1] - 1, round(sampling_hz / band_pass.low_hz)), 1, out)
+    filter_rows(rows, sections, steady_state, mirrored(rows.shape[1], band_pass.low_hz, sampling_hz), 1, out)
     return out.reshape(x_mv.shape)
-
-
-@cache
-def _sections(sampling_hz: int, band_pass: BandPass) -> tuple[NDArray, NDArray]:
-    """Second-order sections (S, 6) and their steady state (S, 2)."""
-    from scipy.signal import butter, sosfilt_zi
-
-    low, high = band_pass.low_hz, band_pass.high_hz
-    band, kind = ((low, high), "bandpass") if high < sampling_hz / 2 else (low, "highpass")
-    sections = np.asarray(butter(band_pass.order, band, kind, fs=sampling_hz, output="sos"))
-    return sections, sosfilt_zi(sections)
 
 
 def _resample(x: NDArray, sampling_hz: int, recipe: WindowRecipe) -> NDArray:
@@ -197,11 +187,7 @@ def _resample(x: NDArray, sampling_hz: int, recipe: WindowRecipe) -> NDArray:
         # The grid of ECG-FM's preprocessing, which stretches a recording by less than a sample.
         recorded, wanted = np.linspace(0, samples - 1, x.shape[-1]), np.arange(samples)
         return np.stack([np.interp(wanted, recorded, lead) for lead in x])
-    from scipy.signal import resample_poly
-
-    common = gcd(recipe.sampling_hz, sampling_hz)
-    up, down = recipe.sampling_hz // common, sampling_hz // common
-    return resample_poly(x, up, down, axis=-1, padtype="line")[:, :samples]
+    return resample(x, sampling_hz, recipe.sampling_hz)[:, :samples]
 
 
 def _standardise(x: NDArray, recorded_mv: NDArray, recipe: WindowRecipe) -> NDArray:

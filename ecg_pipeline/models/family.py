@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ecg_pipeline.ecg import RecipeError
 from ecg_pipeline.training.recipes import PretrainRecipe
 
 if TYPE_CHECKING:
@@ -24,6 +25,17 @@ IMAGES = "image_shards"
 
 RANDOM = "random initialisation"
 """Where a model without pretrained weights starts from, in words for a table."""
+
+
+def check_image_size(image_px: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """RecipeError unless the images of a study are squares of `image_px`. shapes: as in `Family.check`."""
+    height_px, width_px = shapes[IMAGES]
+    if (height_px, width_px) != (image_px, image_px):
+        raise RecipeError(
+            f"the model takes images of {image_px} x {image_px} px, but sheets have {height_px} x {width_px} px: "
+            "make them equal",
+            "image_px",
+        )
 
 
 def windows(name: str) -> str:

@@ -113,8 +113,7 @@ def _pretrain_seed(
         warmup_epochs=recipe.warmup_epochs,
     )
     network = objective.network.to(device).train()
-    groups = objective.parameter_groups(recipe.weight_decay)
-    optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+    optimiser = torch.optim.AdamW(objective.parameter_groups(recipe.weight_decay), lr=recipe.learning_rate, fused=True)
     trace: list[dict[str, float]] = []
     counts = torch.zeros((), dtype=torch.long)
     state = RunState(out, device)

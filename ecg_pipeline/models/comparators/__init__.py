@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ecg_pipeline.ecg import RecipeError
 from ecg_pipeline.models.comparators.recipes import TimmRecipe
 from ecg_pipeline.models.comparators.timm_names import is_timm_model
-from ecg_pipeline.models.family import IMAGES, Family
+from ecg_pipeline.models.family import Family, check_image_size
 
 if TYPE_CHECKING:
     from ecg_pipeline.models.comparators.network import Comparator
@@ -25,13 +25,7 @@ class Comparators(Family):
         """Check that timm has the network, and the size of the images."""
         if not is_timm_model(recipe.name):
             raise RecipeError(f"timm has no model `{recipe.name}`; `timm.list_models()` lists them", "name")
-        size = shapes[IMAGES]
-        if size != (recipe.image_px, recipe.image_px):
-            raise RecipeError(
-                f"the model takes images of {recipe.image_px} x {recipe.image_px} px, but sheets have {size[0]} x "
-                f"{size[1]} px: make them equal",
-                "image_px",
-            )
+        check_image_size(recipe.image_px, shapes)
 
     def classifier(self, recipe: TimmRecipe, start: "Checkpoint | None", *, seed: int) -> "Comparator":
         """A timm network with one output."""

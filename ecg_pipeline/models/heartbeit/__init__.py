@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecg_pipeline.ecg import RecipeError
-from ecg_pipeline.models.family import IMAGES, Family
+from ecg_pipeline.models.family import Family, check_image_size
 from ecg_pipeline.models.heartbeit.masking import sample_masks
 from ecg_pipeline.models.heartbeit.recipes import TOKENS, HeartBeitPretraining, HeartBeitRecipe
 
@@ -34,13 +34,7 @@ class HeartBeit(Family):
 
     def check(self, recipe: HeartBeitRecipe, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Check the size of the images."""
-        size = shapes[IMAGES]
-        if size != (recipe.image_px, recipe.image_px):
-            raise RecipeError(
-                f"the model takes images of {recipe.image_px} x {recipe.image_px} px, but sheets have {size[0]} x "
-                f"{size[1]} px: make them equal",
-                "image_px",
-            )
+        check_image_size(recipe.image_px, shapes)
 
     def check_pretraining(
         self, recipe: HeartBeitRecipe, pretraining: HeartBeitPretraining, shapes: Mapping[str, tuple[int, ...]]

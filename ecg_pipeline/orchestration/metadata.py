@@ -97,10 +97,10 @@ def filtered_waveforms(filtered: FilteredWaveforms) -> dict[str, Any]:
     }
 
 
-def waveform_windows(windows: WaveformWindows) -> dict[str, Any]:
-    """Counts of windows and ECGs, of those padded and left out, and how they were cut."""
+def waveform_windows(windows: WaveformWindows, seconds: float) -> dict[str, Any]:
+    """Counts of windows and ECGs, of those padded and left out, and how they were cut. seconds: length of a window."""
     index, attributes = windows.index(), windows.attributes()
-    is_padded = pl.col("recorded_s") < pl.col("recorded_s").max()
+    is_padded = pl.col("recorded_s") < pl.lit(seconds, pl.Float32)
     return {
         "dagster/row_count": len(index),
         "ecgs": index["ecg_id"].n_unique(),

@@ -77,7 +77,7 @@ def _windows(study: Study, name: str) -> dg.AssetsDefinition:
                 progress=build.progress,
                 previous=build.previous(),
             ),
-            metadata_of=metadata.waveform_windows,
+            metadata_of=lambda made: metadata.waveform_windows(made, recipe.seconds),
         )
 
     return waveform_windows

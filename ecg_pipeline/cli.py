@@ -14,15 +14,37 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ecg_pipeline.commands.audit import audit
+from ecg_pipeline.commands.common import StudyOption, activate_study
+from ecg_pipeline.commands.diff import diff
+from ecg_pipeline.commands.export import export
+from ecg_pipeline.commands.hold import hold
+from ecg_pipeline.commands.plan import plan
+from ecg_pipeline.commands.prune import prune
+from ecg_pipeline.commands.reproduce import reproduce
+from ecg_pipeline.commands.trace import trace_command
+from ecg_pipeline.commands.verify import checkpoint, verify
+from ecg_pipeline.commands.withdraw import withdraw_command
 from ecg_pipeline.links import PORT
 from ecg_pipeline.provenance.archive import Archive
-from ecg_pipeline.provenance.record import LayoutError
 from ecg_pipeline.storage.files import write_json
-from ecg_pipeline.study import Study, StudyError, active_study, drop_folder, load_study, study_file, study_home
+from ecg_pipeline.study import (
+    Study,
+    StudyError,
+    active_study,
+    drop_folder,
+    load_study,
+    site_key,
+    study_file,
+    study_home,
+)
 
 if TYPE_CHECKING:
     from ecg_pipeline.orchestration.runs import Runner
     from ecg_pipeline.reporting.results import Report
+
+PROVENANCE = "Provenance"
+"""Panel of the commands on where outputs come from."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,19 +52,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="From hospital XML to an evaluated ECG foundation model.",
 )
-study_app = typer.Typer(no_args_is_help=True, help="Study files.")
+study_app = typer.Typer(no_args_is_help=True, help="Check study files.")
 app.add_typer(study_app, name="study")
+app.command(rich_help_panel=PROVENANCE)(audit)
+app.command("trace", rich_help_panel=PROVENANCE)(trace_command)
+app.command(rich_help_panel=PROVENANCE)(diff)
+app.command(rich_help_panel=PROVENANCE)(verify)
+app.command(rich_help_panel=PROVENANCE)(checkpoint)
+app.command(rich_help_panel=PROVENANCE)(plan)
+app.command(rich_help_panel=PROVENANCE)(prune)
+app.command(rich_help_panel=PROVENANCE)(hold)
+app.command(rich_help_panel=PROVENANCE)(reproduce)
+app.command("withdraw", rich_help_panel=PROVENANCE)(withdraw_command)
+app.command(rich_help_panel=PROVENANCE)(export)
 console = Console()
 status = console.status("")
-
-StudyOption = Annotated[str | None, typer.Option("--study", help="A built-in study or a file; by default ECG_STUDY.")]
 
 
 @app.command()
 def demo() -> None:
     """Run the whole pipeline on a synthetic hospital system: MUSE XML to evaluation reports."""
-    _set_active_study("demo")
-    study = active_study()
+    study = activate_study("demo")
     runner = _open(study)
     began = time.monotonic()
     made = _run_stale(runner)
@@ -53,19 +83,24 @@ def demo() -> None:
 @app.command()
 def materialize(
     assets: Annotated[
-        list[str] | None, typer.Argument(help="Assets: a name, +name with everything upstream, or a Dagster selection.")
+        list[str] | None,
+        typer.Argument(
+            metavar="ASSETS", help="Assets: a name, +name with everything upstream, or a Dagster selection."
+        ),
     ] = None,
     partition: Annotated[
-        list[str] | None, typer.Option("--partition", help="A site, a fraction or a whole key; several may be given.")
+        list[str] | None,
+        typer.Option(
+            "--partition", metavar="PARTITION", help="A site, a fraction or a whole key; several may be given."
+        ),
     ] = None,
     study: StudyOption = None,
     accept_fewer_files: Annotated[
         bool, typer.Option("--accept-fewer-files", help="Read drop folders even if most of their files are missing.")
     ] = False,
 ) -> None:
-    """Materialise stale assets: all of them, or those named. Partitions that are up to date are skipped."""
-    _set_active_study(study)
-    active = active_study()
+    """Materialise stale assets: all of them, or those named."""
+    active = activate_study(study)
     config = {"resources": {"workspace": {"config": {"accept_fewer_files": True}}}} if accept_fewer_files else {}
     made = _run_stale(_open(active, config), assets or ["*"], partition or [])
     console.print(f"{made} runs" if made else "Everything is up to date.")
@@ -73,9 +108,12 @@ def materialize(
 
 
 @app.command()
-def ui(study: StudyOption = None, port: Annotated[int, typer.Option(help="First of three ports.")] = PORT) -> None:
-    """Start the Dagster UI with its daemon, and servers for MLflow and reports, for this study's home."""
-    _set_active_study(study)
+def ui(
+    study: StudyOption = None,
+    port: Annotated[int, typer.Option(metavar="PORT", help="The first of three ports.")] = PORT,
+) -> None:
+    """Start the Dagster UI with its daemon, and servers for MLflow and reports."""
+    activate_study(study)
     from ecg_pipeline.orchestration.servers.ui import UiError, serve
 
     try:
@@ -89,7 +127,7 @@ def report(
     study: StudyOption = None, open_page: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False
 ) -> None:
     """Print the path of the newest benchmark report, or open it."""
-    _set_active_study(study)
+    activate_study(study)
     made = _newest_report(active_study())
     if made is None:
         raise typer.Exit(_fail("There is no report yet: run `ecg-pipeline materialize`."))
@@ -99,14 +137,14 @@ def report(
 
 
 @app.command()
-def rejects(site: Annotated[str, typer.Argument(help="A site of the study.")], study: StudyOption = None) -> None:
+def rejects(
+    site: Annotated[str, typer.Argument(metavar="SITE", help="A site of the study.")], study: StudyOption = None
+) -> None:
     """Print the names of a site's files that are not used, and why. Names may identify patients."""
     from ecg_pipeline.ingest.site import named_rejects
     from ecg_pipeline.ingest.store import WaveformStore
-    from ecg_pipeline.orchestration.assets.ingest import site_key
 
-    _set_active_study(study)
-    active = active_study()
+    active = activate_study(study)
     if site not in active.sites:
         raise typer.Exit(_fail(f"There is no site {site}; there are {', '.join(active.sites)}."))
     archive = _archive(active)
@@ -125,7 +163,9 @@ def rejects(site: Annotated[str, typer.Argument(help="A site of the study.")], s
 
 @app.command()
 def bench(
-    names: Annotated[list[str] | None, typer.Argument(help="Which benchmarks; by default all.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAMES", help="Which benchmarks; by default all.")
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the rows to a file, not to the screen.")
     ] = None,
@@ -150,7 +190,7 @@ def bench(
 
 
 @study_app.command("check")
-def study_check(file: Annotated[str, typer.Argument(help="A study file, or the name of a built-in study.")]) -> None:
+def study_check(file: Annotated[str, typer.Argument(metavar="STUDY", help="A built-in study or a file.")]) -> None:
     """Check a study file: its keys, its values, and that its sections are consistent."""
     try:
         checked = load_study(study_file(file))
@@ -162,16 +202,6 @@ def study_check(file: Annotated[str, typer.Argument(help="A study file, or the n
     console.print(table)
     console.print(f"models {', '.join(checked.models)}; fractions {', '.join(f'{f:g}' for f in checked.fractions)}")
     console.print(f"fingerprint {checked.fingerprint()}")
-
-
-def _set_active_study(study: str | None) -> None:
-    """Make a study the active one, for this process and its children; exit with its errors if it is invalid."""
-    if study:
-        os.environ["ECG_STUDY"] = str(Path(study).absolute()) if Path(study).is_file() else study
-    try:
-        _archive(active_study()).check_layout()
-    except (StudyError, LayoutError) as error:
-        raise typer.Exit(_fail(str(error))) from None
 
 
 def _open(study: Study, config: dict[str, Any] | None = None) -> "Runner":
@@ -260,7 +290,7 @@ def _print_commands(study: Study) -> None:
 
 
 def _archive(study: Study) -> Archive:
-    return Archive(study_home(study) / "assets")
+    return Archive(study_home(study))
 
 
 def _newest_report(study: Study) -> "Report | None":

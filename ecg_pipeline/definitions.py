@@ -6,6 +6,7 @@ from ecg_pipeline.orchestration import without_preview_warnings
 from ecg_pipeline.orchestration.assets import source_versions, study_assets
 from ecg_pipeline.orchestration.automation import with_automation
 from ecg_pipeline.orchestration.jobs import study_jobs
+from ecg_pipeline.orchestration.made_of import with_audit_commands
 from ecg_pipeline.orchestration.resources import Workspace, make_workspace, workspace_resource
 from ecg_pipeline.orchestration.schedules import study_schedules
 from ecg_pipeline.orchestration.sensors import study_sensors
@@ -22,7 +23,7 @@ def build_definitions(workspace: Workspace) -> dg.Definitions:
     with without_preview_warnings():
         jobs = study_jobs(workspace.study, lambda: built)
         built = dg.Definitions(
-            assets=with_automation(study_assets(workspace.study), workspace),
+            assets=with_audit_commands(with_automation(study_assets(workspace.study), workspace)),
             jobs=jobs,
             schedules=study_schedules(jobs),
             sensors=study_sensors(),

@@ -52,6 +52,12 @@ def report_page(folder: Path, *, home: Path) -> str:
     return _build_page("reports", folder=folder, home=home)
 
 
+def audit_page(folder: Path, *, home: Path) -> str:
+    """URL of the page on where an output comes from. folder: its build."""
+    _, partition, _ = _place(folder, home=home)
+    return _build_page("audit", quote(partition), folder=folder, home=home)
+
+
 def image_preview(folder: Path, *, home: Path) -> str:
     """URL of a preview of a site's first images. folder: the build of its `image_shards`."""
     _, partition, _ = _place(folder, home=home)

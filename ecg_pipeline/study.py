@@ -17,8 +17,10 @@ from pydantic import ValidationError
 from ecg_pipeline.cohorts.tasks import DiagnosisRule, MeasurementRule, StatementRule
 from ecg_pipeline.ecg import RecipeError
 from ecg_pipeline.ingest.drop_folder import DropFolder
+from ecg_pipeline.ingest.pseudonyms import PseudonymKey, fixed_key, load_key
+from ecg_pipeline.ingest.withdrawals import Register
 from ecg_pipeline.study_checks import problems
-from ecg_pipeline.study_sections import Study
+from ecg_pipeline.study_sections import Study, plain
 from ecg_pipeline.study_sections import identity as identity
 
 BUILT_IN = Path(__file__).parent / "studies"
@@ -76,6 +78,16 @@ def load_study(path: Path) -> Study:
     return study
 
 
+def study_content(study: Study) -> dict[str, Any]:
+    """A study as the content of one study file that extends no other: `load_study` reads the same study from it."""
+    content = plain(study)
+    for section in content["pretraining"].values():
+        del section["family"]
+    tuning = content["finetuning"]
+    content["finetuning"] = {**tuning["recipe"], "models": tuning["models"]}
+    return _without_nulls(content)
+
+
 def study_home(study: Study) -> Path:
     """Home folder of a study, for all its outputs: `ECG_HOME`/name, by default ./ecg_home/name."""
     return Path(os.environ.get("ECG_HOME") or "ecg_home").absolute() / study.name
@@ -96,7 +108,17 @@ def drop_folder(study: Study, site: str) -> DropFolder:
         mrn_system=section.mrn_system or site,
         label_tables=section.label_tables,
         patients=section.patients,
+        withdrawals=Register(study_home(study)).of_site(site),
     )
+
+
+def site_key(study: Study, site: str, home: Path | None = None) -> PseudonymKey:
+    """The key of a site's pseudonyms: the hospital's secret key, or a fixed one for public and synthetic patients.
+
+    home: the study's home, if it was moved.
+    """
+    patients = study.sites[site].patients
+    return load_key(home or study_home(study)) if patients == "private" else fixed_key(patients)
 
 
 @dataclass(frozen=True)
@@ -140,6 +162,13 @@ def _overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         else:
             result[key] = value
     return result
+
+
+def _without_nulls(value: Any) -> Any:
+    """A value without the keys that are null: in a study file a null is an absent key."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(one) for name, one in value.items() if one is not None}
+    return value
 
 
 def _repeated_keys(files: Sequence[_File]) -> Iterator[str]:

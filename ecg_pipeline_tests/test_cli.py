@@ -66,7 +66,7 @@ def test_rejects_of_a_private_site_are_named_on_the_terminal_alone(tmp_path, mon
     assert "There is no site mountsinai" in run("rejects", "mountsinai").output
     study = load_study(path)
     write_hospital_system(study.synthetic, study_home(study) / "hospital_system")
-    drop, archive = drop_folder(study, "mount_sinai"), Archive(study_home(study) / "assets")
+    drop, archive = drop_folder(study, "mount_sinai"), Archive(study_home(study))
     record = replace(RECORD, asset="waveform_store", partition="mount_sinai")
     key, out = load_key(study_home(study)), archive.folder(record)
     ingest_site(drop, list_files(drop), recipe=study.ingest, key=key, out=out)

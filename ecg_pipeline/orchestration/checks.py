@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from ecg_pipeline.provenance.record import CheckOutcome
+
 
 def blocking_checks(
     key: Sequence[str], *names: str, partitions: dg.PartitionsDefinition | None = None
@@ -44,6 +46,12 @@ def _result(name: str, found: Sequence[str], *, is_warning: bool, note: str = ""
 def blocks(result: dg.AssetCheckResult) -> bool:
     """Whether a check result blocks the output: a failure that is not a warning."""
     return not result.passed and result.severity == dg.AssetCheckSeverity.ERROR
+
+
+def outcome(result: dg.AssetCheckResult) -> CheckOutcome:
+    """A check result as a record states it: without its sentences, which may name pseudonyms."""
+    assert result.check_name is not None
+    return CheckOutcome(result.check_name, result.passed, result.severity == dg.AssetCheckSeverity.WARN)
 
 
 def failure_text(results: Sequence[dg.AssetCheckResult]) -> str:

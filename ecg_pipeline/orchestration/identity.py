@@ -21,7 +21,7 @@ class Identified(TypedDict):
 def identified(revision: int, **recipes: Any) -> Identified:
     """What an asset's results depend on: its module's revision and its part of the study."""
     payload = {"revision": revision, **{name: identity(recipe) for name, recipe in recipes.items()}}
-    return {"code_version": digest_json(payload)[:16], "metadata": {RECIPE: dg.MetadataValue.json(payload)}}
+    return {"code_version": digest_json(payload), "metadata": {RECIPE: dg.MetadataValue.json(payload)}}
 
 
 def payload_of(spec: dg.AssetSpec) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from string import Template
 
 import dagster as dg
 import psutil
+import yaml
 
 from ecg_pipeline.storage.files import locked, write_text
 
@@ -25,6 +26,14 @@ def instance_home(home: Path) -> Path:
             shipped = files("ecg_pipeline.orchestration").joinpath("dagster.yaml").read_text(encoding="utf-8")
             write_text(folder / "dagster.yaml", Template(shipped).substitute(RUNS=max(2, _cores())))
     return folder
+
+
+def other_storage(home: Path) -> str | None:
+    """Where `dagster.yaml` keeps runs and events if not in SQLite files of the Dagster home; None if there."""
+    settings = yaml.safe_load((instance_home(home) / "dagster.yaml").read_text(encoding="utf-8")) or {}
+    stored = [key for key in ("storage", "run_storage", "event_log_storage", "schedule_storage") if key in settings]
+    kinds = {kind for key in stored for kind in settings[key] if kind != "sqlite"}
+    return ", ".join(sorted(kinds)) or None
 
 
 def open_instance(home: Path) -> dg.DagsterInstance:

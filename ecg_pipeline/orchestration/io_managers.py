@@ -38,5 +38,7 @@ class HandleIOManager(dg.IOManager):
         asset = context.asset_key.to_user_string()
         record = self.archive.require(asset, partition)
         step = context.step_context.run_id, context.op_def.name
-        self._loaded.setdefault(step, {})[asset, partition] = Upstream(asset, partition, record.data_version)
+        self._loaded.setdefault(step, {})[asset, partition] = Upstream(
+            asset, partition, record.data_version, record.digest
+        )
         return handle(self.archive.folder(record))

@@ -9,7 +9,6 @@ from dagster import AssetKey
 from ecg_pipeline.orchestration.partitions import AssetGraph, dimensions, upstream_partitions
 from ecg_pipeline.orchestration.resources import Workspace
 from ecg_pipeline.provenance.archive import NotMaterialised
-from ecg_pipeline.provenance.record import build_id
 
 Node = tuple[AssetKey, str | None]
 """An asset and its partition."""
@@ -40,7 +39,7 @@ class Plan:
     ):
         self.workspace = workspace
         self.graph = graph
-        nodes = list(_nodes(graph, selected, wanted))
+        nodes = list(partitions_of(graph, selected, wanted))
         known = set(nodes)
         self._waits = {
             node: {(k, p) for k, p in upstream_partitions(graph, *node) if (k, p) in known} for node in nodes
@@ -118,10 +117,10 @@ def is_stale(workspace: Workspace, graph: AssetGraph, node: Node) -> bool:
         upstream = workspace.upstream(graph, key, partition)
     except (NotMaterialised, FileNotFoundError):
         return True
-    return record.build != build_id(graph.get(key).code_version or "", upstream)
+    return not record.is_of(graph.get(key).code_version or "", upstream)
 
 
-def _nodes(graph: AssetGraph, selected: frozenset[AssetKey], wanted: Sequence[str]) -> Iterator[Node]:
+def partitions_of(graph: AssetGraph, selected: frozenset[AssetKey], wanted: Sequence[str] = ()) -> Iterator[Node]:
     """Every wanted partition of the selected assets, in topological order."""
     for key in graph.toposorted_asset_keys:
         if key in selected and graph.get(key).is_materializable:

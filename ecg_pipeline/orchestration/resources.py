@@ -1,6 +1,5 @@
 """The workspace of a study, a Dagster resource: where outputs are stored, and how every output is made and recorded."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,27 +11,31 @@ from typing import Any
 import dagster as dg
 
 from ecg_pipeline.ecg import Progress
+from ecg_pipeline.links import audit_page
 from ecg_pipeline.models import FAMILIES
-from ecg_pipeline.orchestration.checks import blocks, failure_text
+from ecg_pipeline.orchestration.checks import blocks, failure_text, outcome
 from ecg_pipeline.orchestration.execution import CONFIG, Execution, from_environment, limit_threads
 from ecg_pipeline.orchestration.identity import payload_of
 from ecg_pipeline.orchestration.io_managers import HandleIOManager
+from ecg_pipeline.orchestration.made_of import made_of
 from ecg_pipeline.orchestration.partitions import AssetGraph, upstream_partitions
+from ecg_pipeline.orchestration.progress import report_progress
+from ecg_pipeline.orchestration.shown import as_json, from_json
 from ecg_pipeline.provenance.ancestry import conflicts, outdated, partition_name
 from ecg_pipeline.provenance.archive import Archive
-from ecg_pipeline.provenance.lease import clear_leftovers, hold, process_json
-from ecg_pipeline.provenance.record import (
-    Record,
-    Upstream,
-    build_id,
-    content_version,
+from ecg_pipeline.provenance.environment import (
+    command,
+    environment,
     git_state,
     hardware,
     package_versions,
-    seeds_in,
+    peak_memory_bytes,
+    user,
 )
+from ecg_pipeline.provenance.lease import clear_leftovers, hold, process_json
+from ecg_pipeline.provenance.record import Record, Upstream, build_id, content_version, seeds_in
 from ecg_pipeline.storage.files import folder_digests
-from ecg_pipeline.study import Study, study_home
+from ecg_pipeline.study import Study, study_content, study_home
 from ecg_pipeline.tracking import MlflowRun, training_run
 
 
@@ -45,6 +48,7 @@ class Build:
     progress: Progress
     tags: dict[str, str]
     mlflow_run_id: str | None = None
+    mlflow_model_id: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def note_mlflow_run(self, run_id: str, page: str) -> None:
@@ -106,10 +110,7 @@ class Workspace:
 
     def upstream(self, graph: AssetGraph, key: dg.AssetKey, partition: str | None) -> tuple[Upstream, ...]:
         """Upstream partitions of a partition, with their current versions. NotMaterialised if one is missing."""
-        read = upstream_partitions(graph, key, partition)
-        return tuple(
-            Upstream(of.to_user_string(), of_partition, self._version(of, of_partition)) for of, of_partition in read
-        )
+        return tuple(self._upstream_entry(*of) for of in upstream_partitions(graph, key, partition))
 
     def conflicts(self, upstream: Sequence[Upstream]) -> list[str]:
         """Messages on upstream assets that one output would have in several versions, and what to materialise."""
@@ -163,29 +164,39 @@ class Workspace:
             place, lambda holder: context.log.info(f"{partition_name((asset, partition))} waits for {holder}")
         ) as lease:
             clear_leftovers(place)
-            made, record, shown = self._make_if_stale(
+            self.archive.finish_interrupted_save(asset, partition)
+            made, record, added = self._make_if_stale(
                 context, asset=asset, partition=partition, upstream=upstream, handle=handle, make=make
             )
             checks = list(check(made))
-            is_accepted = not any(map(blocks, checks))
-            if is_accepted and "unchanged" not in shown:
+            outcomes = tuple(map(outcome, checks))
+            is_accepted, is_new = not any(map(blocks, checks)), record.digest is None
+            if is_new and not is_accepted:
+                self.archive.note_failed_checks(asset, partition, outcomes)
+            if is_new and is_accepted:
+                shown = self.archive.documents.save(as_json({**metadata_of(made), **added}))
                 lease.check()
-                self.archive.save(record)
+                record = self.archive.save(replace(record, checks=outcomes, shown=shown))
         if not is_accepted:
             yield from checks
             what = partition_name((asset, partition))
             raise dg.Failure(f"{what} was not materialised, because a check failed:\n{failure_text(checks)}")
-        yield self._result(made, record, metadata={**metadata_of(made), **shown}, checks=checks)
+        # What was shown is stored, so that an output that is up to date need not be read again to be shown.
+        metadata = from_json(self.archive.documents.read(record.shown)) if record.shown else metadata_of(made)
+        yield self._result(made, record, metadata={**metadata, **added}, checks=checks)
 
-    def _version(self, key: dg.AssetKey, partition: str | None) -> str:
-        """Current data version of a partition."""
-        observe = self.source_versions.get(key)
-        return observe(partition) if observe else self.archive.require(key.to_user_string(), partition).data_version
+    def _upstream_entry(self, key: dg.AssetKey, partition: str | None) -> Upstream:
+        """A partition as it is now, as an entry of a record."""
+        asset, observe = key.to_user_string(), self.source_versions.get(key)
+        if observe:
+            return Upstream(asset, partition, observe(partition))
+        record = self.archive.require(asset, partition)
+        return Upstream(asset, partition, record.data_version, record.digest)
 
     def _newest(self, key: dg.AssetKey, partition: str | None) -> str | None:
         """Current data version of a partition; None if it is missing, such as a folder of an unmounted disk."""
         try:
-            return self._version(key, partition)
+            return self._upstream_entry(key, partition).data_version
         except FileNotFoundError:
             return None
 
@@ -194,11 +205,14 @@ class Workspace:
     ) -> tuple[Upstream, ...]:
         """Upstream versions of a partition: those of the loaded handles, and of source assets as read."""
         loaded, graph = self.handles.loaded(context), context.job_def.asset_layer.asset_graph
-        return tuple(
-            loaded.get((parent.to_user_string(), of_partition))
-            or Upstream(parent.to_user_string(), of_partition, read.get(parent) or self._version(parent, of_partition))
-            for parent, of_partition in upstream_partitions(graph, context.asset_key, partition)
-        )
+
+        def entry(key: dg.AssetKey, of_partition: str | None) -> Upstream:
+            asset = key.to_user_string()
+            if key in read:
+                return Upstream(asset, of_partition, read[key])
+            return loaded.get((asset, of_partition)) or self._upstream_entry(key, of_partition)
+
+        return tuple(entry(*of) for of in upstream_partitions(graph, context.asset_key, partition))
 
     def _make_if_stale(
         self,
@@ -210,18 +224,17 @@ class Workspace:
         handle: Callable[[Path], Any],
         make: Callable[[Build], object],
     ) -> tuple[Any, Record, dict[str, Any]]:
-        """Make an output if it is stale. Returns handle, record and metadata, `unchanged` if it was up to date."""
+        """Make an output if it is stale. Returns handle, record (new ones without digest) and metadata of this run."""
         spec = context.assets_def.specs_by_key[context.asset_key]
         code_version = spec.code_version or ""
-        record = self.archive.newest(asset, partition)
-        build = build_id(code_version, upstream)
-        if record and record.build == build:
-            return handle(self.archive.folder(record)), record, {"unchanged": True}
-        started = datetime.now(UTC)
+        newest = self.archive.newest(asset, partition)
+        if newest and newest.is_of(code_version, upstream):
+            return handle(self.archive.folder(newest)), newest, {"unchanged": True}
+        started, build = datetime.now(UTC), build_id(code_version, upstream)
         work = Build(
-            self.archive.place(asset, partition) / build,
-            partial(self._previous_build, record, code_version, context.log.warning),
-            _report_progress(context, self.terminal),
+            self.archive.build_folder(asset, partition, build),
+            partial(self._previous_build, newest, code_version, context.log.warning),
+            report_progress(context, self.terminal),
             _tags(context, self.study),
         )
         work.folder.mkdir(parents=True, exist_ok=True)
@@ -235,15 +248,22 @@ class Workspace:
             code_version=code_version,
             identity=payload,
             study=self.study.fingerprint(),
+            study_text=self.archive.documents.save(study_content(self.study)),
             upstream=upstream,
             files=files,
+            sizes={name: (work.folder / name).stat().st_size for name in files},
             seeds=seeds_in(payload),
             git_commit=commit,
             git_dirty=dirty,
+            environment=self.archive.documents.save(environment()),
             packages=package_versions(),
-            hardware={**hardware(), "device": self.device, "threads": self.execution.threads},
+            hardware=hardware(self.device, self.execution.threads),
+            command=command(),
+            user=user(),
+            peak_memory_bytes=peak_memory_bytes(),
             dagster_run_id=context.run.run_id,
             mlflow_run_id=work.mlflow_run_id,
+            mlflow_model_id=work.mlflow_model_id,
             started_at=started.isoformat(timespec="milliseconds"),
             ended_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         )
@@ -263,13 +283,16 @@ class Workspace:
         self, made: Any, record: Record, *, metadata: Mapping[str, Any], checks: Iterable[dg.AssetCheckResult]
     ) -> dg.MaterializeResult:
         place = self.archive.place(record.asset, record.partition)
+        folder = self.archive.folder(record)
         return dg.MaterializeResult(
             value=made,
             data_version=dg.DataVersion(record.data_version),
             metadata={
                 **metadata,
-                "dagster/uri": dg.MetadataValue.path(str(self.archive.folder(record))),
+                "dagster/uri": dg.MetadataValue.path(str(folder)),
                 "record": dg.MetadataValue.path(str(place / "record.json")),
+                "made_of": made_of(record),
+                "audit": dg.MetadataValue.url(audit_page(folder, home=self.home)),
             },
             check_results=list(checks),
         )
@@ -278,7 +301,7 @@ class Workspace:
 def make_workspace(study: Study, source_versions: Mapping[dg.AssetKey, Callable[[str | None], str]]) -> Workspace:
     """The workspace of a study in the home that the environment names."""
     home = study_home(study)
-    return Workspace(study, home, source_versions, HandleIOManager(Archive(home / "assets")), from_environment())
+    return Workspace(study, home, source_versions, HandleIOManager(Archive(home)), from_environment())
 
 
 def workspace_resource(workspace: Workspace) -> dg.ResourceDefinition:
@@ -301,27 +324,3 @@ def _tags(context: dg.AssetExecutionContext, study: Study) -> dict[str, str]:
         "study": study.name,
         "study_fingerprint": study.fingerprint(),
     }
-
-
-def _report_progress(context: dg.AssetExecutionContext, terminal: Callable[[str], None] | None) -> Progress:
-    """Progress callback that writes to a terminal and, once a tenth of the work, to the run's log."""
-    reported, began, first = -1, time.monotonic(), None
-    what = " ".join(
-        [context.asset_key.to_user_string(), *([context.partition_key] if context.has_partition_key else [])]
-    )
-
-    def progress(done: int, total: int) -> None:
-        nonlocal reported, began, first
-        if first is None:
-            # Neither what a killed run had done nor the time to start counts towards the speed.
-            first, began = done, time.monotonic()
-        speed = (done - first) / max(time.monotonic() - began, 1e-9)
-        left = f", {speed:.3g}/s, {(total - done) / speed:.0f} s left" if speed else ""
-        if terminal:
-            terminal(f"{what}: {done} of {total}{left}")
-        tenth = 10 * done // max(1, total)
-        if tenth != reported:
-            reported = tenth
-            context.log.info(f"{what}: {done} of {total}{left}")
-
-    return progress

@@ -1,10 +1,10 @@
 """Consistency of an output's inputs: they must not come from different versions of one ancestor."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ecg_pipeline.provenance.archive import Archive
-from ecg_pipeline.provenance.record import Upstream
+from ecg_pipeline.provenance.record import CUT, Upstream
 
 Place = tuple[str, str | None]
 """An asset key and a partition."""
@@ -27,7 +27,7 @@ def conflicts(archive: Archive, upstream: Iterable[Upstream], is_fitted: Callabl
     readers: dict[Upstream, list[Upstream]] = {}
 
     def walk(entries: Iterable[Upstream], reader: Upstream | None) -> None:
-        for entry in entries:
+        for entry in map(_shortened, entries):
             is_new = entry not in readers
             read_by = readers.setdefault(entry, [])
             if reader is not None and reader not in read_by:
@@ -52,6 +52,7 @@ def outdated(conflict: Conflict, newest: str | None) -> tuple[Place, ...]:
 
     newest: data version of the ancestor now; it need not be among the conflicting ones.
     """
+    newest = newest[:CUT] if newest else None
     return tuple(
         dict.fromkeys(place for version, places in conflict.through.items() if version != newest for place in places)
     )
@@ -69,6 +70,11 @@ def _descendants(entry: Upstream, readers: Mapping[Upstream, Sequence[Upstream]]
 
     climb(entry)
     return tuple(dict.fromkeys(_place(reader) for reader in reversed(after)))
+
+
+def _shortened(entry: Upstream) -> Upstream:
+    """An entry with the data version that records of every version state."""
+    return replace(entry, data_version=entry.data_version[:CUT])
 
 
 def _place(entry: Upstream) -> Place:

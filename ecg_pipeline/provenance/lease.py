@@ -160,6 +160,13 @@ def hold(folder: Path, waiting: Callable[[str], None] = lambda holder: None) -> 
                 lease.path.unlink(missing_ok=True)
 
 
+def holder(folder: Path) -> ProcessId | None:
+    """The process that holds a folder's lease; None if the lease is free, or its holder has certainly ended."""
+    held = _read(folder / ".lease")
+    process = ProcessId(held["host"], held["namespace"], held["pid"], held["started"]) if held else None
+    return None if process is None or process.is_dead() else process
+
+
 def clear_leftovers(folder: Path) -> None:
     """Delete temporary files that killed writers left in a folder whose lease is held."""
     for leftover in [*folder.glob(".*.tmp"), *folder.glob("records/.*.tmp")]:

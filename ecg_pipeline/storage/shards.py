@@ -111,8 +111,7 @@ def ensure_shard(
     digest_file, last = Path(INPUT_DIGESTS, name), Path(folders[-1], name, "zarr.json")
 
     def has_shard(folder: Path) -> bool:
-        stored = folder / digest_file
-        return (folder / last).exists() and stored.exists() and stored.read_text() == input_digest
+        return (folder / last).exists() and stored_input(shard, folder) == input_digest
 
     if has_shard(out):
         return
@@ -130,6 +129,17 @@ def ensure_shard(
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(previous / folder / name, temporary, copy_function=link_or_copy)
         temporary.replace(out / folder / name)
+
+
+def stored_input(shard: int, folder: Path) -> str | None:
+    """The input digest of a shard of an output; None if there is none."""
+    path = folder / INPUT_DIGESTS / shard_name(shard)
+    return path.read_text() if path.exists() else None
+
+
+def note_input(shard: int, out: Path, input_digest: str) -> None:
+    """Replace the input digest of a shard by one that was known only once its input was read."""
+    write_text(out / INPUT_DIGESTS / shard_name(shard), input_digest)
 
 
 def forget_input(shard: int, out: Path) -> None:

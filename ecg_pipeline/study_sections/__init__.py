@@ -4,6 +4,7 @@ All values change results and enter the fingerprint, except the paths and titles
 the sections are consistent with each other.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -186,24 +187,30 @@ class Study(Section):
 
     @property
     def is_synthetic(self) -> bool:
-        """Whether any site has synthetic patients."""
-        return any(site.patients == "synthetic" for site in self.sites.values())
+        """Whether any task has synthetic patients. Pretraining may have some in a study of real ones."""
+        used = {site for task in self.tasks.values() for site in (*task.sites, *task.external)}
+        return any(self.sites[site].patients == "synthetic" for site in used)
 
     def fingerprint(self) -> str:
-        """Digest of everything in the study that changes results, 16 hex digits."""
-        return digest_json(identity({name: getattr(self, name) for name in type(self).model_fields}))[:16]
+        """Digest (SHA-256) of everything in the study that changes results."""
+        return digest_json(identity({name: getattr(self, name) for name in type(self).model_fields}))
 
 
 def identity(value: Any) -> Any:
     """The part of a study value that changes results, as JSON: everything except paths and titles of sites."""
+    return plain(value, without=("path", "title"))
+
+
+def plain(value: Any, without: Sequence[str] = ()) -> Any:
+    """A study value as JSON. without: keys of sites to leave out."""
     if isinstance(value, Site):
-        return {name: identity(v) for name, v in value if name not in ("path", "title")}
+        return {name: plain(v, without) for name, v in value if name not in without}
     if isinstance(value, BaseModel):
-        return {name: identity(v) for name, v in value}
+        return {name: plain(v, without) for name, v in value}
     if hasattr(value, "__dataclass_fields__"):
-        return identity(asdict(value))
+        return plain(asdict(value), without)
     if isinstance(value, dict):
-        return {str(name): identity(v) for name, v in value.items()}
+        return {str(name): plain(v, without) for name, v in value.items()}
     if isinstance(value, (tuple, list)):
-        return [identity(v) for v in value]
+        return [plain(v, without) for v in value]
     return value

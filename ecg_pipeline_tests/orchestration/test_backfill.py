@@ -33,13 +33,13 @@ def test_the_backfill_succeeds_without_a_failed_run(pressed, runner):
 
 
 def test_no_site_is_read_before_its_hospital_is_there(pressed):
-    made = records(Archive(pressed[0].folder / "small" / "assets"))
+    made = records(Archive(pressed[0].folder / "small"))
     written = made["hospital_system", None].ended_at
     assert all(record.started_at > written for (asset, _), record in made.items() if asset != "hospital_system")
 
 
 def test_what_was_pressed_equals_what_the_command_line_makes(pressed, runner):
-    archive = Archive(pressed[0].folder / "small" / "assets")
+    archive = Archive(pressed[0].folder / "small")
     pressed_made, made = records(archive), records(runner.workspace.archive)
     assert set(pressed_made) == set(made)
     different = {

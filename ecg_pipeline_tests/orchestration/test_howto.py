@@ -71,7 +71,7 @@ def test_a_format_and_a_metric_are_a_file_a_function_and_two_lines(tree):
     run("ecg-pipeline materialize --study my_study.yaml", tree, settings)
 
     home = tree / "home" / "my_study"
-    archive = Archive(home / "assets")
+    archive = Archive(home)
     report = Report(archive.folder(archive.require("benchmark_report", None)))
     results = report.results()
     assert {METRIC, f"{METRIC}_low", f"{METRIC}_high", f"patient_{METRIC}"} <= set(results.columns)

@@ -24,7 +24,7 @@ def test_a_family_of_another_package_needs_no_edit_and_a_family_of_ours_two_line
     assert "linear model on the spread of 12 leads" in text
     assert "Not explained: lead_spread" in text
 
-    archive = Archive(tree / "home" / "spread" / "assets")
+    archive = Archive(tree / "home" / "spread")
     assert archive.newest("low_lvef/lead_spread/finetuned_model", "1") is not None
     assert not any(
         (tree / "home" / "spread" / "assets" / name).exists() for name in ("image_shards", "image_tokenizer")

@@ -13,7 +13,7 @@ import pytest
 from ecg_pipeline.evaluation.results import Evaluation
 from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.orchestration.instance import open_instance
-from ecg_pipeline.orchestration.plan import Plan, _nodes, is_stale
+from ecg_pipeline.orchestration.plan import Plan, is_stale, partitions_of
 from ecg_pipeline.orchestration.runs import RunsFailed, select
 from ecg_pipeline.provenance.record import read_record
 from ecg_pipeline.reporting.results import Report
@@ -219,7 +219,7 @@ def test_assets_are_asked_for_by_name(runner, asked, found):
 )
 def test_partitions_are_asked_for_by_key_or_by_dimension(runner, asked, found):
     graph, key = runner.definitions.resolve_asset_graph(), dg.AssetKey(["hcm", "heartbeit", "evaluation"])
-    assert {partition for _, partition in _nodes(graph, frozenset({key}), asked)} == found
+    assert {partition for _, partition in partitions_of(graph, frozenset({key}), asked)} == found
 
 
 @pytest.mark.parametrize(("asked", "answer"), [("low_lvf/report", "no asset"), ("a b(", "selection")])

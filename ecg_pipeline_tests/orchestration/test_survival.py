@@ -29,9 +29,9 @@ def test_killed_at_any_moment_the_line_ends_with_the_same_bits(small_study, tmp_
         return {**os.environ, "ECG_HOME": str(tmp_path / home)}
 
     subprocess.run([*COMMAND, str(small_study)], env=environment("whole"), check=True, capture_output=True)
-    whole = digests(Archive(tmp_path / "whole" / "small" / "assets"))
+    whole = digests(Archive(tmp_path / "whole" / "small"))
     assert len(whole) == 13
-    archive = Archive(tmp_path / "cut" / "small" / "assets")
+    archive = Archive(tmp_path / "cut" / "small")
     kept = {}
     for wanted in (1, 6):
         process = subprocess.Popen(
@@ -56,7 +56,7 @@ def test_a_full_disk_loses_nothing_that_had_a_record(small_study, tmp_path):
     environment = {**os.environ, "ECG_HOME": str(tmp_path)}
     up_to = [*COMMAND[:4], "+waveform_store", "--study", str(small_study)]
     subprocess.run(up_to, env=environment, check=True, capture_output=True)
-    archive = Archive(tmp_path / "small" / "assets")
+    archive = Archive(tmp_path / "small")
     before = digests(archive)
     assert len(before) == 5
 

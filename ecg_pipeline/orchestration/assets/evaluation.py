@@ -8,6 +8,7 @@ import polars as pl
 
 from ecg_pipeline.cohorts import leaks
 from ecg_pipeline.cohorts.cohort import Cohort
+from ecg_pipeline.cohorts.pretraining_set import NETWORK, training_counts
 from ecg_pipeline.cohorts.test_set import TestSet
 from ecg_pipeline.evaluation import evaluate as evaluating
 from ecg_pipeline.evaluation.evaluate import evaluate
@@ -23,6 +24,8 @@ from ecg_pipeline.orchestration.checks import blocking_checks, check_result
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.partitions import FRACTION, SITE, dimensions, evaluation_partitions
 from ecg_pipeline.orchestration.resources import Events, Workspace
+from ecg_pipeline.orchestration.withdrawn import no_withdrawn_patients
+from ecg_pipeline.provenance.withdraw import CHECK
 from ecg_pipeline.reporting import page as reporting
 from ecg_pipeline.reporting.page import write_report
 from ecg_pipeline.reporting.results import Background, Report, TaskResults
@@ -49,7 +52,11 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
             ),
         },
         check_specs=blocking_checks(
-            [task, model, "evaluation"], "training_never_saw_it", "pretraining_never_saw_it", partitions=partitions
+            [task, model, "evaluation"],
+            "training_never_saw_it",
+            "pretraining_never_saw_it",
+            CHECK,
+            partitions=partitions,
         ),
         kinds={"parquet"},
         **identified(evaluating.REVISION, evaluation=study.evaluation, metrics=[metric.name for metric in METRICS]),
@@ -78,7 +85,10 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
                 **metadata.evaluation(made),
                 "evaluation_count": workspace.archive.times(asset, context.partition_key),
             },
-            check=lambda made: _leak_checks(finetuned_model, tested),
+            check=lambda made: [
+                *_leak_checks(finetuned_model, tested),
+                no_withdrawn_patients(study, workspace.home, made.folder, finetuned_model.folder),
+            ],
         )
 
     return evaluation
@@ -238,6 +248,7 @@ def _background(
         tokenizer=study.tokenizer if study.fitted else None,
         pretraining={model: section.recipe for model, section in study.pretraining.items()},
         pretraining_traces={model: pl.read_parquet(trace) for model, trace in traces.items() if trace.exists()},
+        pretrained_on={model: _pretrained_on(study, made) for model, made in pretrained.items()},
         split=study.split,
         finetuning=study.finetuning.recipe,
         own_finetuning={model: study.finetuning.of(model) for model in study.finetuning.models},
@@ -245,3 +256,9 @@ def _background(
         distances=distance.distances() if distance else None,
         recorded=(f"{dates[0]:%Y-%m}", f"{dates[-1]:%Y-%m}") if len(dates) else None,
     )
+
+
+def _pretrained_on(study: Study, made: PretrainedModel) -> dict[str, dict[str, int]] | None:
+    """ECGs and patients that a network was pretrained on, by the title of their site; None if they are not known."""
+    seen = training_counts(made.folder)[NETWORK]
+    return None if seen is None else {study.sites[site].title: counts for site, counts in seen.items()}

@@ -8,7 +8,6 @@ import polars as pl
 from ecg_pipeline.ingest import labels, store
 from ecg_pipeline.ingest.drop_folder import DropFolder, list_files, listing_version, reason_to_confirm, settled_files
 from ecg_pipeline.ingest.labels import ClinicalLabels, collect_labels
-from ecg_pipeline.ingest.pseudonyms import PseudonymKey, fixed_key, load_key
 from ecg_pipeline.ingest.site import ingest_site
 from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.orchestration import metadata
@@ -18,7 +17,9 @@ from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA
 from ecg_pipeline.orchestration.partitions import site_partitions
 from ecg_pipeline.orchestration.resources import Events, Workspace
-from ecg_pipeline.study import Study, drop_folder, study_home
+from ecg_pipeline.orchestration.withdrawn import no_withdrawn_patients
+from ecg_pipeline.provenance.withdraw import CHECK
+from ecg_pipeline.study import Study, drop_folder, site_key
 
 GROUP = "ingest"
 RAW = dg.AssetKey("raw_ecg_files")
@@ -40,12 +41,6 @@ def raw_version(study: Study) -> Callable[[str | None], str]:
         return listing_version(drop, list_files(drop))
 
     return version
-
-
-def site_key(study: Study, site: str) -> PseudonymKey:
-    """The key of a site's pseudonyms: the hospital's secret key, or a fixed one for public and synthetic patients."""
-    patients = study.sites[site].patients
-    return load_key(study_home(study)) if patients == "private" else fixed_key(patients)
 
 
 def ingest_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
@@ -81,7 +76,7 @@ def ingest_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         deps=[raw_ecg_files, *hospital_deps(study)],
         group_name=GROUP,
         check_specs=[
-            *blocking_checks(STORE.path, WHOLE, partitions=sites),
+            *blocking_checks(STORE.path, WHOLE, CHECK, partitions=sites),
             *warning_checks(STORE.path, UNDERSTOOD, partitions=sites),
         ],
         kinds={"zarr", "parquet"},
@@ -100,6 +95,7 @@ def ingest_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         def check(made: WaveformStore) -> Iterator[dg.AssetCheckResult]:
             yield check_result(WHOLE, [], note=f"accepted by `accept_fewer_files`: {why}" if why else "")
             yield _reader_errors_check(made)
+            yield no_withdrawn_patients(study, workspace.home, made.folder)
 
         yield from workspace.materialise(
             context,
@@ -166,6 +162,7 @@ def _refused_folder(workspace: Workspace, site: str, why: str | None) -> Iterato
     yield check_result(WHOLE, [why or ""])
     if newest := _newest_store(workspace, site):
         yield _reader_errors_check(newest)
+        yield no_withdrawn_patients(workspace.study, workspace.home, newest.folder)
 
 
 def _listing(drop: DropFolder) -> pl.DataFrame | None:

@@ -33,7 +33,7 @@ def published_key(name: str) -> dg.AssetKey:
 
 def published_version(study: Study, name: str) -> str:
     """The data version of published weights: the file's digest."""
-    return sha256_file(weights_file(published_names(study)[name]))[:16]
+    return sha256_file(weights_file(published_names(study)[name]))
 
 
 def published_assets(study: Study) -> list[dg.SourceAsset]:

@@ -12,6 +12,8 @@ from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA, TRAINING
 from ecg_pipeline.orchestration.partitions import site_partitions
 from ecg_pipeline.orchestration.resources import Build, Events, Workspace
+from ecg_pipeline.orchestration.withdrawn import no_withdrawn_patients
+from ecg_pipeline.provenance.withdraw import CHECK
 from ecg_pipeline.study import Study
 from ecg_pipeline.tokens import recipes, shards
 from ecg_pipeline.tokens.recipes import ImportedTokenizer
@@ -32,7 +34,7 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
         group_name="tokens",
         ins={name: dg.AssetIn(partition_mapping=pretraining) for name in ("image_shards", "waveform_store")},
         deps=[published_key("image_tokenizer")] if isinstance(study.tokenizer, ImportedTokenizer) else [],
-        check_specs=blocking_checks(["image_tokenizer"], "codebook_in_use"),
+        check_specs=blocking_checks(["image_tokenizer"], "codebook_in_use", CHECK),
         kinds={"torch", "mlflow"},
         pool=TRAINING,
         **identified(recipes.REVISION, tokenizer=study.tokenizer, split=study.split),
@@ -49,7 +51,10 @@ def token_assets(study: Study) -> list[dg.AssetsDefinition]:
             ImageTokenizer,
             make=lambda build: _make_tokenizer(workspace, study, image_shards, waveform_store, build),
             metadata_of=metadata.image_tokenizer,
-            check=lambda made: [check_result("codebook_in_use", signs_of_collapse(made.config()))],
+            check=lambda made: [
+                check_result("codebook_in_use", signs_of_collapse(made.config())),
+                no_withdrawn_patients(study, workspace.home, made.folder),
+            ],
         )
 
     @dg.asset(

@@ -32,6 +32,8 @@ from ecg_pipeline.orchestration.instance import TRAINING
 from ecg_pipeline.orchestration.partitions import fraction_partitions
 from ecg_pipeline.orchestration.resources import Build, Events, Workspace
 from ecg_pipeline.orchestration.trainer import TrainingJob, run_training_job
+from ecg_pipeline.orchestration.withdrawn import no_withdrawn_patients
+from ecg_pipeline.provenance.withdraw import CHECK
 from ecg_pipeline.storage.files import write_json, write_parquet
 from ecg_pipeline.storage.shards import ArrayShards
 from ecg_pipeline.study import Study
@@ -93,6 +95,7 @@ def _trained(study: Study, model: str) -> dg.AssetsDefinition:
             },
             **{name: dg.AssetIn(dagster_type=Path) for name in family.fitted},
         },
+        check_specs=blocking_checks([model, "pretrained_checkpoint"], CHECK),
         kinds={"torch", "mlflow"},
         pool=TRAINING,
         **identified(PRETRAIN_REVISION, model=recipe, recipe=pretraining, split=study.split),
@@ -130,7 +133,11 @@ def _trained(study: Study, model: str) -> dg.AssetsDefinition:
             build.note_mlflow_run(result["mlflow_run_id"], result["page"])
 
         yield from workspace.materialise(
-            context, PretrainedModel, make=make, metadata_of=metadata.pretrained_checkpoint
+            context,
+            PretrainedModel,
+            make=make,
+            metadata_of=metadata.pretrained_checkpoint,
+            check=lambda made: [no_withdrawn_patients(study, workspace.home, made.folder)],
         )
 
     return pretrained_checkpoint
@@ -158,6 +165,7 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
             "pretraining_never_saw_it",
             "training_never_saw_it",
             "chosen_on_validation",
+            CHECK,
             partitions=partitions,
         ),
         kinds={"torch", "mlflow"},
@@ -198,14 +206,17 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
                     progress=build.progress,
                 )
                 first = next(iter(tuned.checkpoints().values()))
-                log_classifier(f"{task}-{model}", first, example_of(study, recipe.view))
+                build.mlflow_model_id = log_classifier(f"{task}-{model}", first, example_of(study, recipe.view))
 
         yield from workspace.materialise(
             context,
             FinetunedModel,
             make=make,
             metadata_of=metadata.finetuned_model,
-            check=lambda made: _finetuning_checks(made, tuning, cohort),
+            check=lambda made: [
+                *_finetuning_checks(made, tuning, cohort),
+                no_withdrawn_patients(study, workspace.home, made.folder),
+            ],
         )
 
     return finetuned_model

@@ -1,9 +1,11 @@
-"""The page server: reports, pictures and redirects to MLflow runs, for the links in the Dagster UI.
+"""The page server: reports, audits, pictures and redirects to MLflow runs, for the links in the Dagster UI.
 
 Reads only, below the study's archive only. Pictures are rendered on request and not stored. Invalid names, paths
 out of the archive (also by symbolic links) and outputs that do not exist give 404.
 """
 
+import base64
+import hashlib
 import json
 import re
 import sys
@@ -17,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from ecg_pipeline.explanation.results import Saliency
@@ -25,6 +27,9 @@ from ecg_pipeline.images.preview import contact_sheet
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.links import HOST, address
 from ecg_pipeline.provenance.archive import Archive
+from ecg_pipeline.provenance.audit import audit as audit_of
+from ecg_pipeline.provenance.audit_page import audit_page, script
+from ecg_pipeline.provenance.record import Record, read_record
 from ecg_pipeline.reporting.results import Report
 
 PREVIEWS = 4
@@ -45,7 +50,7 @@ HEADERS = {
 
 def build_app(home: Path, mlflow: str) -> Starlette:
     """The server over a study's home. mlflow: address of its tracking server."""
-    archive = Archive((home / "assets").resolve())
+    archive = Archive(home.resolve())
 
     def report(request: Request) -> Response:
         page = Report(_build(archive, request, request.path_params["asset"], None)).page
@@ -65,6 +70,11 @@ def build_app(home: Path, mlflow: str) -> Starlette:
             raise HTTPException(404)
         return _file(archive, figures[number - 1])
 
+    def audit(request: Request) -> Response:
+        asset, place = request.path_params["asset"], request.path_params["place"]
+        record = _record(archive, asset, place, request.query_params.get("build"))
+        return HTMLResponse(audit_page(audit_of(archive, record)), headers=HEADERS | _with_script(script()))
+
     def run(request: Request) -> Response:
         run_id = request.path_params["run_id"]
         if not re.fullmatch("[0-9a-f]{32}", run_id):
@@ -75,6 +85,7 @@ def build_app(home: Path, mlflow: str) -> Starlette:
         routes=[
             Route("/health", lambda request: PlainTextResponse("OK")),
             Route("/reports/{asset:path}", report),
+            Route("/audit/{asset:path}/{place}", audit),
             Route("/previews/image_shards/{site}", sheets),
             Route("/previews/{task}/saliency/{number:int}", picture),
             Route("/runs/{run_id}", run),
@@ -101,8 +112,26 @@ def _recorded(archive: Archive, asset: str, partition: str | None, build: str | 
     if build is None:
         newest = archive.newest(asset, partition)
         return archive.folder(newest) if newest else None
-    is_recorded = NAME.fullmatch(build) and any((place / "records").glob(f"*-{build}.json"))
+    is_recorded = NAME.fullmatch(build) and any((place / "records").glob(f"*-{build}*.json"))
     return place / build if is_recorded else None
+
+
+def _record(archive: Archive, asset: str, place: str, build: str | None) -> Record:
+    """The record of a build, or the newest one, in the folder of a partition."""
+    folder = archive.place(asset, None).parent / place
+    names = [*asset.split("/"), place, *([build] if build else [])]
+    if not all(NAME.fullmatch(name) for name in names) or not _is_inside(archive, folder):
+        raise HTTPException(404)
+    of_build = sorted((folder / "records").glob(f"*-{build}*.json"))[-1:] if build else [folder / "record.json"]
+    if not of_build or not of_build[0].is_file():
+        raise HTTPException(404)
+    return read_record(of_build[0])
+
+
+def _with_script(source: str) -> dict[str, str]:
+    """The security headers of a page with a script of its own."""
+    digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+    return {"Content-Security-Policy": f"{HEADERS['Content-Security-Policy']}; script-src 'sha256-{digest}'"}
 
 
 def _file(archive: Archive, path: Path) -> Response:

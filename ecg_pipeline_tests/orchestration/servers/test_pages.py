@@ -1,13 +1,16 @@
 """The page server: what it shows, and what it refuses."""
 
+import base64
+import hashlib
 import http.client
 import io
 import json
+import re
 import socket
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
@@ -22,6 +25,7 @@ from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.provenance.record import Record
 from ecg_pipeline.storage.files import write_parquet
 from ecg_pipeline.storage.shards import write_index, write_shard
+from ecg_pipeline_tests.provenance.homes import small_home
 
 RUN = "0123456789abcdef0123456789abcdef"
 
@@ -29,11 +33,12 @@ RUN = "0123456789abcdef0123456789abcdef"
 def keep(home, asset, partition, build, ended_at):
     """Record a build whose files are in place."""
     said = {"asset": asset, "partition": partition, "build": build, "ended_at": ended_at, "upstream": ()}
-    Archive(home / "assets").save(Record(**({field.name: None for field in fields(Record)} | said)))
+    required = {field.name: None for field in fields(Record) if MISSING is field.default is field.default_factory}
+    Archive(home).save(Record(**(required | said)))
 
 
 def build_folder(home, asset, partition, build):
-    return Archive(home / "assets").place(asset, partition) / build
+    return Archive(home).place(asset, partition) / build
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +171,32 @@ def test_links_of_the_ui_lead_to_what_they_say(port, home):
     for link in (sheets, picture, links.mlflow_run(home, RUN)):
         assert link.startswith(root)
         assert ask(port, link.removeprefix(root))[0] in (200, 302)
+
+
+def test_an_audit_is_a_page_whose_own_script_alone_runs(mlflow, tmp_path):
+    archive = small_home(tmp_path / "demo")
+    model = archive.require("low_lvef/heartbeit/finetuned_model", "1")
+    tested = archive.require("low_lvef/heartbeit/evaluation", "1|morningside")
+    with served(build_app(archive.home, mlflow)) as port:
+        links.write_addresses(archive.home, links.Addresses(pages=port))
+        for record in (model, tested):
+            link = links.audit_page(archive.folder(record), home=archive.home).removeprefix(links.address(port))
+            status, headers, body = ask(port, link)
+            assert (status, record.digest.encode() in body) == (200, True)
+            script = re.search(r"<script>(.*)</script>", body.decode(), re.S)[1]
+            digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+            assert f"script-src 'sha256-{digest}'" in headers["content-security-policy"]
+        asset = "/audit/low_lvef/heartbeit/finetuned_model"
+        assert ask(port, f"{asset}/1")[0] == 200
+        for path in (
+            f"{asset}/0.9",
+            f"{asset}/1?build=x",
+            f"{asset}/..",
+            f"{asset}/%2e%2e",
+            "/audit/a/..%2f..",
+            "/audit/x",
+        ):
+            assert ask(port, path)[0] == 404
 
 
 def test_a_run_leads_on_to_the_mlflow_server(port, mlflow):

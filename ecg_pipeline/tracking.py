@@ -1,9 +1,11 @@
 """MLflow: one run a training, with its parameters, curves and model. The only module that imports MLflow."""
 
+import contextlib
+import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +126,48 @@ def log_classifier(name: str, checkpoint: Checkpoint, example: NDArray) -> str:
             pip_requirements=["ecg-pipeline"],
         )
     return logged.model_id
+
+
+def purge_runs(home: Path, run_ids: Collection[str], model_ids: Collection[str]) -> list[str]:
+    """Delete runs with their logged models and artifacts for good; return a sentence for each thing that stays.
+
+    A tracking server keeps what it deletes until `mlflow gc` is run there.
+    """
+    import mlflow
+    from mlflow.cli import gc
+    from mlflow.exceptions import MlflowException
+
+    if not run_ids:
+        return []
+    uri = tracking_uri(home)
+    client = mlflow.MlflowClient(uri)
+    experiments = [found.experiment_id for found in client.search_experiments(view_type=3)]
+    models, runs = set[str](), set[str]()
+    for run_id in run_ids:
+        try:
+            client.delete_run(run_id)
+            runs.add(run_id)
+        except MlflowException:
+            continue  # it was deleted before
+        logged = client.search_logged_models(experiments, filter_string=f"source_run_id = '{run_id}'")
+        models |= {model.model_id for model in logged}
+    for model_id in {*models, *model_ids}:
+        try:
+            client.delete_logged_model(model_id)
+            models.add(model_id)
+        except MlflowException:
+            models.discard(model_id)
+    if has_server(home):
+        return [f"the MLflow server at {uri} keeps what was deleted: run `mlflow gc` there"]
+    chosen = ["--run-ids", ",".join(sorted(runs)), "--logged-model-ids", ",".join(sorted(models))]
+    if runs or models:
+        with contextlib.redirect_stdout(io.StringIO()):
+            gc.main(["--backend-store-uri", uri, "--tracking-uri", uri, *chosen], standalone_mode=False)
+    # MLflow leaves the empty folders of what it deletes.
+    for name in {*runs, *models}:
+        for folder in artifacts(home).rglob(name):
+            shutil.rmtree(folder)
+    return []
 
 
 class _ServedClassifier:

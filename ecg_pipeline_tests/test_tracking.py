@@ -129,6 +129,33 @@ def test_the_page_of_a_run_is_on_the_servers_that_the_ui_started(tmp_path, monke
         assert run.page == f"http://127.0.0.1:4001/runs/{run.run_id}"
 
 
+def test_runs_are_purged_with_their_models_and_the_others_stay(tmp_path):
+    from ecg_pipeline.storage.databases import erase_words
+    from ecg_pipeline.tracking import log_classifier, purge_runs, training_run
+
+    checkpoint, ids = checkpoint_of(SmallCnnRecipe(leads=2, widths=(4, 8)), tmp_path / "seed_0"), []
+    for loss in (0.25, 0.75):
+        with training_run(tmp_path, "study", TAGS) as run:
+            run.parameters({"epochs": 2})
+            run.metrics(1, {"loss": loss})
+            ids.append((run.run_id, log_classifier("task-model", checkpoint, example_window(WINDOW))))
+    (old_run, old_model), (new_run, new_model) = ids
+    served = tmp_path / "mlflow" / "artifacts" / "models" / old_model
+    assert any(path.is_file() for path in served.rglob("*"))
+    assert purge_runs(tmp_path, {old_run}, set()) == []
+    database = tmp_path / "mlflow" / "mlflow.db"
+    erase_words(database, [], "")
+    folders = {path.name for path in (tmp_path / "mlflow" / "artifacts").rglob("*") if path.is_dir()}
+    assert new_model in folders
+    assert not {old_model, old_run} & folders
+    with sqlite3.connect(database) as opened:
+        assert opened.execute("select run_uuid from runs").fetchall() == [(new_run,)]
+        assert opened.execute("select model_id from logged_models").fetchall() == [(new_model,)]
+        assert opened.execute("select value from metrics where key = 'loss'").fetchall() == [(0.75,)]
+    assert purge_runs(tmp_path, {old_run}, {old_model}) == [], "again"
+    assert purge_runs(tmp_path, set(), set()) == []
+
+
 def test_no_statistics_are_sent():
     code = "import os, ecg_pipeline.tracking as t; print(os.environ['MLFLOW_DISABLE_TELEMETRY'])"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import polars as pl
 
 from ecg_pipeline.ingest.formats import FORMATS
+from ecg_pipeline.ingest.withdrawals import NOBODY, Withdrawals
 
 Patients = Literal["private", "public", "synthetic"]
 
@@ -44,6 +45,7 @@ class DropFolder:
     mrn_system: name of the system of patient identifiers; the same identifier in one system is the same patient.
     label_tables: CSV files in the folder that hold labels, not ECGs.
     patients: file names of `private` ones are not stored either, only a keyed digest.
+    withdrawals: patients whose files are not used.
     """
 
     site: str
@@ -53,6 +55,7 @@ class DropFolder:
     mrn_system: str = ""
     label_tables: tuple[str, ...] = ()
     patients: Patients = "private"
+    withdrawals: Withdrawals = NOBODY
 
     @property
     def private(self) -> bool:
@@ -130,11 +133,13 @@ def settled_files(drop: DropFolder, wait_s: float, sleep: Callable[[float], obje
 
 
 def listing_version(drop: DropFolder, listing: pl.DataFrame) -> str:
-    """Sixteen hex digits: digest of the files of a listing and of the site's reading rules."""
+    """Digest (SHA-256) of the files of a listing, of the site's reading rules, and of withdrawals that concern it."""
     digest = hashlib.sha256(json.dumps(drop.reading_rules(), sort_keys=True).encode())
     for row in listing.select(*LISTING_SCHEMA).iter_rows():
         digest.update(json.dumps(row).encode())
-    return digest.hexdigest()[:16]
+    if drop.withdrawals.here:
+        digest.update(json.dumps(sorted(drop.withdrawals.here)).encode())
+    return digest.hexdigest()
 
 
 def reason_to_confirm(drop: DropFolder, listing: pl.DataFrame | None, last_count: int) -> str | None:
@@ -164,6 +169,14 @@ def file_state(path: Path) -> tuple[int, int] | None:
         return _state(path.lstat())[:2]
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def file_name(drop: DropFolder, path: Path) -> str | None:
+    """The name of a file as a listing gives it; None if it is not below the folder. The file need not exist."""
+    absolute = path.parent.resolve() / path.name
+    if not absolute.is_relative_to(drop.path.resolve()):
+        return None
+    return _escaped(absolute.relative_to(drop.path.resolve()).as_posix())
 
 
 def without_suffix() -> pl.Expr:

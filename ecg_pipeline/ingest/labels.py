@@ -41,6 +41,9 @@ TIME_FORMATS = (
 DATE_FORMATS = ("%Y-%m-%d", "%Y/%m/%d", "%d-%m-%Y", "%d/%m/%Y")
 """Accepted formats of `observed_at`, with and without a time of day. Rows of one table may differ."""
 
+WITHDRAWN = "row of a patient who withdrew"
+"""Why a row is left out."""
+
 TABLE_COLUMNS = ("patient_id", "observed_at", "system", "code", "value")
 
 
@@ -90,6 +93,9 @@ def _label_table(path: Path, drop: DropFolder, key: PseudonymKey, skipped: Count
         known = known_id(patient_id)
         return key.pseudonym(drop.mrn_system, known) if known else None
 
+    def is_withdrawn(patient: str) -> bool:
+        return drop.withdrawals.entry_of(key, patient) is not None
+
     labels = table.select(
         pl.col("patient_id").map_elements(pseudonym, return_dtype=pl.String).alias("patient"),
         pl.lit(None, pl.String).alias("ecg_id"),
@@ -101,7 +107,13 @@ def _label_table(path: Path, drop: DropFolder, key: PseudonymKey, skipped: Count
     without_patient, without_value = pl.col("patient").is_null(), ~pl.col("value").is_finite().fill_null(False)
     counts = labels.select(patient=without_patient.sum(), value=(~without_patient & without_value).sum()).row(0)
     skipped.update(dict(zip(("row without a patient", "row whose value is no number"), counts, strict=True)))
-    return labels.filter(~without_patient & ~without_value)
+    labels = labels.filter(~without_patient & ~without_value)
+    if not drop.withdrawals.everyone:
+        return labels
+    withdrawn = labels["patient"].map_elements(is_withdrawn, return_dtype=pl.Boolean)
+    if withdrawn.any():
+        skipped[WITHDRAWN] += int(withdrawn.sum())
+    return labels.filter(~withdrawn)
 
 
 def _observed_at() -> pl.Expr:
@@ -122,9 +134,12 @@ def _statements(
         drop.table_file(listing, table.name)
     files = ((name, drop.file(name)) for name in drop.ecg_files(listing)["name"])
     for statement in ecg_format.statements.read(drop.path, files, skipped):
-        patient_id = statement.patient_id
+        patient = key.pseudonym(drop.mrn_system, statement.patient_id) if statement.patient_id else None
+        if drop.withdrawals.entry_of(key, patient):
+            skipped[WITHDRAWN] += 1
+            continue
         yield {
-            "patient": key.pseudonym(drop.mrn_system, patient_id) if patient_id else None,
+            "patient": patient,
             "ecg_id": ecg_id_of(drop, key, statement.file),
             "system": ecg_format.statements.system,
             "code": statement.code,

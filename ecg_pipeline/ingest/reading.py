@@ -29,9 +29,13 @@ def read_listed_file(
 
     listed: the file's size and time of change in the listing; a file that has changed since is a reject.
     """
-    path = drop.file(name)
+    path, patient = drop.file(name), None
     try:
-        ecg = read_ecg(path, drop, recipe)
+        ecg = _parse(path, drop, recipe)
+        patient = key.pseudonym(drop.mrn_system, ecg.patient_id) if ecg.patient_id else None
+        if drop.withdrawals.entry_of(key, patient):
+            raise Rejected(RejectReason.WITHDRAWN)
+        check_ecg(ecg, site_names=drop.site_names, minimum_seconds=recipe.minimum_seconds)
         outcome = ecg, ecg_row(name, ecg, drop=drop, key=key)
     except MemoryError:
         raise
@@ -42,16 +46,22 @@ def read_listed_file(
     if _has_changed(path, listed):
         outcome = Rejected(RejectReason.UNREADABLE, CHANGED, transient=True)
     if isinstance(outcome, Rejected):
+        outcome.patient = patient
         raise outcome
     return outcome
 
 
 def read_ecg(path: Path, drop: DropFolder, recipe: IngestRecipe) -> Ecg:
     """The ECG of one file of a drop folder, with every check. Raises `Rejected`."""
-    check_file(path, drop.path, recipe.largest_file_mb)
-    ecg = FORMATS[drop.format].read(EcgFile(path, drop.path, recipe.largest_file_mb))
+    ecg = _parse(path, drop, recipe)
     check_ecg(ecg, site_names=drop.site_names, minimum_seconds=recipe.minimum_seconds)
     return ecg
+
+
+def _parse(path: Path, drop: DropFolder, recipe: IngestRecipe) -> Ecg:
+    """The content of a file, before it is checked whether it can be used."""
+    check_file(path, drop.path, recipe.largest_file_mb)
+    return FORMATS[drop.format].read(EcgFile(path, drop.path, recipe.largest_file_mb))
 
 
 def ecg_row(name: str, ecg: Ecg, *, drop: DropFolder, key: PseudonymKey) -> dict[str, Any]:

@@ -27,13 +27,17 @@ class RejectReason(StrEnum):
     FLAT_SIGNAL = "flat_signal"
     DUPLICATE_WAVEFORM = "duplicate_waveform"
     MISSING_SIGNAL_FILE = "missing_signal_file"
+    WITHDRAWN = "withdrawn"
 
 
 class Rejected(Exception):  # noqa: N818
     """A file cannot be used. The detail is short and holds nothing about the patient.
 
     transient: whether the next run reads the file again: it was gone or changed, its disk failed, or its reader did.
+    patient: pseudonym of the patient, if the file could be read so far.
     """
+
+    patient: str | None = None
 
     def __init__(self, reason: RejectReason, detail: str = "", *, transient: bool = False):
         super().__init__(f"{reason}: {detail}" if detail else str(reason))

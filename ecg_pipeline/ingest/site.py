@@ -6,7 +6,7 @@ site's reading rules have changed.
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -32,9 +32,11 @@ from ecg_pipeline.storage.shards import (
     ensure_group,
     ensure_shard,
     forget_input,
+    note_input,
     scan_tables,
     shard_name,
     shard_table,
+    stored_input,
     write_array,
 )
 
@@ -83,6 +85,7 @@ def ingest_site(
         reason=pl.lit(str(RejectReason.DUPLICATE_WAVEFORM)),
         detail="detail",
         twin="twin",
+        patient="patient",
     )
     write_parquet(out / "rejects.parquet", pl.concat([rejects, duplicate_rejects]).sort("source"))
     write_parquet(out / "ecgs.parquet", ecgs.filter(~pl.col("ecg_id").is_in(duplicates["ecg_id"].implode())))
@@ -143,7 +146,7 @@ def _duplicates(ecgs: pl.LazyFrame) -> pl.DataFrame:
     short = pl.col("waveform_sha256").str.head(16).str.to_integer(base=16, dtype=pl.UInt64)
     digests = np.sort(ecgs.select(short).collect(engine="streaming").to_series().to_numpy())
     repeated = pl.Series(np.unique(digests[1:][digests[1:] == digests[:-1]]))
-    columns = ("ecg_id", "site", "source", "waveform_sha256", "microvolts_per_count")
+    columns = ("ecg_id", "site", "source", "patient", "waveform_sha256", "microvolts_per_count")
     candidates = ecgs.select(columns).filter(short.is_in(repeated.implode())).collect()
     twin, scale = (pl.col(name).first().over("waveform_sha256") for name in ("ecg_id", "microvolts_per_count"))
     same_scale = pl.col("microvolts_per_count") == scale
@@ -163,19 +166,53 @@ def _ensure_shard(
     """Read the files of one numbered shard, unless it is already there or can be reused from `previous`."""
     shard, files = numbered
     tables = [file_state(drop.path / table.name) for table in FORMATS[drop.format].tables]
-    input_digest = key.digest(json.dumps([drop.reading_rules(), tables, files.rows()]))
-    write = partial(_write_shard, shard, files, drop=drop, recipe=recipe, key=key, out=out)
+    files_digest = key.digest(json.dumps([drop.reading_rules(), tables, files.rows()]))
+    known = [_known_entries(shard, files_digest, folder, drop, key) for folder in (out, previous) if folder]
+    input_digest = _with_entries(files_digest, frozenset[str]().union(*known))
+    write = partial(_write_shard, shard, files, files_digest, drop=drop, recipe=recipe, key=key, out=out)
     ensure_shard(shard, input_digest, write, out=out, previous=previous, folders=[TABLES, WAVEFORMS])
 
 
+def _with_entries(files_digest: str, entries: Iterable[str]) -> str:
+    """Input digest of a shard: that of its files, and the register's entries of patients whose files it has.
+
+    A withdrawal changes the digests of the shards that have files of the patient, and of no other.
+    """
+    return " ".join([files_digest, *sorted(entries)])
+
+
+def _known_entries(shard: int, files_digest: str, folder: Path, drop: DropFolder, key: PseudonymKey) -> frozenset[str]:
+    """Entries of the register that a shard's files are known to match, if these files were read into a folder before.
+
+    Those that matched then are in its input digest, and the others are of patients who stand in its tables.
+    """
+    stored, *matched = (stored_input(shard, folder) or "").split(" ")
+    if stored != files_digest:
+        return frozenset()
+    patients = set[str | None]()
+    for table in ("ecgs", "rejects") if drop.withdrawals.everyone else ():
+        path = shard_table(folder, shard, table)
+        if path.exists():
+            patients |= set(pl.read_parquet(path, columns=["patient"]).to_series())
+    return drop.withdrawals.entries_of(key, patients) | (drop.withdrawals.everyone & set(matched))
+
+
 def _write_shard(
-    shard: int, files: pl.DataFrame, *, drop: DropFolder, recipe: IngestRecipe, key: PseudonymKey, out: Path
+    shard: int,
+    files: pl.DataFrame,
+    files_digest: str,
+    *,
+    drop: DropFolder,
+    recipe: IngestRecipe,
+    key: PseudonymKey,
+    out: Path,
 ) -> None:
     """Read the files of one shard and write its tables, then its arrays, then the group that marks it as complete."""
     ecgs: list[dict[str, Any]] = []
     rejects: list[dict[str, Any]] = []
     stacks: dict[str, NDArray[np.int16]] = {}
     filled = Counter[str]()
+    entries = set[str]()
     read_again = False
     for name, size, mtime_ns in files.select("name", "size", "mtime_ns").iter_rows():
         read_again = read_again or _has_other_signal_files(drop, name)
@@ -183,8 +220,11 @@ def _write_shard(
             ecg, row = read_listed_file(name, (size, mtime_ns), drop=drop, recipe=recipe, key=key)
         except Rejected as rejected:
             read_again = read_again or rejected.transient
-            source = source_of(drop, key, name)
-            rejects.append({"site": drop.site, "source": source, "reason": rejected.reason, "detail": rejected.detail})
+            reject = {"reason": rejected.reason, "detail": rejected.detail, "patient": rejected.patient}
+            if withdrawn := drop.withdrawals.entry_of(key, rejected.patient):
+                entries.add(withdrawn)
+                reject |= {"patient": None}
+            rejects.append({"site": drop.site, "source": source_of(drop, key, name), **reject})
             continue
         array = f"{ecg.sampling_hz}hz_{'-'.join(ecg.leads)}_{ecg.counts.shape[1]}"
         stacks[array] = _with_room(stacks.get(array), filled[array], counts=ecg.counts, files=len(files))
@@ -197,6 +237,7 @@ def _write_shard(
         rate, leads, _ = array.split("_")
         attributes = {"leads": leads.split("-"), "sampling_hz": int(rate.removesuffix("hz")), "units": "counts"}
         write_array(out / WAVEFORMS / shard_name(shard) / array, stack[: filled[array]], attributes)
+    note_input(shard, out, _with_entries(files_digest, entries))
     ensure_group(out / WAVEFORMS / shard_name(shard))
     if read_again:
         forget_input(shard, out)

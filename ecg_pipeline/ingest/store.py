@@ -17,7 +17,7 @@ from ecg_pipeline.ingest.rejects import READER_ERROR
 from ecg_pipeline.leads import limb_lead
 from ecg_pipeline.storage.shards import open_array, shard_name, shards_in
 
-REVISION = 3
+REVISION = 4
 """Bumped by hand when the store of the same files changes."""
 
 ECG_SCHEMA = {
@@ -46,6 +46,7 @@ REJECT_SCHEMA = {
     "reason": pl.String,
     "detail": pl.String,
     "twin": pl.String,
+    "patient": pl.String,
 }
 WAVEFORMS = "waveforms.zarr"
 
@@ -72,7 +73,10 @@ class WaveformStore:
         return self.scan().collect()
 
     def rejects(self) -> pl.DataFrame:
-        """One row per unused file; columns as in `REJECT_SCHEMA`. `twin` is the ECG that a duplicate repeats."""
+        """One row per unused file; columns as in `REJECT_SCHEMA`. `twin` is the ECG that a duplicate repeats.
+
+        patient: null where the file could not be read so far, and where the patient withdrew.
+        """
         return pl.read_parquet(self.folder / "rejects.parquet")
 
     def files_seen(self) -> int:

@@ -68,7 +68,10 @@ def test_what_was_planted_is_found_reason_by_reason(hospital, tmp_path):
     store = ingest(mount_sinai(folder), SMALL_SHARDS, tmp_path)
     assert len(store.ecgs()) == truth.usable
     assert reject_counts(store) == truth.rejects
-    assert {str(reason) for reason in RejectReason} - set(truth.rejects) <= {RejectReason.MISSING_SIGNAL_FILE}
+    assert {str(reason) for reason in RejectReason} - set(truth.rejects) <= {
+        RejectReason.MISSING_SIGNAL_FILE,
+        RejectReason.WITHDRAWN,
+    }
 
 
 def test_no_identity_comes_out(hospital, tmp_path, capfd):

@@ -53,6 +53,12 @@ def save_training_set(folder: Path, name: str, ecgs: pl.DataFrame | None) -> Pat
     return path
 
 
+def training_counts(folder: Path) -> dict[str, dict[str, dict[str, int]] | None]:
+    """Numbers of ECGs and patients by site of each training set of the weights in `folder`; None if not known."""
+    known = read_json(folder / SETS / "counts.json")
+    return {name: None if found == UNKNOWN else found for name, found in known.items()}
+
+
 def copy_training_sets(source: Path, *, to: Path) -> None:
     """Copy all training sets of the weights in one folder to another."""
     for file in sorted((source / SETS).iterdir()):

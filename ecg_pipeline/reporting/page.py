@@ -11,7 +11,7 @@ import polars as pl
 from ecg_pipeline.reporting.results import Background, Report, StudyResults, TaskResults
 from ecg_pipeline.storage.files import write_parquet, write_text
 
-REVISION = 14
+REVISION = 15
 """Bumped by hand when a page, or a table in it, changes."""
 
 

@@ -46,11 +46,13 @@ class TaskResults:
 class Background:
     """What all tasks of a study have in common.
 
-    paper: name of the paper that the study reproduces, or None. synthetic: whether any patient is. reference: name of
-    the model that is compared with every other model. sheet, tokenizer, distances: None if nothing uses them.
+    paper: name of the paper that the study reproduces, or None. synthetic: whether any patient of a task is.
+    reference: name of the model that is compared with every other model. sheet, tokenizer, distances: None if nothing
+    uses them.
     pretraining: by model; None if a published checkpoint is used. pretraining_traces: by model trained here, one row
-    per step of its first seed. own_finetuning: of models that are not fine-tuned as the others. recorded: first and
-    last date of an ECG, or None. distances: as `ImageDistance.distances`.
+    per step of its first seed. pretrained_on: by model, ECGs and patients by title of their site; None if not known.
+    own_finetuning: of models that are not fine-tuned as the others. recorded: first and last date of an ECG, or None.
+    distances: as `ImageDistance.distances`.
     """
 
     paper: str | None
@@ -62,6 +64,7 @@ class Background:
     tokenizer: TokenizerRecipe | ImportedTokenizer | None
     pretraining: Mapping[str, PretrainRecipe | None]
     pretraining_traces: Mapping[str, pl.DataFrame]
+    pretrained_on: Mapping[str, Mapping[str, Mapping[str, int]] | None]
     split: SplitRecipe
     finetuning: FinetuneRecipe
     own_finetuning: Mapping[str, FinetuneRecipe]

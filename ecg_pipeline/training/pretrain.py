@@ -47,8 +47,9 @@ def pretrain(
     new_objective: makes the objective of a seed with a new network. batches: the arrays that it reads. facts: for the
     configs, such as the model's recipe.
 
-    A killed run resumes from its last saved state and gives the same bits on the same hardware; seeds that are complete
-    are not trained again. The number of processes and `micro_batch_size` (examples in one forward pass; None is all)
+    A killed run resumes from its last saved state and gives the same bits on a CPU of the same kind; on a GPU, where
+    the backward pass of attention adds in no fixed order, the same up to rounding. Seeds that are complete are not
+    trained again. The number of processes and `micro_batch_size` (examples in one forward pass; None is all)
     change the result by rounding only. The main process writes; the others return when everything is written.
     """
     disable_malloc_trim()

@@ -136,6 +136,7 @@ def background():
                 }
             )
         },
+        pretrained_on={"heartbeit": {HOSTILE: {"ecgs": 1234, "patients": 567}}},
         split=SplitRecipe(),
         finetuning=FinetuneRecipe(seeds=(0, 1)),
         own_finetuning={},

@@ -28,5 +28,6 @@ ROWS: Mapping[str, Callable[[], list[Row]]] = {
     "pretrain": _benchmark("pretraining", "pretrain"),
     "bootstrap": _benchmark("evaluation", "bootstrap"),
     "image-distance": _benchmark("evaluation", "image_distance"),
+    "audit": _benchmark("audit", "audit"),
 }
 """Benchmarks by name, in the order of the pipeline. Speed is relative to common libraries."""

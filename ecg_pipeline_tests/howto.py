@@ -15,7 +15,7 @@ _BLOCK = re.compile(r"^```(\w*)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.
 def follow(page: str, tree: Path, environment: dict[str, str]) -> str:
     """Do what a page says in the folder `tree`; return what its commands printed."""
     printed, exports = [], ""
-    for language, file, content in _blocks(page):
+    for language, file, content in blocks(DOCS / page):
         if language == "bash":
             printed.append(run(exports + content, tree, environment))
             # One terminal: what a block exports, the next ones have.
@@ -52,7 +52,8 @@ def edit(file: Path, diff: str) -> None:
     file.write_text(content.replace(before, after), encoding="utf-8")
 
 
-def _blocks(page: str) -> Iterator[tuple[str, str, str]]:
-    for block in _BLOCK.finditer((DOCS / page).read_text(encoding="utf-8")):
+def blocks(page: Path) -> Iterator[tuple[str, str, str]]:
+    """The fenced blocks of a page: language, file that it names or nothing, and content."""
+    for block in _BLOCK.finditer(page.read_text(encoding="utf-8")):
         language, file, content = block.groups()
         yield language, file or "", content

@@ -10,16 +10,17 @@ from ecg_pipeline_tests.orchestration.conftest import open_runner
 def copied_runner(runner, study: Path, folder: Path, monkeypatch):
     """A runner of a study file of the same name, in a copy of another runner's home below `folder`.
 
-    Files are linked, as no output is ever changed in place; Dagster's databases are copied. MLflow begins anew, because
-    its experiment knows the place of the home.
+    Files of outputs are linked, as none is ever changed in place; the ledger, which grows, and Dagster's databases are
+    copied. MLflow begins anew, because its experiment knows the place of the home.
     """
     home = folder / runner.workspace.home.name
 
     def skip(where: str, names: list[str]) -> list[str]:
-        return ["mlflow", "dagster"] if Path(where) == runner.workspace.home else []
+        return ["mlflow", "dagster", "provenance"] if Path(where) == runner.workspace.home else []
 
     shutil.copytree(runner.workspace.home, home, ignore=skip, copy_function=os.link)
-    shutil.copytree(runner.workspace.home / "dagster", home / "dagster")
+    for copied in ("dagster", "provenance"):
+        shutil.copytree(runner.workspace.home / copied, home / copied)
     monkeypatch.setenv("ECG_HOME", str(folder))
     # MLflow sets it to the store that a process used before.
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -6,26 +6,23 @@ with their digests in the records, but hold a few bytes each, and so do the tabl
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
+from ecg_pipeline.bench.home_writer import Home, Output, empty_home
 from ecg_pipeline.cohorts import cohort, pretraining_set
 from ecg_pipeline.cohorts.splits import EXTERNAL, TEST, TRAIN, VALIDATION
 from ecg_pipeline.ingest.labels import LABEL_SCHEMA
 from ecg_pipeline.ingest.rejects import RejectReason
 from ecg_pipeline.ingest.store import ECG_SCHEMA, REJECT_SCHEMA
 from ecg_pipeline.provenance.archive import Archive
-from ecg_pipeline.provenance.record import CheckOutcome, Record, Upstream, build_id, content_version, seeds_in
-from ecg_pipeline.storage.files import ROW_GROUP, digest_json, sha256_bytes, sha256_file
-from ecg_pipeline.storage.shards import INPUT_DIGESTS, shard_name
-from ecg_pipeline.study import load_study, study_content, study_file
+from ecg_pipeline.provenance.record import Record, Upstream
+from ecg_pipeline.storage.files import sha256_bytes
+from ecg_pipeline.storage.shards import shard_name
 
 SHARES = {"mount_sinai": 0.40, "mount_sinai_west": 0.15, "beth_israel": 0.20, "brooklyn": 0.10, "morningside": 0.15}
 """Sites, and the share of the ECGs that each has. The last is the external hospital."""
@@ -45,123 +42,12 @@ REJECTED, DUPLICATE = 0.01, 0.001
 VIEWS = ("image_shards", "waveform_windows/ten_seconds")
 ARRAYS = ("500hz_I-II-V1-V2-V3-V4-V5-V6_5000", "250hz_I-II-V1-V2-V3-V4-V5-V6_2500")
 WORDS = pl.Series(["MAC 3500", "MAC 5500", "MAC VU", "MAC 2000"])
-PACKAGES = ("dagster", "mlflow", "numba", "numpy", "polars", "scipy", "timm", "torch", "wfdb", "zarr")
-START = datetime(2026, 1, 5, 8, tzinfo=UTC)
 STAMP = datetime(2010, 1, 1)
-
-
-@dataclass
-class Output:
-    """The files of one build while they are written. files: SHA-256, sizes: bytes, both by path in the build."""
-
-    folder: Path
-    files: dict[str, str] = field(default_factory=dict)
-    sizes: dict[str, int] = field(default_factory=dict)
-    made: set[str] = field(default_factory=set)
-
-    def bytes(self, name: str, content: bytes) -> None:
-        """Write a file."""
-        path = self._path(name)
-        with open(path, "wb") as file:  # noqa: PTH123 (pathlib is slow for a quarter of a million files)
-            file.write(content)
-        self.files[name], self.sizes[name] = hashlib.sha256(content).hexdigest(), len(content)
-
-    def table(self, name: str, table: pl.DataFrame) -> Path:
-        """Write a table, with the row groups and compression of `storage.files.write_parquet`."""
-        path = Path(self._path(name))
-        table.write_parquet(path, compression="zstd", row_group_size=ROW_GROUP)
-        self._note(name, path)
-        return path
-
-    def link(self, name: str, source: Path) -> None:
-        """Hard-link a file of another output."""
-        path = Path(self._path(name))
-        os.link(source, path)
-        self._note(name, path)
-
-    def array(self, name: str, axes: int) -> None:
-        """Write the files of a Zarr array of one shard, of a few bytes."""
-        self.bytes(f"{name}/c{'/0' * axes}", name.encode())
-        self.bytes(f"{name}/zarr.json", b'{"zarr_format": 3, "node_type": "array"}')
-
-    def input_digest(self, shard: int) -> None:
-        """Write the digest of a shard's input, which is no part of the output."""
-        Path(self._path(f"{INPUT_DIGESTS}/{shard_name(shard)}")).write_text(sha256_bytes(str(shard).encode()))
-
-    def _path(self, name: str) -> str:
-        parent = name.rpartition("/")[0]
-        if parent not in self.made:
-            (self.folder / parent).mkdir(parents=True, exist_ok=True)
-            self.made.add(parent)
-        return f"{self.folder}/{name}"
-
-    def _note(self, name: str, path: Path) -> None:
-        self.files[name], self.sizes[name] = sha256_file(path), path.stat().st_size
-
-
-@dataclass
-class Home:
-    """A home while it is written. minutes: since `START`, at the end of the newest output."""
-
-    archive: Archive
-    study: str
-    study_text: str
-    environment: str
-    minutes: int = 0
-
-    def add(
-        self,
-        asset: str,
-        partition: str | None,
-        upstream: Sequence[Record | Upstream],
-        write: Callable[[Output], object],
-        *,
-        identity: Mapping[str, Any] | None = None,
-    ) -> Record:
-        """Write the files of an output, then its record."""
-        settings = {"revision": 1, **(identity or {})}
-        entries = tuple(
-            one if isinstance(one, Upstream) else Upstream(one.asset, one.partition, one.data_version, one.digest)
-            for one in upstream
-        )
-        build = build_id(digest_json(settings), entries)
-        output = Output(self.archive.build_folder(asset, partition, build))
-        write(output)
-        began, self.minutes = START + timedelta(minutes=self.minutes), self.minutes + 1
-        return self.archive.save(
-            Record(
-                asset=asset,
-                partition=partition,
-                build=build,
-                data_version=content_version(output.files),
-                code_version=digest_json(settings),
-                identity=settings,
-                study=self.study,
-                study_text=self.study_text,
-                upstream=entries,
-                files=dict(sorted(output.files.items())),
-                sizes=dict(sorted(output.sizes.items())),
-                checks=(CheckOutcome("no_withdrawn_patients", passed=True, warns=False),),
-                seeds=seeds_in(settings),
-                git_commit="0123456789abcdef0123456789abcdef01234567",
-                git_dirty=False,
-                environment=self.environment,
-                packages=dict.fromkeys(PACKAGES, "1.2.3"),
-                hardware={"machine": "x86_64", "system": "Linux", "cores": 32, "threads": 1, "device": "cuda"},
-                command=("ecg-pipeline", "materialize"),
-                user="researcher",
-                peak_memory_bytes=2**30,
-                dagster_run_id=f"run-{self.minutes:04}",
-                mlflow_run_id=None,
-                started_at=began.isoformat(timespec="milliseconds"),
-                ended_at=(began + timedelta(seconds=50)).isoformat(timespec="milliseconds"),
-            )
-        )
 
 
 def invented_home(folder: Path, ecgs: int, shares: Mapping[str, float] = SHARES) -> Archive:
     """Write a home with about this number of ECGs to `folder`. shares: of each site; the last one is external."""
-    home = _empty_home(folder)
+    home = empty_home(folder)
     pseudonyms = _hex(_random("patients"), max(1, ecgs // PER_PATIENT), 16)
     is_internal = np.zeros(len(pseudonyms), bool)
     *internal, external = shares
@@ -182,27 +68,20 @@ def invented_home(folder: Path, ecgs: int, shares: Mapping[str, float] = SHARES)
         trained.append(table.filter(split=TRAIN).select(pretraining_set.COLUMNS))
     starts = _starts(home, made, internal, pl.concat(trained).sort("ecg_id"))
     reports = [_task_outputs(home, task, pl.concat(of), made, starts) for task, of in labelled.items()]
-    home.add("benchmark_report", None, reports, lambda out: out.bytes("report.html", b"<!doctype html>"))
+    home.add("benchmark_report", reports, lambda out: out.bytes("report.html", b"<!doctype html>"))
     return home.archive
 
 
 def home_of_files(folder: Path, sizes: Sequence[int]) -> Archive:
     """Write a home of one output with files of these sizes to `folder`."""
-    home, content = _empty_home(folder), np.random.default_rng(0).bytes(max(sizes))
+    home, content = empty_home(folder), np.random.default_rng(0).bytes(max(sizes))
 
     def write(out: Output) -> None:
         for shard, size in enumerate(sizes):
             out.bytes(f"arrays.zarr/{shard_name(shard)}/c/0/0/0", (shard.to_bytes(8) + content)[:size])
 
-    home.add("image_shards", "mount_sinai", [], write)
+    home.add("image_shards@mount_sinai", [], write)
     return home.archive
-
-
-def _empty_home(folder: Path) -> Home:
-    study, archive = load_study(study_file("heartbeit")), Archive(folder)
-    environment = {"python": "3.11.7", "lock_sha256": "1" * 64, "packages": dict.fromkeys(PACKAGES, "1.2.3")}
-    documents = archive.documents
-    return Home(archive, study.fingerprint(), documents.save(study_content(study)), documents.save(environment))
 
 
 def _random(*of: object) -> np.random.Generator:
@@ -265,24 +144,22 @@ def _stored(table: pl.DataFrame) -> pl.DataFrame:
 def _site_outputs(home: Home, site: str, table: pl.DataFrame) -> dict[str, Record]:
     """The outputs of a site that depend on no model."""
     raw = Upstream("raw_ecg_files", site, sha256_bytes(f"files of {site}".encode()))
-    store = home.add("waveform_store", site, [raw], lambda out: _store(out, site, table))
+    store = home.add(f"waveform_store@{site}", [raw], lambda out: _store(out, site, table))
     index = table.filter(~pl.col("is_duplicate")).select("ecg_id", pl.col("shard", "row").cast(pl.Int32))
     windows = index.with_columns(start_s=pl.lit(0, pl.Float32), recorded_s=pl.lit(10, pl.Float32))
     quality = index.select("ecg_id", flat_leads=pl.lit(0, pl.Int32), noise_mv=pl.col("row").cast(pl.Float32) / 1e5)
     filtered = home.add(
-        "filtered_waveforms",
-        site,
+        f"filtered_waveforms@{site}",
         [store],
         lambda out: _write_view(out, index, axes=3, tables={"quality": quality}, by_shard=["quality"]),
     )
-    images = home.add("image_shards", site, [filtered], lambda out: _write_view(out, index, axes=3))
+    images = home.add(f"image_shards@{site}", [filtered], lambda out: _write_view(out, index, axes=3))
     cut = home.add(
-        VIEWS[1],
-        site,
+        f"{VIEWS[1]}@{site}",
         [store],
         lambda out: _write_view(out, windows, axes=3, tables={"left_out": index[:0]}, by_shard=["windows", "left_out"]),
     )
-    labels = home.add("clinical_labels", site, [raw], lambda out: _labels(out, table))
+    labels = home.add(f"clinical_labels@{site}", [raw], lambda out: _labels(out, table))
     return {"waveform_store": store, "image_shards": images, VIEWS[1]: cut, "clinical_labels": labels}
 
 
@@ -396,14 +273,12 @@ def _starts(
     images = [made[site]["image_shards"] for site in internal]
     tokenizer = home.add(
         "image_tokenizer",
-        None,
         images,
         lambda out: _fitted(out, {"image_tokenizer": training_set[::4]}),
     )
     for site, outputs in made.items():
         outputs["patch_tokens"] = home.add(
-            "patch_tokens",
-            site,
+            f"patch_tokens@{site}",
             [outputs["image_shards"], tokenizer],
             _view(outputs["image_shards"], home.archive, axes=2),
         )
@@ -413,7 +288,6 @@ def _starts(
         is_ours = model == MODELS[0]
         starts[model] = home.add(
             f"{model}/pretrained_checkpoint",
-            None,
             [*read, tokenizer] if is_ours else [Upstream(f"published/{model}", None, sha256_bytes(model.encode()))],
             lambda out, is_ours=is_ours: _fitted(out, tables if is_ours else {}),
             identity={"recipe": {"seeds": [0]}},
@@ -428,7 +302,6 @@ def _task_outputs(
     table = rows.select(cohort.COLUMNS)
     of_cohort = home.add(
         f"{task}/cohort",
-        None,
         [outputs[name] for name in ("clinical_labels", "waveform_store") for outputs in made.values()],
         lambda out: (out.table("cohort.parquet", table), out.bytes("flow.json", b"{}\n")),
         identity={"split": {"test": 0.2, "validation": 0.1, "seed": 0}},
@@ -436,8 +309,7 @@ def _task_outputs(
     tested = {site: rows.filter(pl.col("split").is_in([TEST, EXTERNAL]), site=site) for site in made}
     test_sets = {
         site: home.add(
-            f"{task}/test_set",
-            site,
+            f"{task}/test_set@{site}",
             [of_cohort, *(made[site][view] for view in VIEWS)],
             lambda out, site=site: _test_set(out, tested[site]),
         )
@@ -451,25 +323,21 @@ def _task_outputs(
         for fraction in FRACTIONS:
             upstream = [of_cohort, *(made[site][view] for site in internal), *([start] if start else [])]
             tuned = home.add(
-                f"{task}/{model}/finetuned_model",
-                f"{fraction:g}",
+                f"{task}/{model}/finetuned_model@{fraction:g}",
                 upstream,
                 lambda out, start=start, fraction=fraction: _model(out, home.archive, start, table, fraction),
                 identity={"model": model, "recipe": {"seeds": [0]}},
             )
             evaluations += [
                 home.add(
-                    f"{task}/{model}/evaluation",
-                    f"{fraction:g}|{site}",
+                    f"{task}/{model}/evaluation@{fraction:g}|{site}",
                     [tuned, test_sets[site]],
                     lambda out, site=site: _evaluation(out, tested[site]),
                     identity={"evaluation": {"seed": 0}},
                 )
                 for site in made
             ]
-    return home.add(
-        f"{task}/report", None, [of_cohort, *evaluations], lambda out: out.bytes("report.html", task.encode())
-    )
+    return home.add(f"{task}/report", [of_cohort, *evaluations], lambda out: out.bytes("report.html", task.encode()))
 
 
 def _test_set(out: Output, tested: pl.DataFrame) -> None:
@@ -482,8 +350,9 @@ def _test_set(out: Output, tested: pl.DataFrame) -> None:
 
 def _model(out: Output, archive: Archive, start: Record | None, table: pl.DataFrame, fraction: float) -> None:
     """A fine-tuned model, with the tables of what it was trained on."""
-    for name in start.files if start else ():
-        if name.startswith(f"{pretraining_set.SETS}/"):
+    if start:
+        sets = (name for name in start.files if name.startswith(f"{pretraining_set.SETS}/"))
+        for name in sets:
             out.link(name, archive.folder(start) / name)
     trained = table.filter(pl.col("fraction_order") <= fraction, split=TRAIN)
     out.table("trained_on.parquet", trained.select(pretraining_set.COLUMNS))

@@ -116,17 +116,31 @@ class Trace:
         return frozenset((one.asset, one.partition) for one in (*self.uses, *self.made_from) if one.is_newest)
 
 
+_Found = dict[str | tuple[str, frozenset[int] | None], pl.DataFrame | None]
+"""What was found in tables, by their digests, and the shards that were looked at if not all were."""
+
+
 def trace(archive: Archive, subject: Subject, *, by_shard: bool = True) -> Trace:
-    """Find every use of a subject. Memory is that of one table's columns of identifiers at a time.
+    """Find every use of a subject. Tables are streamed; memory is that of the rows that are found.
 
     by_shard: read indexes of arrays only where the stored waveform stores have the subject. An old index whose store
     was removed is then not looked at.
     """
     builds = list(stored_builds(archive))
     subject, found, unreadable = _completed(archive, builds, subject)
+    shards_of = {build.partition: subject.shards.get(build.partition or "") if by_shard else None for build in builds}
+    found |= _found_at_once(
+        {
+            (digest, shards_of[build.partition]): archive.folder(build.record) / table
+            for build in builds
+            for table, digest in build.tables.items()
+            if digest not in found
+        },
+        subject,
+    )
     uses = []
     for build in builds:
-        shards = subject.shards.get(build.partition or "") if by_shard else None
+        shards = shards_of[build.partition]
         for table, digest in build.tables.items():
             key = digest, shards
             if digest not in found and key not in found:
@@ -141,12 +155,28 @@ def trace(archive: Archive, subject: Subject, *, by_shard: bool = True) -> Trace
     return Trace(subject, tuple(uses), tuple(_made_from(builds, uses)), tuple(sorted(unreadable)))
 
 
-_Found = dict[str | tuple[str, frozenset[int] | None], pl.DataFrame | None]
-"""What was found in tables, by their digests, and the shards that were looked at if not all were."""
-
-
 def search(path: Path | list[Path], subject: Subject, shards: Iterable[int] | None = None) -> pl.DataFrame | None:
-    """The rows of a table that hold a subject, of its columns of identifiers; None if it has no such column.
+    """The rows of a table that hold a subject, of its columns of identifiers; None if it has no such column."""
+    rows = _rows_with(path, subject, shards)
+    return None if rows is None else rows.collect(engine="streaming")
+
+
+def _found_at_once(tables: Mapping[tuple[str, frozenset[int] | None], Path], subject: Subject) -> _Found:
+    """What is found in tables, read together, which takes half the time; nothing if one of them cannot be read.
+
+    tables: by digest, and the shards that are looked at.
+    """
+    try:
+        rows = {key: _rows_with(path, subject, key[1]) for key, path in tables.items()}
+        wanted = {key: table for key, table in rows.items() if table is not None}
+        held = pl.collect_all(wanted.values(), engine="streaming")
+    except (OSError, pl.exceptions.ComputeError):
+        return {}
+    return {**dict.fromkeys(rows), **dict(zip(wanted, held, strict=True))}
+
+
+def _rows_with(path: Path | list[Path], subject: Subject, shards: Iterable[int] | None = None) -> pl.LazyFrame | None:
+    """As `search`, before anything but the names of columns is read.
 
     path: one file, or those of several shards. shards: the only ones that need be looked at in a table with a column
     `shard`.
@@ -159,7 +189,7 @@ def search(path: Path | list[Path], subject: Subject, shards: Iterable[int] | No
         # Comparisons, unlike `is_in`, let whole row groups be skipped by their statistics.
         wanted = reduce(or_, (pl.col("shard") == shard for shard in sorted(shards)), _NEVER) & wanted
     kept = [name for name in _KEPT if name in columns]
-    return pl.scan_parquet(path).filter(wanted).select(kept).collect(engine="streaming")
+    return pl.scan_parquet(path).filter(wanted).select(kept)
 
 
 def condition(columns: Iterable[str], subject: Subject) -> pl.Expr | None:

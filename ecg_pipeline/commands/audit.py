@@ -25,6 +25,7 @@ from ecg_pipeline.provenance.record import CUT, Record, Upstream
 
 def audit(
     model: ModelArgument,
+    *,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page that needs no network.")
     ] = None,

@@ -23,6 +23,7 @@ from ecg_pipeline.provenance.signing import SignatureError
 
 def export(
     model: ModelArgument,
+    *,
     form: Annotated[str, typer.Option("--format", metavar="FORMAT", help=f"One of {', '.join(FORMATS)}.")],
     out: Annotated[
         Path,

@@ -63,7 +63,7 @@ def site_keys(study: Study, archive: Archive) -> dict[str, PseudonymKey]:
         fail(str(error))
 
 
-def known_patient(study: Study, archive: Archive, patient_id: str, site: str | None) -> KnownPatient:
+def known_patient(study: Study, archive: Archive, patient_id: str, *, site: str | None) -> KnownPatient:
     """The patient of an identifier. It may be that of two people if hospitals number their patients in several systems.
 
     site: a hospital whose identifier it is; without it, the only system of which an output holds such a patient.

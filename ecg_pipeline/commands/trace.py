@@ -21,6 +21,7 @@ from ecg_pipeline.study import StudyError, drop_folder, site_key
 
 
 def trace_command(
+    *,
     patient: Annotated[
         bool,
         typer.Option(
@@ -50,7 +51,7 @@ def trace_command(
     if out is not None and (out.exists() or out.absolute().is_relative_to(archive.home)):
         fail(f"{out}: name a new folder outside the study's home")
     if patient:
-        who = known_patient(named_study(study), archive, asked_patient_id(), site)
+        who = known_patient(named_study(study), archive, asked_patient_id(), site=site)
         subject = Subject(patients=frozenset({who.pseudonym}))
     elif pseudonym is not None:
         subject = Subject(patients=frozenset({pseudonym}))

@@ -48,6 +48,7 @@ def verify(
         str | None,
         typer.Argument(metavar="MODEL", help=f"{OUTPUT} It is verified with everything upstream; by default all are."),
     ] = None,
+    *,
     quick: Annotated[
         bool, typer.Option("--quick", help="Look at sizes, records, ledger and signatures, not at contents.")
     ] = False,
@@ -103,6 +104,7 @@ def verify(
 
 
 def checkpoint(
+    *,
     key: Annotated[
         Path,
         typer.Option(

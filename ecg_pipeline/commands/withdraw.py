@@ -30,6 +30,7 @@ READ = (STORED, REJECTED, LABELLED)
 
 
 def withdraw_command(
+    *,
     patient: Annotated[
         bool,
         typer.Option(
@@ -53,7 +54,7 @@ def withdraw_command(
         os.environ["ECG_STUDY"] = str(Path(study).absolute()) if Path(study).is_file() else study
     named = named_study(study)
     archive = open_archive(None, study)
-    who = known_patient(named, archive, asked_patient_id(), site)
+    who = known_patient(named, archive, asked_patient_id(), site=site)
     found = trace(archive, Subject(patients=frozenset({who.pseudonym})), by_shard=False)
     if found.unreadable:
         fail("\n".join((*found.unreadable, "these tables are recorded, but cannot be read, and may hold the patient")))

@@ -45,9 +45,8 @@ class Stale(dg.AutomationCondition[dg.AssetKey]):
         versions = {(of.to_user_string(), partition): self._version(instance, of, partition) for of, partition in read}
         if versions.get((RAW.to_user_string(), site), "") is None:
             return False
-        if record is None:
-            return True
-        current = {of: record.as_stated(version) for of, version in versions.items() if version is not None}
+        known = {of: version for of, version in versions.items() if version is not None}
+        current = {of: record.as_stated(version) for of, version in known.items()} if record else known
         if current != recorded:
             return True
         return any(self._is_stale(graph, instance, of, partition) for of, partition in read if of != RAW)

@@ -199,7 +199,8 @@ class Archive:
                 files[0].unlink()
         elif newest is None or newest.digest != entered[-1]:
             last = next((path for path in files if read_record(path).digest == entered[-1]), None)
-            if last is not None:
+            # A build that somebody deleted is made again.
+            if last is not None and self.folder(read_record(last)).is_dir():
                 write_text(self.place(asset, partition) / "record.json", last.read_text(encoding="utf-8"))
         elif read_record(files[0]).digest not in entered:
             files[0].unlink()

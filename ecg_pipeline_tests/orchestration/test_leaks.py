@@ -31,7 +31,7 @@ def found_by_checks(runner, plants, asset, partition=None):
     archive, partitions = runner.workspace.archive, [partition] if partition else []
     before, place = archive.require(asset, partition), archive.place(asset, partition)
     (place / "record.json").unlink()
-    shutil.rmtree(place / before.build)
+    shutil.rmtree(archive.folder(before))
     try:
         with pytest.MonkeyPatch.context() as patch:
             for module, name, faulty in plants:
@@ -41,7 +41,7 @@ def found_by_checks(runner, plants, asset, partition=None):
         assert archive.newest(asset, partition) is None
         return str(told.value)
     finally:
-        shutil.rmtree(place / before.build)
+        shutil.rmtree(archive.folder(before))
         runner.run_stale([asset], partitions)
         assert archive.require(asset, partition).data_version == before.data_version
 

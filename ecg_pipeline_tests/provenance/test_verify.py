@@ -538,6 +538,18 @@ def test_a_save_that_was_interrupted_is_completed_or_undone(archive, monkeypatch
     assert findings(archive) == []
 
 
+def test_an_output_that_somebody_deleted_is_not_brought_back(archive):
+    newest = archive.place(MODEL, PARTITION) / "record.json"
+    record = archive.require(MODEL, PARTITION)
+    newest.unlink()
+    archive.finish_interrupted_save(MODEL, PARTITION)
+    assert archive.require(MODEL, PARTITION) == record, "its build is there"
+    newest.unlink()
+    shutil.rmtree(archive.folder(record))
+    archive.finish_interrupted_save(MODEL, PARTITION)
+    assert archive.newest(MODEL, PARTITION) is None
+
+
 def test_an_interrupted_verification_goes_on_where_it_stopped(archive, tmp_path, monkeypatch):
     journal, read = tmp_path / "cache" / "journal", []
     from ecg_pipeline.provenance import hashing

@@ -34,7 +34,7 @@ def stale_pretraining(runner):
     before = runner.workspace.archive.require(ASSET, None)
     place = runner.workspace.archive.place(ASSET, None)
     (place / "record.json").rename(place / "aside.json")
-    shutil.rmtree(archive.folder(before))
+    shutil.rmtree(runner.workspace.archive.folder(before))
     try:
         yield
         again = runner.workspace.archive.require(ASSET, None)

@@ -1,7 +1,7 @@
 """The page for auditors: its commands are run in order, and what they print is compared with what it says.
 
-Everyday tests run them on the small study, whose numbers are others, and compare headings. The acceptance test makes
-the demo, of which the page tells, and compares every line; with `ECG_AUDIT_PAGE=write` it writes them to the page.
+One acceptance test runs them on the small study, whose numbers are others, and compares headings. The other makes the
+demo, of which the page tells, and compares every line; with `ECG_AUDIT_PAGE=write` it writes them to the page.
 """
 
 import getpass
@@ -98,7 +98,7 @@ def test_the_page_names_every_command_on_provenance():
             assert f"ecg-pipeline {name}" in text, name
 
 
-@pytest.mark.slow
+@pytest.mark.acceptance
 def test_commands_of_the_page_print_its_headings_for_another_study(runner, small_study, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copytree(runner.workspace.home, tmp_path / "ecg_home" / "demo", symlinks=True)

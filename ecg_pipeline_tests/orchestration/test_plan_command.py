@@ -11,6 +11,8 @@ from ecg_pipeline.orchestration.impact import Cause, Reason, impact
 from ecg_pipeline_tests.orchestration.conftest import open_runner
 from ecg_pipeline_tests.orchestration.copies import copied_runner, with_changes
 
+pytestmark = pytest.mark.acceptance  # each makes and remakes outputs of a copied home: minutes
+
 
 def impact_of(runner):
     return impact(runner.workspace, runner.definitions.resolve_asset_graph())
@@ -70,7 +72,6 @@ def test_a_new_file_runs_what_reads_files_and_stops_where_content_is_equal(runne
     assert ("image_shards", "morningside") in found.keys() - made, "the twin is a reject"
 
 
-@pytest.mark.acceptance
 @pytest.mark.parametrize(
     "sections",
     [

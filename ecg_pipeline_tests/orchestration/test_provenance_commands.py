@@ -25,6 +25,8 @@ from ecg_pipeline_tests.orchestration.copies import with_changes
 from ecg_pipeline_tests.orchestration.test_private_patients import databases, dump, files_below, table_text
 from ecg_pipeline_tests.orchestration.test_runner import words_in
 
+pytestmark = pytest.mark.acceptance  # each makes and remakes outputs of a copied home: minutes
+
 REPOSITORY = Path(__file__).parents[2]
 MODEL, OTHER = "hcm/small_cnn/finetuned_model@1", "low_lvef/small_cnn/finetuned_model@1"
 
@@ -146,7 +148,6 @@ class Watch(threading.Thread):
         self.join()
 
 
-@pytest.mark.slow
 def test_no_identity_is_in_what_the_commands_print_write_or_pass_on(runner, small_study, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     home, person, work = tmp_path / "homes" / "small", tmp_path / "person", tmp_path / "work"

@@ -14,6 +14,8 @@ from ecg_pipeline.provenance.lineage import find_output
 from ecg_pipeline.storage.files import folder_digests
 from ecg_pipeline_tests.orchestration.copies import copied_runner, with_changes
 
+pytestmark = pytest.mark.acceptance  # each makes and remakes outputs of a copied home: minutes
+
 TOKENIZER = "image_tokenizer"
 DIRTY = "uncommitted changes"
 """A mismatch of a checkout in which somebody is working."""
@@ -51,7 +53,6 @@ def test_a_fine_tuned_model_has_the_same_digests_when_it_is_made_again(runner, t
     assert_reproduced(runner, "stemi/small_cnn/finetuned_model@1", tmp_path)
 
 
-@pytest.mark.acceptance
 @pytest.mark.parametrize(
     "name",
     [
@@ -70,7 +71,6 @@ def test_other_outputs_have_the_same_digests(runner, tmp_path, name):
     assert_reproduced(runner, name, tmp_path)
 
 
-@pytest.mark.acceptance
 def test_everything_upstream_is_made_again_from_the_drop_folders(runner, tmp_path):
     again = reproduction(runner, "hcm/small_cnn/finetuned_model@0.5", tmp_path, is_whole=True)
     assert told(again.mismatches()) == {}

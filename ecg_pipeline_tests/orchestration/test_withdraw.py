@@ -28,6 +28,8 @@ from ecg_pipeline_tests.ingest.test_withdrawals import export
 from ecg_pipeline_tests.orchestration.conftest import open_runner
 from ecg_pipeline_tests.orchestration.test_private_patients import STUDY, dump, table_text
 
+pytestmark = pytest.mark.acceptance  # each makes and remakes outputs of a copied home: minutes
+
 SITES = ("mount_sinai", "beth_israel", "morningside")
 SECRET = "a secret of this test alone"
 KEY = PseudonymKey(SECRET.encode())
@@ -401,7 +403,6 @@ def test_a_model_that_saw_a_patient_fails_its_check_until_it_is_trained_again(fo
     assert materialise(path, asked) == []
 
 
-@pytest.mark.acceptance
 def test_models_that_saw_them_are_flagged_made_again_and_erased_with_their_copies_in_mlflow(study):
     path, system = study
     runner = open_runner(path)

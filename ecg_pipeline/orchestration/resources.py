@@ -142,12 +142,14 @@ class Workspace:
         *,
         make: Callable[[Build], object],
         metadata_of: Callable[[Any], Mapping[str, Any]],
+        metadata_now: Callable[[], Mapping[str, Any]] = dict,
         check: Callable[[Any], Iterable[dg.AssetCheckResult]] = lambda made: (),
         read: Mapping[dg.AssetKey, str] | None = None,
     ) -> Events:
         """Make one partition's output and its record, unless it is up to date, and yield its MaterializeResult.
 
-        make: writes the build's folder. handle: opens it. metadata_of: metadata for the UI. check: if a blocking check
+        make: writes the build's folder. handle: opens it. metadata_of: metadata for the UI, stored
+        with the record. metadata_now: metadata that change though the output does not. check: if a blocking check
         fails, the results are reported and the step fails without a record, so the previous output stays current. read:
         data versions of source assets as the asset body read them.
         """
@@ -183,7 +185,7 @@ class Workspace:
             raise dg.Failure(f"{what} was not materialised, because a check failed:\n{failure_text(checks)}")
         # What was shown is stored, so that an output that is up to date need not be read again to be shown.
         metadata = from_json(self.archive.documents.read(record.shown)) if record.shown else metadata_of(made)
-        yield self._result(made, record, metadata={**metadata, **added}, checks=checks)
+        yield self._result(made, record, metadata={**metadata, **added, **metadata_now()}, checks=checks)
 
     def _upstream_entry(self, key: dg.AssetKey, partition: str | None) -> Upstream:
         """A partition as it is now, as an entry of a record."""

@@ -81,10 +81,8 @@ def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
                 device=workspace.device,
                 progress=build.progress,
             ),
-            metadata_of=lambda made: {
-                **metadata.evaluation(made),
-                "evaluation_count": workspace.archive.times(asset, context.partition_key),
-            },
+            metadata_of=metadata.evaluation,
+            metadata_now=lambda: {"evaluation_count": workspace.archive.times(asset, context.partition_key)},
             check=lambda made: [
                 *_leak_checks(finetuned_model, tested),
                 no_withdrawn_patients(study, workspace.home, made.folder, finetuned_model.folder),

@@ -180,6 +180,12 @@ class Archive:
         """Enter the checks of an output that was not stored because one of them failed."""
         self.ledger.append(*_checked(asset, partition, checks))
 
+    def _is_whole(self, record: Record) -> bool:
+        """Whether every file of a build is there, with the size that its record states."""
+        folder = self.folder(record)
+        files = ((folder / name, size) for name, size in record.sizes.items())
+        return folder.is_dir() and all(path.is_file() and path.stat().st_size == size for path, size in files)
+
     def finish_interrupted_save(self, asset: str, partition: str | None) -> None:
         """Complete what a killed `save` left: a record in the ledger becomes the newest, one not there yet is deleted.
 
@@ -199,8 +205,8 @@ class Archive:
                 files[0].unlink()
         elif newest is None or newest.digest != entered[-1]:
             last = next((path for path in files if read_record(path).digest == entered[-1]), None)
-            # A build that somebody deleted is made again.
-            if last is not None and self.folder(read_record(last)).is_dir():
+            # A build that somebody deleted is made again, and may be there in part by now.
+            if last is not None and self._is_whole(read_record(last)):
                 write_text(self.place(asset, partition) / "record.json", last.read_text(encoding="utf-8"))
         elif read_record(files[0]).digest not in entered:
             files[0].unlink()

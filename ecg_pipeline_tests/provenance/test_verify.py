@@ -548,6 +548,9 @@ def test_an_output_that_somebody_deleted_is_not_brought_back(archive):
     shutil.rmtree(archive.folder(record))
     archive.finish_interrupted_save(MODEL, PARTITION)
     assert archive.newest(MODEL, PARTITION) is None
+    (archive.folder(record) / "seed_0").mkdir(parents=True)
+    archive.finish_interrupted_save(MODEL, PARTITION)
+    assert archive.newest(MODEL, PARTITION) is None, "a making that was killed left a part of it"
 
 
 def test_an_interrupted_verification_goes_on_where_it_stopped(archive, tmp_path, monkeypatch):

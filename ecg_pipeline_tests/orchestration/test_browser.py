@@ -206,32 +206,6 @@ def test_the_mlflow_run_of_a_model_opens_and_is_that_of_its_record(ui, page, arc
     keep(run, "mlflow")
 
 
-def test_a_model_says_what_it_was_made_of_and_opens_its_audit(ui, page, archive):
-    record = archive.require(TRAINED, FRACTION)
-    go(page, ui, f"/assets/{TRAINED}")
-    page.get_by_text(f"ecg-pipeline audit {TRAINED}").first.wait_for()
-    go_to_partition(page, ui, TRAINED, FRACTION)
-    page.locator("tr").filter(has=page.get_by_text("made_of", exact=True)).get_by_text("[Show Table]").click()
-    for entry in record.upstream:
-        page.get_by_text(entry.record[:16], exact=True).first.wait_for()
-    page.keyboard.press("Escape")
-    audit = opened(page, page.locator(f"a[href*='/audit/{TRAINED}/{FRACTION}']").first)
-    audit.get_by_text(record.digest).first.wait_for()
-    box = "g.box[data-asset='{}']"
-    assert audit.locator(box.format("waveform_store")).is_visible()
-    keep(audit, "audit")
-    audit.locator(box.format(TRAINED)).click()
-    assert audit.locator("g.box:visible").count() == 1
-    audit.locator(box.format(TRAINED)).click()
-    assert audit.locator("g.box:visible").count() == audit.locator("g.box").count() > 5
-    audit.locator("#search").fill("waveform_store")
-    shown_records = audit.locator("details.record:visible")
-    assert 0 < shown_records.count() < audit.locator("details.record").count()
-    audit.locator("#search").fill("")
-    audit.locator(box.format("image_tokenizer")).dblclick()
-    assert audit.locator("details.record[open]", has_text="image_tokenizer").count() > 0
-
-
 @contextmanager
 def most_files_gone(site, beside):
     """A drop folder that holds a third of its files. The folder itself, and its files' times, are put back after."""

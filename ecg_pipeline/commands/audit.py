@@ -112,7 +112,7 @@ def _tree(found: Audit) -> Tree:
 
 
 def _entry(entry: Upstream, record: str | None) -> str:
-    name = f"{entry.asset}@{entry.partition}" if entry.partition else entry.asset
+    name = output_name(entry)
     return f"{name}  {entry.data_version[:CUT]}  {(record or 'source')[:CUT]}"
 
 

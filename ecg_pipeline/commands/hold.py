@@ -20,7 +20,7 @@ from ecg_pipeline.commands.common import (
 )
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.provenance.holds import Holds
-from ecg_pipeline.provenance.lineage import lineage, output_name
+from ecg_pipeline.provenance.lineage import lineage, output_name, place_name
 from ecg_pipeline.provenance.record import CUT, Record
 
 MODEL = typer.Argument(metavar="MODEL", help=f"{OUTPUT} By default the holds are listed.")
@@ -47,7 +47,7 @@ def hold(
         return
     table = Table("output", "build", "record", "by", "since")
     for held in holds.all():
-        name = f"{held.asset}@{held.partition}" if held.partition else held.asset
+        name = place_name(held.asset, held.partition)
         table.add_row(
             Text(name, overflow="fold"),
             held.build[:CUT],

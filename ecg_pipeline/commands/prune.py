@@ -18,6 +18,7 @@ from ecg_pipeline.commands.common import (
     open_archive,
     print_json,
 )
+from ecg_pipeline.provenance.lineage import place_name
 from ecg_pipeline.provenance.prune import OldBuild, old_builds
 from ecg_pipeline.provenance.prune import prune as remove
 from ecg_pipeline.provenance.record import CUT
@@ -64,7 +65,7 @@ def _print(found: list[OldBuild]) -> None:
         "output", "build", "frees", title=f"{counted(len(found), 'old build')}, {freed} to free", title_justify="left"
     )
     for old in found:
-        name = f"{old.asset}@{old.partition}" if old.partition else old.asset
+        name = place_name(old.asset, old.partition)
         unfinished = "" if old.is_finished else " (unfinished)"
         table.add_row(Text(name, overflow="fold"), f"{old.build[:CUT]}{unfinished}", decimal(old.freed_bytes))
     console.print(table)

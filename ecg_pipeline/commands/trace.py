@@ -14,6 +14,7 @@ from ecg_pipeline.ingest.drop_folder import file_name
 from ecg_pipeline.ingest.reading import ecg_id_of, source_of
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.provenance.handout import hand_out
+from ecg_pipeline.provenance.lineage import place_name
 from ecg_pipeline.provenance.record import CUT
 from ecg_pipeline.provenance.trace import MadeFrom, Subject, Trace, Use, trace
 from ecg_pipeline.storage.files import sha256_file
@@ -93,7 +94,7 @@ def print_trace(found: Trace) -> None:
         first, facts = uses[0], {name: count for use in uses for name, count in {**use.splits, **use.reasons}.items()}
         words = [f"{max(use.ecgs for use in uses):,}", *dict.fromkeys(use.how for use in uses)]
         words += [f"{count:,} {name}" for name, count in facts.items()]
-        name = f"{first.asset}@{first.partition}" if first.partition else first.asset
+        name = place_name(first.asset, first.partition)
         _print_line(f"  {name}: {', '.join(words)}; {first.build[:CUT]}{'' if first.is_newest else ', old'}")
     if found.made_from:
         console.print("\n[bold]Made from outputs that saw them[/bold]")

@@ -12,6 +12,7 @@ from ecg_pipeline.commands.patients import KnownPatient, SiteOption, asked_patie
 from ecg_pipeline.commands.trace import print_trace
 from ecg_pipeline.ingest.withdrawals import Register, register_entry
 from ecg_pipeline.provenance.archive import Archive
+from ecg_pipeline.provenance.lineage import place_name
 from ecg_pipeline.provenance.record import Record
 from ecg_pipeline.provenance.trace import LABELLED, REJECTED, STORED, Subject, Trace, trace
 from ecg_pipeline.provenance.withdraw import (
@@ -92,7 +93,7 @@ def _erase(study: Study, archive: Archive, who: KnownPatient, found: Trace, *, a
     if withdrawal is None:
         fail("this patient did not withdraw: run `ecg-pipeline withdraw --patient` first")
     if newest := sorted(found.newest(), key=str):
-        names = ", ".join(f"{asset}@{partition}" if partition else asset for asset, partition in newest)
+        names = ", ".join(place_name(*place) for place in newest)
         fail(
             "nothing was erased, because newest outputs still hold them: run `ecg-pipeline materialize` first. "
             f"They are {names}"

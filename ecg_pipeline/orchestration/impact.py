@@ -15,6 +15,7 @@ from ecg_pipeline.orchestration.partitions import AssetGraph, upstream_partition
 from ecg_pipeline.orchestration.plan import Node, partitions_of
 from ecg_pipeline.orchestration.resources import HOSPITAL_SYSTEM, Workspace
 from ecg_pipeline.provenance.diff import changes
+from ecg_pipeline.provenance.lineage import place_name
 from ecg_pipeline.provenance.record import Record
 
 
@@ -89,8 +90,8 @@ class _Comparison:
         if record.as_stated(asset.code_version or "") != record.as_stated(record.code_version):
             for one in changes(record.identity, payload_of(asset)):
                 yield Reason(Cause.SETTING, f"{one.field}: {one.a} → {one.b}")
-        recorded = {_name(entry.asset, entry.partition): entry.data_version for entry in record.upstream}
-        read = {_name(of[0].to_user_string(), of[1]): of for of in upstream_partitions(self.graph, key, partition)}
+        recorded = {place_name(entry.asset, entry.partition): entry.data_version for entry in record.upstream}
+        read = {place_name(of[0].to_user_string(), of[1]): of for of in upstream_partitions(self.graph, key, partition)}
         yield from (Reason(Cause.UPSTREAM, f"{name} is no longer read") for name in recorded if name not in read)
         are_rewritten = any(of[0] == HOSPITAL_SYSTEM and of in self.running for of in read.values())
         for name, of in read.items():
@@ -126,7 +127,3 @@ class _Comparison:
         partitions = partitions_of(self.graph, frozenset([node[0]]))
         seconds = [record.seconds for other in partitions if (record := self._newest(other))]
         return median(seconds) if seconds else None
-
-
-def _name(asset: str, partition: str | None) -> str:
-    return f"{asset}@{partition}" if partition else asset

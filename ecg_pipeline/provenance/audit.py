@@ -6,7 +6,7 @@ from typing import Any
 
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.provenance.ledger import Kind
-from ecg_pipeline.provenance.lineage import Lineage, downstream, lineage, output_name
+from ecg_pipeline.provenance.lineage import Lineage, downstream, lineage, output_name, place_name
 from ecg_pipeline.provenance.people import People, people
 from ecg_pipeline.provenance.record import Record
 
@@ -92,8 +92,7 @@ def _looks(archive: Archive, found: Lineage) -> tuple[Looks, ...]:
         place = entry.facts.get("asset", ""), entry.facts.get("partition")
         if entry.kind == Kind.MADE and place in evaluations:
             times.setdefault(place, []).append(entry.at)
-    names = {place: f"{place[0]}@{place[1]}" if place[1] else place[0] for place in times}
-    return tuple(Looks(names[place], len(at), at[0], at[-1]) for place, at in sorted(times.items(), key=str))
+    return tuple(Looks(place_name(*place), len(at), at[0], at[-1]) for place, at in sorted(times.items(), key=str))
 
 
 def _study(archive: Archive, record: Record) -> dict[str, str]:

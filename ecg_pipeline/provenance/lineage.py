@@ -87,7 +87,12 @@ def find_output(archive: Archive, name: str) -> Record:
 
 def output_name(of: Record | Upstream) -> str:
     """Name of an output, as `find_output` understands it."""
-    return f"{of.asset}@{of.partition}" if of.partition else of.asset
+    return place_name(of.asset, of.partition)
+
+
+def place_name(asset: str, partition: str | None) -> str:
+    """Name of a partition of an asset, as `find_output` understands it."""
+    return f"{asset}@{partition}" if partition else asset
 
 
 def _is_of(entry: Upstream, record: Record) -> bool:

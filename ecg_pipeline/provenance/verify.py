@@ -15,7 +15,7 @@ from ecg_pipeline.ecg import Progress, no_progress
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.provenance.hashing import Hasher
 from ecg_pipeline.provenance.ledger import Entry, Head, Kind
-from ecg_pipeline.provenance.lineage import output_name
+from ecg_pipeline.provenance.lineage import output_name, place_name
 from ecg_pipeline.provenance.record import (
     Record,
     Upstream,
@@ -197,7 +197,7 @@ def _verify_record(
     if record.version > 1:
         _verify_entry(record, ledger, report)
     for entry in record.upstream:
-        of = f"{entry.asset}@{entry.partition}" if entry.partition else entry.asset
+        of = output_name(entry)
         try:
             upstream = _upstream_record(archive, entry, known)
         except (ValueError, TypeError, KeyError):
@@ -297,7 +297,7 @@ def _verify_places(archive: Archive, every: Sequence[_Stated], ledger: _LedgerFa
     """What lies beside the builds, and that the newest record is the one that the ledger states last."""
     for place, digest in ledger.newest.items():
         folder = archive.place(*place)
-        name = f"{place[0]}@{place[1]}" if place[1] else place[0]
+        name = place_name(*place)
         newest = folder / "record.json"
         file = _below(archive, newest)
         if not newest.is_file():

@@ -294,8 +294,7 @@ def _input(archive: Archive, entry: Upstream) -> InputFact:
     """An input; in records of version 1, which do not name records, with that of its data version."""
     record = None if entry.record else archive.upstream_record(entry)
     digest = record.digest if record else entry.record
-    name = f"{entry.asset}@{entry.partition}" if entry.partition else entry.asset
-    return InputFact(name, entry.asset, entry.partition, entry.data_version, digest)
+    return InputFact(output_name(entry), entry.asset, entry.partition, entry.data_version, digest)
 
 
 def _study(archive: Archive, record: Record) -> StudyFact:

@@ -1,14 +1,22 @@
 """`ecg-pipeline withdraw`: takes a patient out, and afterwards erases what old outputs hold of them."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ecg_pipeline.commands.common import JsonOption, StudyOption, console, counted, fail, open_archive, print_json
-from ecg_pipeline.commands.patients import KnownPatient, SiteOption, asked_patient_id, known_patient, named_study
+from ecg_pipeline.commands.common import (
+    JsonOption,
+    StudyOption,
+    activate_study,
+    console,
+    counted,
+    fail,
+    open_archive,
+    print_json,
+)
+from ecg_pipeline.commands.patients import KnownPatient, SiteOption, asked_patient_id, known_patient
 from ecg_pipeline.commands.trace import print_trace
 from ecg_pipeline.ingest.withdrawals import Register, register_entry
 from ecg_pipeline.provenance.archive import Archive
@@ -51,9 +59,7 @@ def withdraw_command(
     """
     if not patient:
         fail("say --patient: the identifier is asked for then, or read from stdin")
-    if study:
-        os.environ["ECG_STUDY"] = str(Path(study).absolute()) if Path(study).is_file() else study
-    named = named_study(study)
+    named = activate_study(study)
     archive = open_archive(None, study)
     who = known_patient(named, archive, asked_patient_id(), site=site)
     found = trace(archive, Subject(patients=frozenset({who.pseudonym})), by_shard=False)

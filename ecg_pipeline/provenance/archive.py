@@ -47,6 +47,10 @@ class Documents:
         """The JSON value with this digest."""
         return json.loads(self.path(digest).read_text(encoding="utf-8"))
 
+    def find(self, digest: str | None) -> Any:
+        """The JSON value with this digest; None for no digest, and if the document is gone."""
+        return self.read(digest) if digest and self.path(digest).is_file() else None
+
     def path(self, digest: str) -> Path:
         """File of a document, whether or not it exists."""
         return self.folder / f"{digest}.json"

@@ -97,10 +97,7 @@ def _looks(archive: Archive, found: Lineage) -> tuple[Looks, ...]:
 
 def _study(archive: Archive, record: Record) -> dict[str, str]:
     """Name and title of the study of a record, and the digest of its text."""
-    path = archive.documents.path(record.study_text) if record.study_text else None
-    if path is None or not path.is_file():
-        return {"name": "unknown", "title": "", "text": record.study_text or ""}
-    text = archive.documents.read(record.study_text or "")
+    text = archive.documents.find(record.study_text) or {"name": "unknown", "title": ""}
     return {"name": text["name"], "title": text["title"], "text": record.study_text or ""}
 
 
@@ -108,8 +105,7 @@ def _environments(archive: Archive, records: Sequence[Record]) -> dict[str, dict
     """Python, lock file and number of packages of each environment."""
     found = {}
     for digest in dict.fromkeys(record.environment for record in records if record.environment):
-        if archive.documents.path(digest).is_file():
-            made = archive.documents.read(digest)
+        if made := archive.documents.find(digest):
             found[digest] = {
                 "python": made["python"],
                 "lock_sha256": made["lock_sha256"],

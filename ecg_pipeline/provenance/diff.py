@@ -175,7 +175,7 @@ class _Tables:
 
 def _sections(archive: Archive, record: Record) -> dict[str, dict[str, Any]]:
     """A record as sections of fields, in the order in which they are shown."""
-    installed = _document(archive, record.environment) or {}
+    installed = archive.documents.find(record.environment) or {}
     return {
         "output": {
             "asset": record.asset,
@@ -232,13 +232,8 @@ def _conditions(archive: Archive, a: Record, b: Record) -> str:
 
 
 def _study_lines(archive: Archive, record: Record) -> list[str] | None:
-    content = _document(archive, record.study_text)
+    content = archive.documents.find(record.study_text)
     return None if content is None else yaml.safe_dump(content, sort_keys=False, allow_unicode=True).splitlines()
-
-
-def _document(archive: Archive, digest: str | None) -> Any:
-    """A document that a record names; None if it names none, or the document is gone."""
-    return archive.documents.read(digest) if digest and archive.documents.path(digest).is_file() else None
 
 
 def _outcome(check: CheckOutcome) -> str:

@@ -16,6 +16,7 @@ import polars as pl
 from ecg_pipeline.ingest.rejects import RejectReason
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.provenance.builds import Build, stored_builds
+from ecg_pipeline.provenance.lineage import place_name
 from ecg_pipeline.storage.shards import TABLES
 
 STORED, REJECTED, LABELLED = "stored", "rejected", "labelled"
@@ -323,7 +324,7 @@ def _made_from(builds: Sequence[Build], uses: Sequence[Use]) -> Iterator[MadeFro
                 found[place] = build, set()
                 if place not in reached:
                     waiting.append(place)
-            found[place][1].add(f"{of[0]}@{of[1]}" if of[1] else of[0])
+            found[place][1].add(place_name(of[0], of[1]))
     for (asset, partition, number), (build, of) in sorted(found.items(), key=lambda item: str(item[0])):
         if (asset, partition, number) not in holding or (asset, partition, number) not in reached:
             yield MadeFrom(asset, partition, number, build.is_newest, build.record.digest or "", tuple(sorted(of)))

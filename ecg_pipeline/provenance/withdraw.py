@@ -89,7 +89,7 @@ def purged_builds(archive: Archive) -> dict[tuple[str, str | None, str], str]:
 
 def erase_in_files(folders: Iterable[Path], words: Iterable[str], *, databases: Iterable[Path]) -> int:
     """Replace words in the files below some folders that are no databases, such as logs; return how many had them."""
-    pattern = re.compile("|".join(map(re.escape, sorted(words))).encode() or rb"(?!)")
+    pattern = _any_of(words)
     skipped, changed = set(databases), 0
     for path in _files(folders):
         if path not in skipped and pattern.search(content := path.read_bytes()):
@@ -100,8 +100,13 @@ def erase_in_files(folders: Iterable[Path], words: Iterable[str], *, databases: 
 
 def files_with(folders: Iterable[Path], words: Iterable[str]) -> list[Path]:
     """Files below some folders in which one of the words stands, byte for byte."""
-    pattern = re.compile("|".join(map(re.escape, sorted(words))).encode() or rb"(?!)")
+    pattern = _any_of(words)
     return [path for path in _files(folders) if pattern.search(path.read_bytes())]
+
+
+def _any_of(words: Iterable[str]) -> re.Pattern[bytes]:
+    """Pattern of any of some words; without a word, of nothing."""
+    return re.compile("|".join(map(re.escape, sorted(words))).encode() or rb"(?!)")
 
 
 def _files(folders: Iterable[Path]) -> Iterator[Path]:

@@ -67,8 +67,9 @@ class Family(ABC):
 
     recipe: type of its model section. pretraining: type of the recipe of its own objective; None if it has none.
     targets: site assets that the objective predicts. fitted: assets without partitions that are fitted for the targets,
-    such as a tokenizer; whom they were fitted to is recorded. objective_name, sees: what its pretraining is called and
-    what it sees (ECGs, reports, labels), in words.
+    such as a tokenizer; whom they were fitted to is recorded. examples_per_ecg: how many examples of an ECG pretraining
+    reads side by side, if it compares them; ECGs with fewer are left out. objective_name, sees: what its pretraining is
+    called and what it sees (ECGs, reports, labels), in words.
     is_explained: whether FullGrad handles its networks; ECGs of others are not explained.
     """
 
@@ -76,6 +77,7 @@ class Family(ABC):
     pretraining: type[PretrainRecipe] | None = None
     targets: tuple[str, ...] = ()
     fitted: tuple[str, ...] = ()
+    examples_per_ecg: int | None = None
     objective_name: str = ""
     sees: str = ""
     is_explained: bool = False

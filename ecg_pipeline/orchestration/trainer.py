@@ -104,12 +104,13 @@ def _run_job(job: TrainingJob, *, process_group: "ProcessGroup", tracker: Tracke
     pretraining = TypeAdapter(family.pretraining).validate_python(job.pretraining)
     view = next(iter(job.arrays.values()))
     table = in_view(pl.read_parquet(job.training_set).select("ecg_id", "site"), view)
-    if table.is_empty():
-        raise ValueError("none of the pretraining sites has an ECG of a training patient")
+    batches = Batches(arrays=job.arrays, table=table, per_ecg=family.examples_per_ecg)
+    if not batches.examples:
+        raise ValueError("none of the pretraining sites has an ECG of a training patient that its view can show")
     pretrain(
         lambda seed: family.objective(recipe, pretraining, arrays=job.arrays, table=table, seed=seed),
         pretraining,
-        batches=Batches(arrays=job.arrays, table=table),
+        batches=batches,
         facts={"model": job.model, "origin": family.objective_name, "sees": family.sees},
         out=job.out,
         tracker=tracker,

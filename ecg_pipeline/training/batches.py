@@ -22,32 +22,44 @@ BUFFER_SHARDS = 8
 class Batches:
     """A data set: a view, its targets if any, and a table with a row for each ECG.
 
-    arrays: by name, the shards of each site; the first is the view, and the others have the same rows. A view may hold
-    several examples of an ECG, each of which is an example here. table: columns ecg_id, site, and any others, such as
-    the label.
+    arrays: by name, the shards of each site; the first is the view. A view may hold several examples of an ECG, each of
+    which is an example here. The others, the targets, have the rows of the view, or one row an ECG, in its shard.
+    table: columns ecg_id, site, and any others, such as the label. per_ecg: only ECGs with so many examples are taken,
+    and of those the first so many, which stand next to each other in every batch of an epoch.
     """
 
     arrays: Mapping[str, Mapping[str, ArrayShards]]
     table: pl.DataFrame
+    per_ecg: int | None = None
 
     @property
     def examples(self) -> int:
         """Number of examples."""
         return len(self._located)
 
+    def size(self, batch: int) -> int:
+        """Number of examples in each batch: at most `batch` and at most all, and of each ECG all of `per_ecg`.
+
+        A `batch` that is smaller than `per_ecg` is a ValueError.
+        """
+        together = self.per_ecg or 1
+        if batch < together:
+            raise ValueError(f"a batch of {batch} examples is smaller than the {together} examples of an ECG")
+        return min(batch // together * together, self.examples)
+
     def steps(self, batch: int) -> int:
         """Number of batches per epoch. An incomplete last batch is dropped unless it is the only one."""
-        return max(1, self.examples // batch)
+        return max(1, self.examples // max(1, self.size(batch)))
 
     def epoch(self, epoch: int, *, batch: int, seed: int) -> Iterator[tuple[dict[str, NDArray], pl.DataFrame]]:
         """The shuffled batches of one epoch: arrays (B, ...) by name, and the B rows of the table."""
         rng = np.random.default_rng([seed, epoch])
-        left, batch = self.steps(batch), min(batch, self.examples)
+        left, size = self.steps(batch), self.size(batch)
         taken: list[tuple[dict[str, NDArray], pl.DataFrame]] = []
         for arrays, rows in self._buffers(rng):
-            order = rng.permutation(len(rows))
+            order = self._shuffled(rng, len(rows))
             while len(order):
-                wanted = batch - sum(len(rows) for _, rows in taken)
+                wanted = size - sum(len(rows) for _, rows in taken)
                 chosen, order = order[:wanted], order[wanted:]
                 taken.append(({name: array[chosen] for name, array in arrays.items()}, rows[chosen]))
                 if len(chosen) < wanted:
@@ -74,24 +86,49 @@ class Batches:
         for first in range(0, len(groups), shards):
             chosen = [groups[number] for number in order[first : first + shards]]
             yield (
-                {name: _read(by_site, chosen) for name, by_site in self.arrays.items()},
-                pl.concat(chosen).drop("shard", "row"),
+                {name: _read(by_site, chosen, name) for name, by_site in self.arrays.items()},
+                pl.concat(chosen).drop("shard", *self.arrays),
             )
+
+    def _shuffled(self, rng: np.random.Generator, rows: int) -> NDArray:
+        """A random order of rows; those of an ECG stay together if `per_ecg` is set."""
+        together = self.per_ecg or 1
+        return (rng.permutation(rows // together)[:, None] * together + np.arange(together)).reshape(-1)
 
     @cached_property
     def _located(self) -> pl.DataFrame:
-        """A row an example, with its shard and row, sorted by them. An ECG that has no example is a KeyError."""
-        indices = _indices(next(iter(self.arrays.values())))
-        located = self.table.join(indices, on=["ecg_id", "site"], how="left")
-        if located["shard"].null_count():
-            missing = located.filter(pl.col("shard").is_null())
-            raise KeyError(f"{len(missing)} ECGs are in no shard, the first is {missing['ecg_id'][0]}")
-        return located.sort("site", "shard", "row")
+        """A row an example: its shard, and under each array's name its row there, sorted by shard and row of the view.
+
+        An ECG without an example, or without a row of a target, is a KeyError.
+        """
+        (view, by_site), *targets = self.arrays.items()
+        located = _joined(self.table, _indices(by_site), view).sort("site", "shard", view)
+        place = pl.int_range(pl.len()).over("site", "ecg_id")
+        located = located.with_columns(place=place)
+        if self.per_ecg is not None:
+            in_shard = pl.len().over("site", "shard", "ecg_id")
+            located = located.filter((in_shard >= self.per_ecg) & (pl.col("place") < self.per_ecg))
+        for name, shards in targets:
+            rows = _indices(shards)
+            if rows.select("site", "ecg_id").is_duplicated().any():
+                rows = rows.sort("site", "shard", "row").with_columns(place=place)
+            located = _joined(located, rows, name)
+        return located.drop("place")
 
 
 def in_view(table: pl.DataFrame, view: Mapping[str, ArrayShards]) -> pl.DataFrame:
     """The rows of a table (columns ecg_id, site) whose ECG has an example in a view. view: by site."""
     return table.join(_indices(view), on=["ecg_id", "site"], how="semi", maintain_order="left")
+
+
+def _joined(table: pl.DataFrame, rows: pl.DataFrame, name: str) -> pl.DataFrame:
+    """The table with the rows of its ECGs as the column `name`. An ECG without a row is a KeyError."""
+    on = [column for column in rows.columns if column in table.columns]
+    joined = table.join(rows.rename({"row": name}), on=on, how="left", maintain_order="left")
+    missing = joined.filter(pl.col(name).is_null())
+    if not missing.is_empty():
+        raise KeyError(f"{len(missing)} ECGs are in no shard, the first is {missing['ecg_id'][0]}")
+    return joined
 
 
 def _indices(view: Mapping[str, ArrayShards]) -> pl.DataFrame:
@@ -101,8 +138,11 @@ def _indices(view: Mapping[str, ArrayShards]) -> pl.DataFrame:
     )
 
 
-def _read(by_site: Mapping[str, ArrayShards], groups: Sequence[pl.DataFrame]) -> NDArray:
-    """The rows of several groups as one array; each group is of one site and shard. Holds one more shard in memory."""
+def _read(by_site: Mapping[str, ArrayShards], groups: Sequence[pl.DataFrame], name: str) -> NDArray:
+    """The rows of several groups as one array; each group is of one site and shard. Holds one more shard in memory.
+
+    name: of the column with the rows.
+    """
     rows: NDArray = np.empty(0)
     first = 0
     for group in groups:
@@ -110,7 +150,7 @@ def _read(by_site: Mapping[str, ArrayShards], groups: Sequence[pl.DataFrame]) ->
         if not first:
             rows = np.empty((sum(map(len, groups)), *shard.shape[1:]), shard.dtype)
         # With mode="raise", the default, `np.take` would write to a buffer first and copy it to `out`.
-        np.take(shard, group["row"].to_numpy(), axis=0, out=rows[first : first + len(group)], mode="clip")
+        np.take(shard, group[name].to_numpy(), axis=0, out=rows[first : first + len(group)], mode="clip")
         first += len(group)
     return rows
 

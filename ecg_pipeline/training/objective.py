@@ -21,7 +21,7 @@ class Objective(Protocol[M]):
     group: int
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """The optimiser's parameter groups."""
+        """The optimiser's parameter groups; each may have AdamW's betas and eps of its own, or `UNCORRECTED_EPS`."""
         ...
 
     def micro_batch(self, arrays: Mapping[str, NDArray], places: range, *, step: int, device: str) -> M:

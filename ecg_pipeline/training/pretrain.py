@@ -20,7 +20,7 @@ from ecg_pipeline.training.distributed import ProcessGroup
 from ecg_pipeline.training.loop import RunState, clip_and_step
 from ecg_pipeline.training.objective import Objective
 from ecg_pipeline.training.recipes import PretrainRecipe
-from ecg_pipeline.training.schedules import warmup_cosine
+from ecg_pipeline.training.schedules import UNCORRECTED_EPS, corrected_eps
 from ecg_pipeline.training.tracker import NoTracker, Tracker
 from ecg_pipeline.training.weights import save_checkpoint
 
@@ -100,19 +100,13 @@ def _pretrain_seed(
     progress: Progress,
 ) -> None:
     """Train the network of one seed, from the last saved state if there is one, and write its checkpoint to `out`."""
-    groups = -(-min(recipe.batch, batches.examples) // objective.group)
+    groups = -(-batches.size(recipe.batch) // objective.group)
     if groups < process_group.size:
         raise ValueError(
             f"a batch has {groups} x {objective.group} examples for {process_group.size} processes: use fewer processes"
         )
     steps, device = batches.steps(recipe.batch), process_group.device
-    rates = warmup_cosine(
-        peak=recipe.learning_rate,
-        final=recipe.final_learning_rate,
-        epochs=recipe.epochs,
-        steps_per_epoch=steps,
-        warmup_epochs=recipe.warmup_epochs,
-    )
+    rates = recipe.learning_rates(steps)
     network = objective.network.to(device).train()
     optimiser = torch.optim.AdamW(objective.parameter_groups(recipe.weight_decay), lr=recipe.learning_rate, fused=True)
     trace: list[dict[str, float]] = []
@@ -142,6 +136,8 @@ def _pretrain_seed(
                 sums = sums + objective.backward(wrapped, micro_batch, weight=process_group.size / count)
         for group in optimiser.param_groups:
             group["lr"] = float(rates[step])
+            if UNCORRECTED_EPS in group:
+                group["eps"] = corrected_eps(group[UNCORRECTED_EPS], beta2=group["betas"][1], step=step)
         point = objective.point(process_group.all_reduce(sums), count)
         norm = clip_and_step(network, optimiser, loss=point["loss"], clip=recipe.clip, step=step)
         trace.append({"step": float(step), "learning_rate": float(rates[step]), **point, "gradient_norm": norm})
@@ -159,7 +155,7 @@ def _pretrain_seed(
 
     if process_group.is_main:
         write_parquet(out / "trace.parquet", pl.DataFrame(trace))
-        examples = len(trace) * min(recipe.batch, batches.examples)
+        examples = len(trace) * batches.size(recipe.batch)
         config = {**facts, "seed": seed, **_summary(trace, steps), **objective.facts(counts, examples)}
         save_checkpoint(out, state=objective.state(), config=config)
         state.discard()

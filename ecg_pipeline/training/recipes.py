@@ -1,9 +1,12 @@
 """The training sections of a study file: what pretraining has in every family, and fine-tuning."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ecg_pipeline.ecg import RecipeError, check_seed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 PRETRAIN_REVISION = 5
 """Bumped by hand when the results of `pretrain` change."""
@@ -18,7 +21,7 @@ class PretrainRecipe:
     Pre-training), which are those of BEiT's script and commands.
 
     batch: examples per step, over all devices. learning_rate: rises linearly during `warmup_epochs`, then falls as a
-    cosine to `final_learning_rate`. clip: largest norm of the gradient.
+    cosine to `final_learning_rate`. clip: largest norm of the gradient; None does not limit it.
     """
 
     epochs: int = 300
@@ -27,7 +30,7 @@ class PretrainRecipe:
     final_learning_rate: float = 1e-5
     warmup_epochs: int = 5
     weight_decay: float = 0.05
-    clip: float = 3.0
+    clip: float | None = 3.0
     seeds: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
@@ -38,12 +41,24 @@ class PretrainRecipe:
             sentence = f"warmup_epochs must lie between 0 and {self.epochs}, not {self.warmup_epochs}"
             raise RecipeError(sentence, "warmup_epochs", "epochs")
         for key in ("learning_rate", "clip"):
-            if getattr(self, key) <= 0:
+            if (value := getattr(self, key)) is not None and value <= 0:
                 raise RecipeError(f"{key} must be positive", key)
         for key in ("final_learning_rate", "weight_decay"):
             if getattr(self, key) < 0:
                 raise RecipeError(f"{key} must not be negative", key)
         _check_seeds(self.seeds)
+
+    def learning_rates(self, steps_per_epoch: int) -> "NDArray":
+        """Learning rate of every step (steps,)."""
+        from ecg_pipeline.training.schedules import warmup_cosine
+
+        return warmup_cosine(
+            peak=self.learning_rate,
+            final=self.final_learning_rate,
+            epochs=self.epochs,
+            steps_per_epoch=steps_per_epoch,
+            warmup_epochs=self.warmup_epochs,
+        )
 
 
 OPTIMISTIC = "optimistic: epoch chosen on test patients"

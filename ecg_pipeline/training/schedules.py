@@ -1,4 +1,4 @@
-"""Learning rate schedules, and the parameter groups of weight decay."""
+"""Learning rate schedules, parameter groups of weight decay, and the eps of Adam."""
 
 from collections.abc import Iterable
 
@@ -28,6 +28,15 @@ def one_cycle(optimiser: Optimizer, *, peak: float | list[float], epochs: int, s
     while the first moment's decay goes from 0.95 to 0.85 and back. peak: of all parameter groups, or of each.
     """
     return OneCycleLR(optimiser, peak, epochs=epochs, steps_per_epoch=steps_per_epoch)
+
+
+UNCORRECTED_EPS = "uncorrected_eps"
+"""Key of a parameter group: the eps of an Adam that adds it before the second moment's bias correction (fairseq's)."""
+
+
+def corrected_eps(uncorrected: float, *, beta2: float, step: int) -> float:
+    """The eps with which PyTorch's AdamW, which adds it after the correction, takes the same step. step: from 0 on."""
+    return uncorrected / (1 - beta2 ** (step + 1)) ** 0.5
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:

@@ -134,3 +134,41 @@ def test_fine_tuning_counts_examples_and_chooses_on_ecgs(view, table, tmp_path):
 def test_the_examples_of_an_ecg_that_is_read_alone_begin_with_the_first(view):
     read = ArrayShards(view.folder).read_ecgs(["c", "a", "c"])
     assert (read == all_examples(view)[[3, 0, 3]]).all()
+
+
+def test_examples_that_are_compared_stand_side_by_side(view, table):
+    batches = Batches(arrays={"view": {"s": view}}, table=table, per_ecg=2)
+    first_two = {x.tobytes(): (ecg_id, place) for ecg_id, place, x in located(view) if place < 2}
+    assert batches.examples == 8  # of a, c, d and f; the other ECGs have one example
+    assert (batches.size(5), batches.steps(5)) == (4, 2)
+    seen = []
+    for arrays, rows in batches.epoch(0, batch=5, seed=1):
+        found = [first_two[x.tobytes()] for x in arrays["view"]]
+        assert [ecg_id for ecg_id, _ in found] == rows["ecg_id"].to_list()
+        assert [place for _, place in found] == [0, 1] * 2
+        seen += [ecg_id for ecg_id, _ in found[::2]]
+    assert sorted(seen) == ["a", "c", "d", "f"]
+    with pytest.raises(ValueError, match="a batch of 1 examples is smaller than the 2 examples of an ECG"):
+        batches.size(1)
+
+
+def test_a_target_has_a_row_an_ecg_or_a_row_an_example(view, table, tmp_path):
+    ecg_ids = ["c", "b", "a", "g", "f", "e", "d", "of nobody here"]
+    of_ecg = write_view(tmp_path / "ecgs", [np.arange(3), np.arange(3, 8)], ecg_ids)
+    of_example = write_view(tmp_path / "examples", np.split(np.arange(12), 2), ECG_IDS)
+    arrays = {"view": {"s": view}, "of_ecg": {"s": of_ecg}, "of_example": {"s": of_example}}
+    place = {x.tobytes(): number for number, x in enumerate(all_examples(view))}
+    for per_ecg in (None, 2):
+        for found, rows in Batches(arrays=arrays, table=table, per_ecg=per_ecg).epoch(0, batch=4, seed=1):
+            assert found["of_ecg"].tolist() == [ecg_ids.index(ecg_id) for ecg_id in rows["ecg_id"]]
+            assert found["of_example"].tolist() == [place[x.tobytes()] for x in found["view"]]
+    lacking = write_view(tmp_path / "lacking", [np.arange(2), np.arange(2, 7)], ["a", "c", *ecg_ids[3:]])
+    batches = Batches(arrays={"view": {"s": view}, "t": {"s": lacking}}, table=table)
+    with pytest.raises(KeyError, match="1 ECGs are in no shard, the first is b"):
+        list(batches.in_order(4))
+
+
+def located(view):
+    """ECG, number of the example and example, of each example of a view."""
+    for place, (ecg_id, x) in enumerate(zip(ECG_IDS, all_examples(view), strict=True)):
+        yield ecg_id, ECG_IDS[:place].count(ecg_id), x

@@ -16,6 +16,7 @@ from ecg_pipeline.evaluation.results import Evaluation
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.provenance.archive import Archive
+from ecg_pipeline.provenance.record import CUT
 from ecg_pipeline.reporting.results import Report
 from ecg_pipeline.signals.filters import FilteredWaveforms
 from ecg_pipeline.signals.windows import WaveformWindows
@@ -204,6 +205,31 @@ def test_the_mlflow_run_of_a_model_opens_and_is_that_of_its_record(ui, page, arc
     run.get_by_text("seed_0/validation_auroc").first.wait_for()
     assert run.url.startswith(f"http://127.0.0.1:{ui.port + 2}/")
     keep(run, "mlflow")
+
+
+def test_a_model_says_what_it_was_made_of_and_opens_its_audit(ui, page, archive):
+    record = archive.require(TRAINED, FRACTION)
+    go(page, ui, f"/assets/{TRAINED}")
+    page.get_by_text(f"ecg-pipeline audit {TRAINED}").first.wait_for()
+    go_to_partition(page, ui, TRAINED, FRACTION)
+    table = page.locator("tr").filter(has=page.get_by_text("made_of", exact=True)).first
+    for entry in record.upstream:
+        table.get_by_text(entry.record[:CUT], exact=True).first.wait_for()
+    audit = opened(page, page.locator(f"a[href*='/audit/{TRAINED}/{FRACTION}']").first)
+    audit.get_by_text(record.digest).first.wait_for()
+    box = "g.box[data-asset='{}']"
+    assert audit.locator(box.format("waveform_store")).is_visible()
+    keep(audit, "audit")
+    audit.locator(box.format(TRAINED)).click()
+    assert audit.locator("g.box:visible").count() == 1
+    audit.locator(box.format(TRAINED)).click()
+    assert audit.locator("g.box:visible").count() == audit.locator("g.box").count() > 5
+    audit.locator("#search").fill("waveform_store")
+    shown_records = audit.locator("details.record:visible")
+    assert 0 < shown_records.count() < audit.locator("details.record").count()
+    audit.locator("#search").fill("")
+    audit.locator(box.format("image_tokenizer")).dblclick()
+    assert audit.locator("details.record[open]", has_text="image_tokenizer").count() > 0
 
 
 @contextmanager

@@ -22,8 +22,16 @@ from ecg_pipeline.orchestration.runs import RunsFailed
 from ecg_pipeline.storage.files import read_json, write_json, write_parquet
 from ecg_pipeline.training import finetune
 from ecg_pipeline.training.checkpoints import FinetunedModel
+from ecg_pipeline_tests.orchestration.copies import copied_runner
 
 MODEL, FRACTION = "hcm/heartbeit/finetuned_model", "1"
+
+
+@pytest.fixture(scope="module")
+def runner(runner, small_study, tmp_path_factory):
+    """A copy, because the tests take records and builds away, which a verification of the home would find."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield copied_runner(runner, small_study, tmp_path_factory.mktemp("leaks"), patch)
 
 
 def found_by_checks(runner, plants, asset, partition=None):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg_pipeline.synthetic.faults import MUSE_FAULTS, WFDB_FAULTS
-from ecg_pipeline.synthetic.heart import Heart, measure, median_beat, sample_heart, simulate
+from ecg_pipeline.synthetic.heart import Heart, Measurements, measure, median_beat, sample_heart, simulate
 from ecg_pipeline.synthetic.muse import Exporter, MuseEcg, muse_xml, to_counts
 from ecg_pipeline.synthetic.noise import simulate_noise
 from ecg_pipeline.synthetic.people import Case, Visit, ejection_fraction, sample_visits
@@ -36,11 +36,19 @@ SHORT_SHARE, SLOW_SHARE = 0.05, 0.06
 ECHO_SHARE, SCREENED_SHARE = 0.9, 0.9
 """Share of the patients with an echo, and of those with a diagnosis of hypertrophic cardiomyopathy, yes or no."""
 
-STATEMENTS = {
-    "none": "Normal ECG",
-    "low_ef": "Intraventricular conduction delay",
-    "hcm": "Left ventricular hypertrophy with repolarization abnormality",
+DISEASE_STATEMENTS: Mapping[str, tuple[str, ...]] = {
+    "none": (),
+    "low_ef": ("Nonspecific intraventricular conduction delay",),
+    "hcm": ("Left ventricular hypertrophy", "with repolarization abnormality"),
 }
+VARIANT_STATEMENTS: Mapping[str, tuple[str, ...]] = {
+    "usual": (),
+    "early_repolarisation": ("Early repolarization",),
+    "high_voltage": ("Voltage criteria for left ventricular hypertrophy",),
+    "right_bundle_delay": ("Incomplete right bundle branch block",),
+    "flat_t": ("Nonspecific T wave abnormality",),
+}
+"""What a GE cart prints about a disease that is plain, and about a variant; each text is a statement of its own."""
 
 SCP_DESCRIPTIONS = {
     "NORM": ("normal ECG", "NORM", "NORM"),
@@ -191,6 +199,7 @@ def _simulate_muse_ecg(
     heart = _heart(visit, rng)
     x_mv, times, premature = simulate(heart, seconds=seconds, sampling_hz=sampling_hz, rng=rng)
     rhythm = to_counts(x_mv + simulate_noise(seconds=seconds, sampling_hz=sampling_hz, mains_hz=60, rng=rng))
+    measured = measure(heart)
     ecg = MuseEcg(
         exporter=exporter,
         patient=visit.case.patient,
@@ -202,8 +211,8 @@ def _simulate_muse_ecg(
         rhythm=rhythm,
         r_times_ms=tuple(np.rint(times * 1000).astype(int).tolist()),
         premature=tuple(premature.tolist()),
-        measurements=measure(heart),
-        statements=_statements(visit, rng),
+        measurements=measured,
+        statements=_statements(visit, measured, premature=bool(premature.any()), rng=rng),
         escaped=bool(rng.random() < 0.5),
     )
     if rng.random() < 0.1:
@@ -213,15 +222,21 @@ def _simulate_muse_ecg(
     return ecg
 
 
-def _statements(visit: Visit, rng: np.random.Generator) -> tuple[str, ...]:
-    """Free text as people write it, some of it about the patient."""
-    who = visit.case.patient
-    statements = ["Sinus rhythm", STATEMENTS[visit.case.shown if visit.severity > 0.5 else "none"]]
+def _statements(visit: Visit, measured: Measurements, *, premature: bool, rng: np.random.Generator) -> tuple[str, ...]:
+    """What a GE cart prints: rhythm, findings, conclusion. Some texts are a physician's, about the patient."""
+    who, rate_bpm = visit.case.patient, measured.rate_bpm
+    rhythm = "Sinus tachycardia" if rate_bpm > 100 else "Sinus bradycardia" if rate_bpm < 60 else "Normal sinus rhythm"
+    findings = ["Premature ventricular complexes"] if premature else []
+    if not -30 <= measured.r_axis <= 90:
+        findings.append("Left axis deviation" if measured.r_axis < -30 else "Rightward axis")
+    is_sick = visit.case.shown != "none" and visit.severity > 0.5
+    findings += DISEASE_STATEMENTS[visit.case.shown] if is_sick else VARIANT_STATEMENTS[visit.case.person.variant]
     if rng.random() < 0.3:
-        statements.append("Nonspecific ST & T wave abnormality")
+        findings.append("Nonspecific ST & T wave abnormality")
+    said = [rhythm, *findings, "Abnormal ECG" if is_sick else "Borderline ECG" if findings else "Normal ECG"]
     if rng.random() < 0.05:
-        statements.append(f"Discussed with {who.first_name} {who.last_name} & family")
-    return tuple(statements)
+        said.append(f"Discussed with {who.first_name} {who.last_name} & family")
+    return tuple(said)
 
 
 def _scp_codes(visit: Visit, heart_rate_bpm: float, rng: np.random.Generator) -> dict[str, float]:

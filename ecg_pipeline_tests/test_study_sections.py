@@ -2,6 +2,7 @@
 
 import pytest
 
+from ecg_pipeline.models import FAMILIES
 from ecg_pipeline_tests.study_checks.refused import names, refused
 
 IMPOSSIBLE = [
@@ -274,7 +275,7 @@ models:
   other: {family: vit}
 """,
         [
-            "3: models.other.family: there is no family `vit`; the families are heartbeit, timm, small_cnn",
+            f"3: models.other.family: there is no family `vit`; the families are {', '.join(FAMILIES)}",
         ],
     ),
     (
@@ -295,7 +296,7 @@ models:
   other: {family: [timm]}
 """,
         [
-            "3: models.other.family: there is no family `['timm']`; the families are heartbeit, timm, small_cnn",
+            f"3: models.other.family: there is no family `['timm']`; the families are {', '.join(FAMILIES)}",
         ],
     ),
     (
@@ -305,7 +306,7 @@ models:
   other: {name: resnet18}
 """,
         [
-            "3: models.other: a model needs `family`, one of heartbeit, timm, small_cnn, or `like`, the name of "
+            f"3: models.other: a model needs `family`, one of {', '.join(FAMILIES)}, or `like`, the name of "
             "another model",
         ],
     ),
@@ -316,7 +317,7 @@ models:
   other: resnet18
 """,
         [
-            "3: models.other: a model needs `family`, one of heartbeit, timm, small_cnn, or `like`, the name of "
+            f"3: models.other: a model needs `family`, one of {', '.join(FAMILIES)}, or `like`, the name of "
             "another model",
         ],
     ),

@@ -1,17 +1,28 @@
 """Weights on disk: writing checkpoints, reading foreign weights files safely, loading a state strictly."""
 
+import re
 from argparse import Namespace
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ecg_pipeline.storage.files import write_atomically, write_json
 from ecg_pipeline.training.checkpoints import Checkpoint
+
+PLAIN: list[Any] = [
+    Namespace,
+    np.dtype,
+    *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"},
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("_core", "core")),
+]
+"""What a torch file may hold beside tensors: a command line (BEiT's scripts), and NumPy's scalars, such as a score
+(ECGFounder's), whose constructor had another name before NumPy 2."""
 
 
 def save_checkpoint(folder: Path, *, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> Checkpoint:
@@ -25,8 +36,9 @@ def save_checkpoint(folder: Path, *, state: Mapping[str, Tensor], config: Mappin
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a local safetensors or torch file, read with `weights_only`, so that no code in it runs.
 
-    Training wrappers are removed: a `model` or `state_dict` level, and the prefix `module.` of `DataParallel`. A file
-    that is damaged, would run code, or holds anything but tensors by name is a ValueError.
+    Training wrappers are removed: a `model` or `state_dict` level, with all that stands beside it, such as options and
+    scores, and the prefix `module.` of `DataParallel`. A file that is damaged, asks for code to be run, or holds
+    anything but tensors by name is a ValueError.
     """
     content: Any = load_file(path) if path.suffix == ".safetensors" else _read_torch_file(path)
     for level in ("model", "state_dict"):
@@ -62,12 +74,14 @@ def check_fit(own: Mapping[str, Tensor], *, state: Mapping[str, Tensor], fresh: 
 
 
 def _read_torch_file(path: Path) -> object:
-    """The content of a torch file. BEiT's scripts store their command line, an `argparse.Namespace`, in it, too."""
-    with path.open("rb") as file, torch.serialization.safe_globals([Namespace]):
+    """The content of a torch file. Published ones also hold what is in `PLAIN`, beside the weights."""
+    with path.open("rb") as file, torch.serialization.safe_globals(PLAIN):
         try:
             return torch.load(file, map_location="cpu", weights_only=True)
-        except UnpicklingError:
+        except UnpicklingError as error:
             # torch's own message, left out here, advises to let the file run code.
-            raise ValueError(f"{path.name} holds more than tensors, so it is not read") from None
+            asked = re.search(r"(?:GLOBAL |<class ')([\w.]+)", str(error))
+            what = f" (it asks for {asked[1]})" if asked else ""
+            raise ValueError(f"{path.name} holds more than tensors{what}, so it is not read") from None
         except (EOFError, OSError, RuntimeError) as error:
             raise ValueError(f"{path.name} is damaged or not a file of torch's: {error}") from None

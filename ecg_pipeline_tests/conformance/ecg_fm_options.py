@@ -59,7 +59,7 @@ def network_of(config: Mapping[str, Any]) -> EcgFmRecipe:
     given: dict[str, Any] = {ours: config[name] for name, ours in NETWORK.items() if config.get(name) is not None}
     given["code_width"] = given.get("code_width") or None
     if "conv_feature_layers" in config:
-        widths, kernels, strides = zip(*_layers(config["conv_feature_layers"]), strict=True)
+        widths, kernels, strides = zip(*conv_layers(config["conv_feature_layers"]), strict=True)
         given |= {"conv_widths": widths, "conv_kernels": kernels, "conv_strides": strides}
     return EcgFmRecipe(**given)
 
@@ -72,7 +72,7 @@ def pretraining_of(config: Mapping[str, Any]) -> EcgFmPretraining:
     return EcgFmPretraining(**given, mask=mask)
 
 
-def _layers(text: str) -> list[tuple[int, int, int]]:
+def conv_layers(text: str) -> list[tuple[int, int, int]]:
     """The layers of an expression such as "[(256, 2, 2)] * 4"."""
 
     def value(node: ast.expr) -> Any:

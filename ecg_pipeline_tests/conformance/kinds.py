@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ecg_pipeline_tests.conformance import beit, data, tokens, training
+from ecg_pipeline_tests.conformance import beit, data, ecg_fm, ecg_fm_data, tokens, training
 from ecg_pipeline_tests.conformance.fixtures import Fixture
 
 HEARTBEIT: dict[str, Callable[[Fixture], None]] = {
@@ -23,7 +23,30 @@ HEARTBEIT: dict[str, Callable[[Fixture], None]] = {
     "protocol": data.protocol,
 }
 
-FAMILIES = {"heartbeit": HEARTBEIT}
+ECG_FM: dict[str, Callable[[Fixture], None]] = {
+    "feature_extractor_core": ecg_fm.feature_extractor,
+    "feature_extractor_variant": ecg_fm.feature_extractor,
+    "encoder_core": ecg_fm.encoder,
+    "encoder_variant": ecg_fm.encoder,
+    "pretrain_eval_core": ecg_fm.pretrain_eval,
+    "pretrain_eval_variant": ecg_fm.pretrain_eval,
+    "pretrain_train_core": ecg_fm.pretrain_train,
+    "pretrain_train_variant": ecg_fm.pretrain_train,
+    "quantizer": ecg_fm.quantiser,
+    "cmsc": ecg_fm.cmsc,
+    "finetune": ecg_fm.finetune,
+    "fullsize": ecg_fm.fullsize,
+    "saliency": ecg_fm.saliency,
+    "checkpoint_layout": ecg_fm.checkpoint_layout,
+    "preprocess": ecg_fm_data.preprocess,
+    "manifest": ecg_fm_data.manifest,
+    "rlm": ecg_fm_data.random_lead_masks,
+    "span_mask": ecg_fm_data.span_masks,
+    "optimizer": ecg_fm_data.optimiser,
+    "metrics": ecg_fm_data.metrics,
+}
+
+FAMILIES = {"heartbeit": HEARTBEIT, "ecg_fm": ECG_FM}
 
 
 def check(fixture: Fixture) -> None:

@@ -14,7 +14,7 @@ from ecg_pipeline.training.weights import load_exactly
 
 
 class EcgFmClassifier(Classifier):
-    """Segments (B, L, T) float32, standardised -> log-odds (B, K). Its state has the names of the authors' classifier."""
+    """Standardised segments (B, L, T) float32 -> log-odds (B, K). The names of its weights are those of the authors."""
 
     blank = 0.0
 
@@ -47,7 +47,7 @@ class EcgFmClassifier(Classifier):
 def ecg_fm_classifier(
     recipe: EcgFmRecipe, start: Mapping[str, Tensor] | None, *, seed: int, labels: int = 1
 ) -> EcgFmClassifier:
-    """A classifier from a pretraining state, or with random weights by `seed`. What only pretraining needs is not used."""
+    """A classifier from a pretraining state, of which the encoder is used, or with random weights by `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         classifier = EcgFmClassifier(recipe, labels=labels)

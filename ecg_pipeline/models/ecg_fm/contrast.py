@@ -1,4 +1,4 @@
-"""The two contrasts of ECG-FM: a masked frame's context with its target, and a segment with its recording's other one."""
+"""The two contrasts of ECG-FM: masked frames with their targets, and the two segments of a recording (CMSC)."""
 
 import torch
 from torch import Tensor

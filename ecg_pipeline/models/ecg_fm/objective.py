@@ -113,7 +113,8 @@ class EcgFmObjective:
 def loss_terms(found: Predictions, recipe: EcgFmPretraining, *, recordings: Tensor, places: Tensor) -> Tensor:
     """The weighted terms of a group's loss, (4,), each times the number n of its masked frames.
 
-    Contrast: the summed cross entropy of the frames. Diversity: n times `quantiser.Quantised.unused`. Penalty: n times the mean square of the features. CMSC: n times `contrast.cmsc_loss`.
+    Contrast: the summed cross entropy of the frames. Diversity: n times `quantiser.Quantised.unused`. Penalty: n times
+    the mean square of the features. CMSC: n times `contrast.cmsc_loss`.
     recordings, places: (B,), as of `cmsc_loss`.
     """
     logits = found.logits.flatten(0, 1)

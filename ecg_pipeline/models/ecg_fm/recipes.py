@@ -26,8 +26,8 @@ class EcgFmRecipe:
     codebooks, codes: of the quantiser, and how many codes each has. code_width: of the quantised targets, all codebooks
     together; None is `contrast_width`, that of the vectors that are compared.
     dropout, attention_dropout, activation_dropout: in fine-tuning; pretraining has its own.
-    train_convolutions: the released fine-tuning freezes the convolutions and their norm (`feature_grad_mult: 0`), though
-    the paper says that all weights are updated, as is the default.
+    train_convolutions: the released fine-tuning freezes the convolutions and their norm (`feature_grad_mult: 0`). The
+    paper says that all weights are updated, which is the default.
 
     The paper speaks of a layer norm in each convolution. The released code cannot build that, and the published number
     of parameters is only that of one norm, of each channel over time, after the first.

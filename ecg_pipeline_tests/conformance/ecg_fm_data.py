@@ -247,8 +247,9 @@ def _lead_masks(recipe: LeadMaskRecipe, draws: int) -> NDArray[np.bool_]:
 
 def _equal_count(mask: NDArray[np.bool_]) -> int:
     """Number of masked frames of each row of a group, which is one number."""
-    (count,) = set(mask.sum(axis=1).tolist())
-    return count
+    numbers = mask.sum(axis=1)
+    assert (numbers == numbers[0]).all(), "segments of a group have other numbers of masked frames"
+    return int(numbers[0])
 
 
 def _in_order(x: NDArray, names: list[str], leads: Any) -> NDArray:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ecg_pipeline_tests.conformance import beit, data, ecg_fm, ecg_fm_data, tokens, training
+from ecg_pipeline_tests.conformance import beit, data, ecg_fm, ecg_fm_data, ecg_fm_full_size, tokens, training
 from ecg_pipeline_tests.conformance.fixtures import Fixture
 
 HEARTBEIT: dict[str, Callable[[Fixture], None]] = {
@@ -35,9 +35,9 @@ ECG_FM: dict[str, Callable[[Fixture], None]] = {
     "quantizer": ecg_fm.quantiser,
     "cmsc": ecg_fm.cmsc,
     "finetune": ecg_fm.finetune,
-    "fullsize": ecg_fm.fullsize,
+    "fullsize": ecg_fm_full_size.fullsize,
     "saliency": ecg_fm.saliency,
-    "checkpoint_layout": ecg_fm.checkpoint_layout,
+    "checkpoint_layout": ecg_fm_full_size.checkpoint_layout,
     "preprocess": ecg_fm_data.preprocess,
     "manifest": ecg_fm_data.manifest,
     "rlm": ecg_fm_data.random_lead_masks,

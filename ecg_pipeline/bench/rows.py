@@ -26,6 +26,7 @@ ROWS: Mapping[str, Callable[[], list[Row]]] = {
     "ecgs-query": _benchmark("scale", "ecgs_query"),
     "import": _benchmark("scale", "import_definitions"),
     "pretrain": _benchmark("pretraining", "pretrain"),
+    "train-ecgfounder": _benchmark("founder", "train_ecgfounder"),
     "bootstrap": _benchmark("evaluation", "bootstrap"),
     "image-distance": _benchmark("evaluation", "image_distance"),
     "audit": _benchmark("audit", "audit"),

@@ -7,9 +7,11 @@ from types import FunctionType
 
 import pytest
 from torch import nn
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool1d, avg_pool2d, relu
 
 from ecg_pipeline.metrics import discrimination as metrics
+from ecg_pipeline.models.ecgfounder import network as net1d
+from ecg_pipeline.models.ecgfounder.recipes import EcgFounderRecipe
 from ecg_pipeline.models.heartbeit import beit, branches, masking, relative_position
 from ecg_pipeline.tokens import dalle_networks, pixels
 from ecg_pipeline.training import schedules
@@ -74,6 +76,52 @@ def forgotten_query_bias(module):
         module.register_forward_pre_hook(forget)
 
 
+def rebuilt_net1d(change, patch: pytest.MonkeyPatch) -> None:
+    """Change every Net1D after it has been built."""
+    build = net1d.Net1D.__init__
+
+    def changed(network, *arguments, **options):
+        build(network, *arguments, **options)
+        for module in list(network.modules()):
+            change(module)
+
+    patch.setattr(net1d.Net1D, "__init__", changed)
+
+
+def looser_batch_norm(module):
+    if isinstance(module, nn.BatchNorm1d):
+        module.eps = 1e-3
+
+
+def slower_batch_norm(module):
+    if isinstance(module, nn.BatchNorm1d):
+        module.momentum = 0.01
+
+
+def trained_norms(module):
+    module.requires_grad_(True)
+
+
+def narrower_gate(module):
+    if isinstance(module, net1d.Block):
+        width = module.se_fc1.in_features
+        module.se_fc1, module.se_fc2 = nn.Linear(width, width // 4), nn.Linear(width // 4, width)
+
+
+def groups_of_the_input(patch: pytest.MonkeyPatch) -> None:
+    """A middle convolution has the groups of the stage before it."""
+    build = net1d.Block.__init__
+
+    def changed(block, recipe, channels, width, **options):
+        build(block, recipe, channels, width, **options)
+        middle, groups = recipe.middle(width), max(1, recipe.groups(channels))
+        stride = options.get("stride", 1)
+        if middle % groups == 0:
+            block.conv2 = net1d.SameConv(middle, middle, kernel=recipe.kernel, stride=stride, groups=groups)
+
+    patch.setattr(net1d.Block, "__init__", changed)
+
+
 NETWORK = [looser_layer_norm, transposed_index, swapped_class_rows, approximate_gelu]
 
 MISTAKES = {
@@ -127,6 +175,50 @@ MISTAKES = {
     ),
     "fraction_not_stratified/protocol": partial(rewritten, splits.official_fraction, "stratify=labels, ", ""),
     "curve_from_precision_0/protocol": partial(rewritten, metrics.precision_recall_curve, "np.r_[1,", "np.r_[0,"),
+    **{
+        f"{change.__name__}/net1d_12lead": partial(rebuilt_net1d, change)
+        for change in (looser_batch_norm, slower_batch_norm, trained_norms, narrower_gate)
+    },
+    "groups_of_the_input/net1d_12lead": groups_of_the_input,
+    "groups_of_the_middle/net1d_1lead": partial(
+        rewritten, EcgFounderRecipe.groups, "width //", "self.middle(width) //"
+    ),
+    "extra_zero_on_the_left/net1d_12lead": partial(rewritten, net1d.SameConv.forward, "(1, 0)", "(0, 1)"),
+    "pooling_with_infinity/net1d_12lead": partial(
+        rewritten, net1d.halve, "- 1 - left))", "- 1 - left), value=-float('inf'))"
+    ),
+    "pooling_zeros_on_the_right/net1d_1lead": partial(rewritten, net1d.halve, "left = (stride - 1) // 2", "left = 0"),
+    "mean_pooling/net1d_12lead": lambda patch: patch.setattr(net1d, "max_pool1d", avg_pool1d),
+    "activation_before_the_first_convolution/net1d_12lead": partial(
+        rewritten, net1d.Block.forward, "x if self.is_first else ", ""
+    ),
+    "activation_after_the_sum/net1d_12lead": partial(
+        rewritten,
+        net1d.Block.forward,
+        "torch.addcmul(shortcut, y, gate[:, :, None])",
+        "silu(torch.addcmul(shortcut, y, gate[:, :, None]))",
+    ),
+    "batch_norm_though_unused/net1d_12lead": partial(
+        rewritten, net1d.Block._activate, "norm(x) if self.use_bn else x", "norm(x)"
+    ),
+    "batch_norm_after_the_activation/net1d_12lead": partial(
+        rewritten,
+        net1d.Block._activate,
+        "silu(norm(x) if self.use_bn else x)",
+        "norm(silu(x)) if self.use_bn else silu(x)",
+    ),
+    "stem_norm_forgotten/net1d_12lead": partial(
+        rewritten, net1d.Net1D.features, "self.first_bn(x) if self.use_bn else x", "x"
+    ),
+    "rectified/net1d_12lead": lambda patch: patch.setattr(net1d, "silu", relu),
+    "gate_of_the_maximum/net1d_12lead": partial(rewritten, net1d.Block.forward, "y.mean(dim=-1)", "y.amax(dim=-1)"),
+    "channels_added_at_the_end/net1d_12lead": partial(
+        rewritten, net1d.Block.forward, "self.before, self.after)", "0, self.before + self.after)"
+    ),
+    "maximum_over_time/net1d_fullsize": partial(rewritten, net1d.Net1D.features, "x.mean(dim=-1)", "x.amax(dim=-1)"),
+    "batch_norm_though_unused/net1d_fullsize": partial(
+        rewritten, net1d.Block._activate, "norm(x) if self.use_bn else x", "norm(x)"
+    ),
 }
 """By what is wrong and the kind that must notice it."""
 

@@ -23,6 +23,8 @@ from ecg_pipeline.models import FAMILIES
 from ecg_pipeline.models.comparators.recipes import TimmRecipe
 from ecg_pipeline.models.ecg_fm.network import ecg_fm_model
 from ecg_pipeline.models.ecg_fm.recipes import EcgFmPretraining, EcgFmRecipe, SpanMaskRecipe
+from ecg_pipeline.models.ecgfounder.network import net1d
+from ecg_pipeline.models.ecgfounder.recipes import STATEMENTS, EcgFounderPretraining, EcgFounderRecipe
 from ecg_pipeline.models.family import RANDOM, Family
 from ecg_pipeline.models.heartbeit.beit import masked_image_model
 from ecg_pipeline.models.heartbeit.recipes import TOKENS
@@ -60,9 +62,9 @@ class Row:
     """A small example of a family.
 
     recipe: of a tiny network. examples: labels (n,) -> the n examples of its view; where the family reads several of an
-    ECG, those of one stand side by side. pretraining, targets: of a family
-    with an objective, a recipe of a few steps with a batch of 9, and the arrays that it predicts by name, with their
-    attributes, from the examples. published: of a family with published weights, a state under its official names.
+    ECG, those of one stand side by side. pretraining, targets: of a family with an objective, a recipe of a few steps
+    with a batch of 9, and the arrays that it predicts by name, with their attributes, from the examples. published: of
+    a family with published weights, a state under its official names.
     """
 
     recipe: Any
@@ -97,6 +99,19 @@ TINY_ECG_FM = EcgFmRecipe(
     contrast_width=16,
 )
 
+
+def statements(examples: NDArray) -> tuple[NDArray, Mapping[str, Any]]:
+    """(n, 3) int8: how large the ECG is, what nobody knows of every third, and what is never stated."""
+    targets = np.zeros((len(examples), 3), np.int8)
+    targets[:, 0] = np.abs(examples).max(axis=(1, 2)) > 1
+    targets[:, 1] = np.arange(len(examples)) % 3 - 1
+    return targets, {"codes": ["LARGE", "RARELY KNOWN", "NEVER"]}
+
+
+TINY_FOUNDER = EcgFounderRecipe(
+    base_filters=8, widths=(8, 12), blocks=(1, 2), kernel=6, groups_width=4, dropout=0.2, window="windows"
+)
+
 ROWS = {
     "heartbeit": Row(
         recipe=replace(TINY, drop_path=0.3),
@@ -118,6 +133,13 @@ ROWS = {
             epochs=2, batch=9, learning_rate=1e-3, pairs=2, mask=SpanMaskRecipe(length=3), negatives=10
         ),
         published=lambda: ecg_fm_model(TINY_ECG_FM, EcgFmPretraining(), seed=5).state_dict(),
+    ),
+    "ecgfounder": Row(
+        recipe=TINY_FOUNDER,
+        examples=waves,
+        pretraining=EcgFounderPretraining(epochs=3, batch=9, learning_rate=3e-3),
+        targets=lambda examples: {STATEMENTS: statements(examples)},
+        published=lambda: net1d(TINY_FOUNDER, labels=5, seed=5).state_dict(),
     ),
 }
 

@@ -8,6 +8,7 @@ import torch
 
 from ecg_pipeline_tests.conformance.reference.beit import write_beit
 from ecg_pipeline_tests.conformance.reference.data import write_masks, write_protocol, write_views
+from ecg_pipeline_tests.conformance.reference.net1d import write_fullsize, write_net1d
 from ecg_pipeline_tests.conformance.reference.tables import (
     write_decay,
     write_initialisation,
@@ -48,11 +49,24 @@ MASKS: list[dict[str, Any]] = [
     {"height": 14, "width": 14, "num_masking_patches": 60, "min_num_patches": 16, "max_num_patches": None},
     {"height": 6, "width": 11, "num_masking_patches": 30, "min_num_patches": 5, "max_num_patches": 20},
 ]
+NET1D: dict[str, Any] = {
+    "in_channels": 12,
+    "use_do": False,
+    "base_filters": 10,
+    "ratio": 1,
+    "filter_list": [12, 12, 27],
+    "m_blocks_list": [2, 1, 2],
+    "kernel_size": 8,
+    "stride": 2,
+    "groups_width": 3,
+    "n_classes": 4,
+}
 
 
 def write_folder(folder: Path) -> None:
-    """Write the family heartbeit below `folder`: one set of all kinds, and one where a table grows and nothing scales
-    the layers."""
+    """Write every family below `folder`: of heartbeit one set of all kinds, and one where a table grows and nothing
+    scales the layers."""
+    write_net1d_folder(folder)
     first, second = (Files(folder / name / "heartbeit") for name in ("first", "second"))
     for files in (first, second):
         files.folder.mkdir(parents=True)
@@ -79,3 +93,16 @@ def write_folder(folder: Path) -> None:
     write_masks(first, [case | {"min_aspect": 0.4 - 0.1 * place} for place, case in enumerate(MASKS)], 4000, 17)
     write_views(first, 330, rng)
     write_protocol(first, 150, rng)
+
+
+def write_net1d_folder(folder: Path) -> None:
+    """Write the family founder_dbeta: even and odd kernels and lengths, blocks that are wider or narrower inside."""
+    first, second = (Files(folder / name / "founder_dbeta") for name in ("first", "second"))
+    for files in (first, second):
+        files.folder.mkdir(parents=True)
+    wide = NET1D | {"ratio": 0.6, "filter_list": [10, 20, 25], "stride": 3, "groups_width": 5, "kernel_size": 5}
+    single = {"in_channels": 1, "base_filters": 7, "ratio": 2, "stride": 4, "kernel_size": 6}
+    write_net1d(first, "net1d_12lead", NET1D, [256, 201], salt=3)
+    write_net1d(second, "net1d_12lead", wide, [333, 180], salt=4)
+    write_net1d(first, "net1d_1lead", NET1D | single, [300, 211], salt=5)
+    write_fullsize(first, {"lead12": NET1D, "lead1": NET1D | single}, salt=2, input_seed=30)

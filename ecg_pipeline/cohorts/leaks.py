@@ -98,23 +98,25 @@ def seen_before(held_out: pl.DataFrame, *, seen: pl.DataFrame, by: str) -> list[
     return found
 
 
-def wrongly_chosen(trace: pl.DataFrame, *, chosen_epoch: int, chosen_on: str) -> list[str]:
-    """The chosen epoch is the first with the highest AUROC on the split `chosen_on`, and the trace has no other split.
+def wrongly_chosen(trace: pl.DataFrame, *, chosen: float, chosen_on: str) -> list[str]:
+    """What was chosen is the first with the highest AUROC on the split `chosen_on`, and the trace has no other split.
 
-    trace: one row per epoch, columns epoch and `{split}_auroc`. Without any AUROC it is the last epoch.
+    trace: first column what was tried in this order, an epoch or the C of a linear probe; and `{split}_auroc`. Without
+    any AUROC it is the last row.
     """
     others = set(SPLITS) - {TRAIN, chosen_on}
     wrong = [name for name in trace.columns if name.split("_")[0] in others]
     found = []
     if wrong:
-        found.append(f"the trace of an epoch chosen on {chosen_on} patients has the columns {', '.join(wrong)}")
+        found.append(f"the trace of a choice on {chosen_on} patients has the columns {', '.join(wrong)}")
+    tried = trace.columns[0]
     scored = trace.filter(pl.col(f"{chosen_on}_auroc").is_not_null())
     if scored.is_empty():
-        best = trace["epoch"].max()
+        best = trace[tried][-1]
     else:
-        best = scored.sort(f"{chosen_on}_auroc", "epoch", descending=[True, False])["epoch"][0]
-    if chosen_epoch != best:
-        found.append(f"epoch {chosen_epoch} was chosen, but epoch {best:g} is the best on {chosen_on} patients")
+        best = scored.sort(f"{chosen_on}_auroc", descending=True, maintain_order=True)[tried][0]
+    if chosen != best:
+        found.append(f"{tried} {chosen:g} was chosen, but {tried} {best:g} is the best on {chosen_on} patients")
     return found
 
 

@@ -69,7 +69,7 @@ def write_evaluation(
 
 def _training_facts(model: FinetunedModel) -> dict[str, Any]:
     """How the model was trained, to store with its metrics."""
-    names = ("initialisation", "chosen_by", "optimistic", "chosen_epochs")
-    config = model.config()
+    config, how = model.config(), ("initialisation", "chosen_by", "optimistic")
     counts = ("train_ecgs", "train_patients", "train_positives")
-    return {"seeds": config["finetuning"]["seeds"], **{name: config[name] for name in (*names, *counts)}}
+    stated = {name: config[name] for name in how} | model.chosen() | {name: config[name] for name in counts}
+    return {"seeds": config["finetuning"]["seeds"], **stated}

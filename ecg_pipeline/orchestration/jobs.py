@@ -80,6 +80,7 @@ def study_jobs(study: Study, definitions: Callable[[], dg.Definitions]) -> list[
             config_schema=some_tasks,
             selection=lambda config: Selection(
                 (
+                    *_features(study),
                     *(f"group:{task}" for task in config["tasks"]),
                     *(["image_distance"] if study.has_images else []),
                     *(["benchmark_report"] if set(config["tasks"]) == set(tasks) else []),
@@ -96,6 +97,10 @@ def study_jobs(study: Study, definitions: Callable[[], dg.Definitions]) -> list[
     ]
 
 
+def _features(study: Study) -> list[str]:
+    return [f"{model}/features" for model in study.probes]
+
+
 def _evaluations(study: Study, task: str) -> list[str]:
     return [f"{task}/test_set", *(f"{task}/{model}/evaluation" for model in study.models_of(task))]
 
@@ -105,10 +110,12 @@ def _pretrain(study: Study, definitions: Callable[[], dg.Definitions]) -> dg.Job
         *sorted(study.fitted),
         *sorted(study.targets),
         *(f"{model}/pretrained_checkpoint" for model in study.pretraining),
+        *_features(study),
     )
     return _op_job(
         "pretrain",
-        description="Fit tokenizers, make the targets of every site and pretrain. Started by hand only.",
+        description="Fit tokenizers, make the targets of every site, pretrain, and extract features for linear probes. "
+        "Started by hand only.",
         definitions=definitions,
         config_schema={},
         selection=lambda config: Selection(assets),

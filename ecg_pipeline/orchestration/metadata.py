@@ -5,6 +5,7 @@ Metadata is stored in Dagster's database. Pictures stay in the build's folder; t
 
 import base64
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from ecg_pipeline.storage.files import read_json
 from ecg_pipeline.tokens.shards import TokenShards
 from ecg_pipeline.tokens.tokenizer import ImageTokenizer, id_counts, usage
 from ecg_pipeline.training.checkpoints import FinetunedModel, PretrainedModel
+from ecg_pipeline.training.features import Features
 from ecg_pipeline.training.recipes import OPTIMISTIC
 
 
@@ -156,8 +158,19 @@ def _grid(shares: list[list[float]]) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md("\n".join([rows[0], "|---" * len(shares[0]) + "|", *rows[1:]]))
 
 
+def features(made: Features) -> dict[str, Any]:
+    """Number of examples, and the encoders with the length of their features."""
+    encoders = made.encoders()
+    widths = {name: array.shape[-1] for name in encoders for _, array in islice(made.of(name), 1)}
+    return {
+        "dagster/row_count": len(made.of(encoders[0])),
+        "encoders": ", ".join(encoders),
+        "features": max(widths.values(), default=0),
+    }
+
+
 def finetuned_model(model: FinetunedModel) -> dict[str, Any]:
-    """Where the weights came from, on whom they were trained, which epochs were chosen and why; curves by seed."""
+    """Where the weights came from, on whom they were trained, what was chosen and why; curves by seed."""
     config = model.config()
     plain = {name: value for name, value in config.items() if isinstance(value, (str, int, float))}
     curves = {}
@@ -165,8 +178,8 @@ def finetuned_model(model: FinetunedModel) -> dict[str, Any]:
         trace = pl.read_parquet(checkpoint.folder / "trace.parquet")
         losses = [name for name in trace.columns if name.endswith("_loss")]
         curves[f"curve_seed_{seed}"] = _svg(training_figure(trace, losses, f"Fine-tuning, seed {seed}"))
-    epochs = ", ".join(str(epoch) for epoch in config["chosen_epochs"])
-    return {**plain, "protocol": config["finetuning"]["protocol"], "chosen_epochs": epochs, **curves}
+    chosen = {name: ", ".join(map(str, values)) for name, values in model.chosen().items()}
+    return {**plain, "protocol": config["finetuning"]["protocol"], **chosen, **curves}
 
 
 def cohort(made: Cohort) -> dict[str, Any]:

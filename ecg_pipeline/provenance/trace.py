@@ -20,7 +20,7 @@ from ecg_pipeline.provenance.lineage import place_name
 from ecg_pipeline.storage.shards import TABLES
 
 STORED, REJECTED, LABELLED = "stored", "rejected", "labelled"
-TRAINED, CHOSEN, TESTED, PRETRAINED = "trained on", "epoch chosen on", "tested on", "pretrained on"
+TRAINED, CHOSEN, TESTED, PRETRAINED = "trained on", "chosen on", "tested on", "pretrained on"
 HOLDS = "holds"
 
 WORDS = {

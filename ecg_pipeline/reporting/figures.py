@@ -101,10 +101,12 @@ def difference_figure(rows: pl.DataFrame, metric: str, title: str) -> str:
 
 
 def training_figure(trace: pl.DataFrame, columns: Sequence[str], title: str) -> str:
-    """Curves of a training over its steps or epochs (the first column)."""
+    """Curves of a training over its steps or epochs, or of a linear probe over C (the first column)."""
     figure, axes = _axes(title, trace.columns[0], columns[0] if len(columns) == 1 else "")
     for colour, column in zip(PALETTE, columns, strict=False):
         axes.plot(trace[trace.columns[0]], trace[column], color=colour, linewidth=1.4, label=column)
+    if trace.columns[0] == "c":
+        axes.set_xscale("log")
     return _with_legend(figure)
 
 

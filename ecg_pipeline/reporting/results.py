@@ -15,7 +15,7 @@ from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.models.family import ModelRecipe
 from ecg_pipeline.signals.windows import WindowRecipe
 from ecg_pipeline.tokens.recipes import ImportedTokenizer, TokenizerRecipe
-from ecg_pipeline.training.recipes import FinetuneRecipe, PretrainRecipe
+from ecg_pipeline.training.recipes import FinetuneRecipe, PretrainRecipe, ProbeRecipe
 
 EvaluationKey = tuple[str, float, str]
 """Model, fraction and site of an evaluation."""
@@ -51,8 +51,8 @@ class Background:
     uses them.
     pretraining: by model; None if a published checkpoint is used. pretraining_traces: by model trained here, one row
     per step of its first seed. pretrained_on: by model, ECGs and patients by title of their site; None if not known.
-    own_finetuning: of models that are not fine-tuned as the others. recorded: first and last date of an ECG, or None.
-    distances: as `ImageDistance.distances`.
+    own_finetuning: of models that are not fine-tuned as the others. probes: of frozen arms. recorded: first and last
+    date of an ECG, or None. distances: as `ImageDistance.distances`.
     """
 
     paper: str | None
@@ -68,6 +68,7 @@ class Background:
     split: SplitRecipe
     finetuning: FinetuneRecipe
     own_finetuning: Mapping[str, FinetuneRecipe]
+    probes: Mapping[str, ProbeRecipe]
     evaluation: EvaluationRecipe
     distances: Mapping[str, Any] | None
     recorded: tuple[str, str] | None

@@ -91,7 +91,10 @@ def _known(study: StudyResults) -> dict[str, tuple[str, str]]:
     roles = {site: role for task in tasks for site, role in task.roles.items()}
     split, tuning, evaluation = background.split, background.finetuning, background.evaluation
     sites = "; ".join(f"{title} ({roles[site]})" for site, title in titles.items())
-    nets = "; ".join(f"{name}: {recipe.description}" for name, recipe in background.models.items())
+    nets = "; ".join(
+        f"{name}: {'linear probe of a frozen ' if name in background.probes else ''}{recipe.description}"
+        for name, recipe in background.models.items()
+    )
     flow = {site: steps for task in tasks for site, steps in task.flow.items()}
     without_id = sum(steps["without_patient_id"] for steps in flow.values())
     own = "".join(f", {name} {recipe.epochs}" for name, recipe in background.own_finetuning.items())
@@ -132,7 +135,7 @@ def _known(study: StudyResults) -> dict[str, tuple[str, str]]:
         "12c": (
             deviations,
             f"{nets}. {tuning.epochs} epochs{own}, protocol {tuning.protocol}, {len(tuning.seeds)} seed"
-            f"{'s' if len(tuning.seeds) > 1 else ''}; no tuning of hyperparameters.",
+            f"{'s' if len(tuning.seeds) > 1 else ''}; no tuning of hyperparameters{_penalties(background)}.",
         ),
         "12d": (by_fraction, "Each site separately, and the internal sites together."),
         "12e": (
@@ -142,7 +145,11 @@ def _known(study: StudyResults) -> dict[str, tuple[str, str]]:
             "DeLong's test.",
         ),
         "12f": ("", "None."),
-        "12g": ("", "Sigmoid of the network's log-odds, at the chosen epoch of each seed."),
+        "12g": (
+            "",
+            "Sigmoid of the network's log-odds, at the chosen epoch"
+            f"{', or the chosen C of a probe,' if background.probes else ''} of each seed.",
+        ),
         "13": (studied, "Not corrected: binary cross entropy without weights, no resampling."),
         "14": (HEADINGS["subgroups"], "Not addressed in training; metrics are given by sex, age, site and device."),
         "15": (HEADINGS["points"], f"A probability. {threshold}"),
@@ -165,6 +172,17 @@ def _known(study: StudyResults) -> dict[str, tuple[str, str]]:
     if background.recorded:
         known["5b"] = ("", f"ECGs recorded from {background.recorded[0]} to {background.recorded[1]}.")
     return known
+
+
+def _penalties(background: Background) -> str:
+    """How the penalties of linear probes are chosen, in words; nothing without probes."""
+    if not background.probes:
+        return ""
+    probe = next(iter(background.probes.values()))
+    return (
+        f", except that of the logistic regression of linear probes on frozen features: C is one of "
+        f"{', '.join(f'{c:g}' for c in probe.c)}, by AUROC on {probe.chosen_on} patients"
+    )
 
 
 def _views(background: Background) -> tuple[str, list[str]]:

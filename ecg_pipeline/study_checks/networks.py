@@ -47,11 +47,12 @@ def arms(study: Study) -> Iterator[Problem]:
                 sentence = f"`{target}` is no model with a network of its own; those are {', '.join(networks)}"
                 yield problem(sentence, f"models.{name}.like", f"models.{target}")
                 continue
-        same = first.setdefault((target, study.starts_from(name), study.finetuning.of(name)), name)
+        same = first.setdefault((target, study.starts_from(name), study.tuning(name)), name)
         if same != name:
-            change = "change `pretrained`, or give" if target in study.pretraining else "give"
+            changes = ["change `pretrained`"] if target in study.pretraining else []
+            changes.append("remove it" if study.probe_of(name) else "give it a fine-tuning of its own")
             yield problem(
-                f"the model is the same as `{same}`: {change} it a fine-tuning of its own",
+                f"the model is the same as `{same}`: {', or '.join(changes)}",
                 f"models.{name}.pretrained",
                 f"models.{name}",
             )
@@ -99,11 +100,19 @@ def pretraining(study: Study) -> Iterator[Problem]:
 
 
 def finetuning(study: Study) -> Iterator[Problem]:
-    """Check that models with a fine-tuning of their own exist."""
-    for name in study.finetuning.models:
+    """Check that models with a fine-tuning of their own exist and are fine-tuned."""
+    for name, changes in study.finetuning.models.items():
         if name not in study.models:
             sentence = f"there is no model `{name}` to fine-tune; the models are {', '.join(study.models)}"
             yield problem(sentence, f"finetuning.models.{name}", f"models.{name}")
+        elif study.probe_of(name):
+            for key in (key for key, value in changes if value is not None):
+                yield problem(
+                    f"`{name}` is frozen: a logistic regression on its features is fitted, which has no {key}; "
+                    f"remove it (`{key}: null` removes an inherited one)",
+                    f"finetuning.models.{name}.{key}",
+                    f"models.{name}.frozen",
+                )
 
 
 def _views(study: Study) -> list[str]:

@@ -38,6 +38,7 @@ from ecg_pipeline.study_sections.models import Arm, Finetuning, Pretraining, mod
 from ecg_pipeline.study_sections.section import Name, Section
 from ecg_pipeline.synthetic.hospital import HospitalSystem
 from ecg_pipeline.tokens.recipes import GRID, ImportedTokenizer, TokenizerRecipe
+from ecg_pipeline.training.recipes import FinetuneRecipe, ProbeRecipe
 
 
 def _known_paper(name: str) -> str:
@@ -137,6 +138,33 @@ class Study(Section):
         if isinstance(one, Arm):
             return one.like if one.pretrained and one.like in self.pretraining else None
         return model if model in self.pretraining else None
+
+    def tuning(self, model: str) -> FinetuneRecipe | ProbeRecipe:
+        """How a model is fitted to a task: by fine-tuning, or, of a frozen arm, by a linear probe."""
+        if self.probe_of(model):
+            return ProbeRecipe(protocol=self.finetuning.recipe.protocol, seeds=self.finetuning.recipe.seeds)
+        return self.finetuning.of(model)
+
+    def probe_of(self, model: str) -> str | None:
+        """The model whose network a frozen arm probes; None for models that are fine-tuned."""
+        one = self.models[model]
+        return one.like if isinstance(one, Arm) and one.frozen else None
+
+    @property
+    def probes(self) -> dict[str, list[str]]:
+        """The frozen arms of each model that has any, of those that a task has."""
+        found: dict[str, list[str]] = {}
+        used = {model for task in self.tasks for model in self.models_of(task)}
+        for name in self.models:
+            if name in used and (target := self.probe_of(name)) is not None:
+                found.setdefault(target, []).append(name)
+        return found
+
+    def probe_sites(self, model: str) -> list[str]:
+        """The sites at which a task fits a frozen arm of a model."""
+        tasks = (task for name, task in self.tasks.items() if set(self.probes[model]) & set(self.models_of(name)))
+        used = {site for task in tasks for site in task.sites}
+        return [site for site in self.sites if site in used]
 
     def family(self, model: str) -> Family:
         """The family of a model."""

@@ -14,10 +14,15 @@ from ecg_pipeline.training.recipes import FinetuneRecipe, PretrainRecipe
 
 
 class Arm(Section):
-    """A model with the network of another one. pretrained: whether it starts from that model's pretrained weights."""
+    """A model with the network of another one.
+
+    pretrained: whether it starts from that model's pretrained weights, if it has any. frozen: whether these weights, or
+    random ones, stay as they are; then a linear probe, a logistic regression on their features, is fitted.
+    """
 
     like: Name
     pretrained: bool = True
+    frozen: bool = False
 
 
 def model_section(value: Any) -> Any:

@@ -55,13 +55,18 @@ class PretrainedModel:
 
 @dataclass(frozen=True)
 class FinetunedModel:
-    """A classifier fine-tuned once per seed. Files: `config.json`, and a checkpoint in each `seed_<n>`."""
+    """A classifier fine-tuned, or a linear probe fitted, once per seed. Files: `config.json`, and a checkpoint in each
+    `seed_<n>`."""
 
     folder: Path
 
     def config(self) -> dict[str, Any]:
-        """What all seeds have in common, and the chosen epoch of each."""
+        """What all seeds have in common, and what was chosen for each."""
         return read_json(self.folder / "config.json")
+
+    def chosen(self) -> dict[str, list[float]]:
+        """What was chosen for each seed, under its name in the config: the epochs, or the C of linear probes."""
+        return {name: values for name, values in self.config().items() if name in ("chosen_epochs", "chosen_cs")}
 
     def checkpoints(self) -> dict[int, Checkpoint]:
         """The checkpoint of each seed, in the recipe's order."""

@@ -25,6 +25,18 @@ class Classifier(nn.Module):
         """Features (B, D) -> log-odds (B, K)."""
         raise NotImplementedError
 
+    def output_layer(self) -> nn.Linear:
+        """The linear layer that `classify` ends in, features (B, D) -> log-odds (B, K): by default, the attribute
+        `head`. A linear probe sets its weights. A family whose last layer is another kind has no probe.
+        """
+        layer = getattr(self, "head", None)
+        if not isinstance(layer, nn.Linear) or layer.bias is None:
+            raise NotImplementedError(
+                f"{type(self).__name__} has no linear layer with a bias as `head`: `output_layer` must return the "
+                "layer that `classify` ends in, or the model can have no frozen arm"
+            )
+        return layer
+
     def stages(self) -> list[list[nn.Parameter]]:
         """All parameters, each once, in stages from the input to the head."""
         raise NotImplementedError

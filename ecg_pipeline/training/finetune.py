@@ -1,31 +1,28 @@
 """Fine-tuning of a classifier for one task, once per seed (paper: Fine-tuning)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ecg_pipeline.ecg import Progress, no_progress
-from ecg_pipeline.storage.files import write_json, write_parquet
+from ecg_pipeline.storage.files import write_parquet
 from ecg_pipeline.storage.parallel import disable_malloc_trim
 from ecg_pipeline.storage.shards import ArrayShards
 from ecg_pipeline.training.batches import Batches
-from ecg_pipeline.training.checkpoints import Checkpoint, FinetunedModel, seed_folder
+from ecg_pipeline.training.checkpoints import FinetunedModel
 from ecg_pipeline.training.classifier import Classifier
 from ecg_pipeline.training.loop import RunState, backward_and_step, seed_global_generator
 from ecg_pipeline.training.recipes import FinetuneRecipe
 from ecg_pipeline.training.schedules import one_cycle
 from ecg_pipeline.training.score import score
 from ecg_pipeline.training.tracker import NoTracker, Tracker
-from ecg_pipeline.training.weights import save_checkpoint
+from ecg_pipeline.training.tuning import TRACE, Log, check_labels, is_better, loss_and_auroc, train_seeds, tuning_facts
 
 
 def finetune(
@@ -53,48 +50,24 @@ def finetune(
     not trained again. A `train` with only one class is a ValueError.
     """
     disable_malloc_trim()
-    tracker = tracker or NoTracker()
-    if train["label"].n_unique() < 2:
-        raise ValueError(
-            f"{len(train)} training ECGs of {train['patient'].n_unique()} patients have one label: "
-            "use a larger fraction, or check the task's rule"
-        )
+    check_labels(train)
     batches = Batches(arrays={"view": view}, table=train.select("ecg_id", "site", "label"))
-    facts = {
-        **facts,
-        "finetuning": asdict(recipe),
-        "chosen_by": _chosen_by(recipe, selection),
-        "optimistic": recipe.is_optimistic,
-        **_counts("train", train),
-        "train_examples": batches.examples,
-        **_counts(recipe.chosen_on, selection),
-    }
-    tracker.parameters(facts)
     held_out = selection.select("ecg_id", "site", "patient", "label")
-    for place, seed in enumerate(recipe.seeds):
-        folder = seed_folder(out, seed)
-        log = partial(_log_epoch, tracker, folder.name)
-        if (folder / "config.json").exists():
-            # The MLflow run of this process gets the whole curve of a seed that an earlier process trained.
-            for point in pl.read_parquet(folder / "trace.parquet").iter_rows(named=True):
-                log(point)
-        else:
-            weights, chosen = _finetune_seed(
-                new_classifier(seed).to(device),
-                recipe,
-                seed=seed,
-                batches=batches,
-                held_out=held_out,
-                out=folder,
-                log=log,
-                device=device,
-                progress=lambda done, total, place=place: progress(place * total + done, len(recipe.seeds) * total),
-            )
-            save_checkpoint(folder, state=weights, config={**facts, **chosen})
-        RunState(folder, device).discard()
-    epochs = [Checkpoint(seed_folder(out, seed)).config()["chosen_epoch"] for seed in recipe.seeds]
-    write_json(out / "config.json", {**facts, "chosen_epochs": epochs})
-    return FinetunedModel(out)
+
+    def train_seed(seed: int, **options: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        network = new_classifier(seed).to(device)
+        return _finetune_seed(network, recipe, seed=seed, batches=batches, held_out=held_out, device=device, **options)
+
+    about = tuning_facts(
+        recipe,
+        train=train,
+        examples=batches.examples,
+        selection=selection,
+        chosen_by="highest AUROC",
+        where_undecided="the last epoch",
+    )
+    tracker = tracker or NoTracker()
+    return train_seeds(recipe, train_seed, facts={**facts, **about}, out=out, tracker=tracker, progress=progress)
 
 
 def _finetune_seed(
@@ -105,7 +78,7 @@ def _finetune_seed(
     batches: Batches,
     held_out: pl.DataFrame,
     out: Path,
-    log: Callable[[Mapping[str, float | None]], None],
+    log: Log,
     device: str,
     progress: Progress,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -142,7 +115,7 @@ def _finetune_seed(
             schedule.step()
             losses.append(loss.item())
             progress(step + 1, recipe.epochs * steps)
-        loss, auroc = _loss_and_auroc(score(network, view, held_out, device=device))
+        loss, auroc = loss_and_auroc(score(network, view, held_out, device=device))
         trace.append(
             {
                 "epoch": float(epoch + 1),
@@ -151,8 +124,8 @@ def _finetune_seed(
                 chosen_auroc: auroc,
             }
         )
-        log(trace[-1])
-        if not best or _is_better(auroc, best["point"][chosen_auroc]):
+        log(epoch + 1, trace[-1])
+        if not best or is_better(auroc, best["point"][chosen_auroc]):
             best = {"point": trace[-1], "network": {k: v.detach().clone() for k, v in network.state_dict().items()}}
         if state.should_save():
             state.save(
@@ -165,7 +138,7 @@ def _finetune_seed(
                 }
             )
 
-    write_parquet(out / "trace.parquet", pl.DataFrame(trace, infer_schema_length=None))
+    write_parquet(out / TRACE, pl.DataFrame(trace, infer_schema_length=None))
     point = best["point"]
     if recipe.chosen_on == "validation":
         network.load_state_dict(best["network"])
@@ -184,12 +157,6 @@ def shifted(examples: Tensor, share: float) -> Tensor:
     return examples.gather(-1, places.reshape(len(examples), *[1] * (examples.ndim - 2), samples).expand_as(examples))
 
 
-def _log_epoch(tracker: Tracker, prefix: str, point: Mapping[str, float | None]) -> None:
-    """Log one row of a trace under names such as `seed_0/train_loss`."""
-    values = {f"{prefix}/{name}": value for name, value in point.items() if value is not None}
-    tracker.metrics(int(point["epoch"] or 0), values)
-
-
 def _optimiser(recipe: FinetuneRecipe, network: Classifier) -> torch.optim.Optimizer:
     """The recipe's optimiser. With a layer decay, each stage has its own learning rate, the head the recipe's."""
     stages = network.stages() if recipe.layer_decay < 1 else [list(network.parameters())]
@@ -197,41 +164,3 @@ def _optimiser(recipe: FinetuneRecipe, network: Classifier) -> torch.optim.Optim
     groups = [{"params": stage, "lr": rate} for stage, rate in zip(stages, rates, strict=True)]
     kind = torch.optim.Adam if recipe.optimiser == "adam" else torch.optim.AdamW
     return kind(groups, lr=recipe.max_learning_rate, weight_decay=recipe.weight_decay, fused=True)
-
-
-def _loss_and_auroc(scored: pl.DataFrame) -> tuple[float | None, float | None]:
-    """Mean cross entropy and AUROC of scored ECGs. None: both without any ECG, the AUROC without both classes."""
-    if scored.is_empty():
-        return None, None
-    labels, scores = scored["label"].to_numpy(), scored["score"].to_numpy().astype(np.float64).clip(1e-7, 1 - 1e-7)
-    loss = -np.mean(np.where(labels == 1, np.log(scores), np.log1p(-scores)))
-    return float(loss), _auroc(labels, scores) if 0 < labels.sum() < len(labels) else None
-
-
-def _auroc(labels: NDArray, scores: NDArray) -> float:
-    """AUROC by score ranks; equal scores share their mean rank. (Importing scikit-learn takes longer than scoring.)"""
-    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (counts.cumsum() - (counts - 1) / 2)[places]
-    positives = int((labels == 1).sum())
-    least = positives * (positives + 1) / 2
-    return float((ranks[labels == 1].sum() - least) / (positives * (len(labels) - positives)))
-
-
-def _is_better(auroc: float | None, best: float | None) -> bool:
-    """Whether an epoch replaces the best one: only if its AUROC is higher, or always where there is no AUROC."""
-    return auroc is None or best is None or auroc > best
-
-
-def _chosen_by(recipe: FinetuneRecipe, selection: pl.DataFrame) -> str:
-    """How the epoch is chosen, in words for a table."""
-    if selection["label"].n_unique() < 2:
-        return f"the last epoch: the {recipe.chosen_on} patients do not have both labels"
-    return f"highest AUROC on {recipe.chosen_on} patients{': optimistic' if recipe.is_optimistic else ''}"
-
-
-def _counts(split: str, table: pl.DataFrame) -> dict[str, int]:
-    return {
-        f"{split}_ecgs": len(table),
-        f"{split}_patients": table["patient"].n_unique(),
-        f"{split}_positives": int(table["label"].sum()),
-    }

@@ -1,7 +1,7 @@
 """The training sections of a study file: what pretraining has in every family, and fine-tuning."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ecg_pipeline.ecg import RecipeError, check_seed
 
@@ -13,6 +13,9 @@ PRETRAIN_REVISION = 5
 
 FINETUNE_REVISION = 6
 """Bumped by hand when the results of `finetune` change."""
+
+PROBE_REVISION = 1
+"""Bumped by hand when the results of `fit_probe` change."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,29 @@ class PretrainRecipe:
         )
 
 
-OPTIMISTIC = "optimistic: epoch chosen on test patients"
+OPTIMISTIC = "optimistic: chosen on test patients"
 """Label of every result of the official protocol."""
 
 
+class _Protocol:
+    """Whom a choice is made on, by the protocol. chosen: what is chosen, which is also the trace's first column."""
+
+    protocol: Literal["honest", "official"]
+    chosen: ClassVar[str]
+
+    @property
+    def chosen_on(self) -> Literal["validation", "test"]:
+        """The split of the patients on whom the choice is made."""
+        return "test" if self.protocol == "official" else "validation"
+
+    @property
+    def is_optimistic(self) -> bool:
+        """Whether the choice is made on the patients that the model is tested on."""
+        return self.chosen_on == "test"
+
+
 @dataclass(frozen=True)
-class FinetuneRecipe:
+class FinetuneRecipe(_Protocol):
     """Fine-tuning, one network per seed (paper: Fine-tuning). The paper's text says 30 epochs of Adam between 3e-4 and
     1e-3; its released code ran 20 epochs of OneCycle from 4e-5 to 1e-3. Schedule and epochs here are the code's.
 
@@ -79,6 +99,8 @@ class FinetuneRecipe:
     one end comes in at the other.
     layer_decay: factor of the learning rate from one stage of the network to the one before it; 1 is one rate for all.
     """
+
+    chosen: ClassVar[str] = "epoch"
 
     epochs: int = 20
     batch: int = 32
@@ -105,15 +127,29 @@ class FinetuneRecipe:
             raise RecipeError("layer_decay must lie in (0, 1]", "layer_decay")
         _check_seeds(self.seeds)
 
-    @property
-    def chosen_on(self) -> Literal["validation", "test"]:
-        """The split of the patients on whom the epoch is chosen."""
-        return "test" if self.protocol == "official" else "validation"
 
-    @property
-    def is_optimistic(self) -> bool:
-        """Whether the epoch is chosen on the patients that the model is tested on."""
-        return self.chosen_on == "test"
+@dataclass(frozen=True)
+class ProbeRecipe(_Protocol):
+    """Linear probe of a frozen encoder: logistic regression with an L2 penalty on standardised features.
+
+    c: inverse strengths of the penalty to choose from (scikit-learn's C), from the strongest penalty to the weakest.
+    iterations: of L-BFGS, at most. protocol, seeds: as in `FinetuneRecipe`; what the official protocol chooses on test
+    patients is C. A seed is that of the encoder: the fit itself has no randomness.
+    """
+
+    chosen: ClassVar[str] = "c"
+
+    c: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 0.01, 0.1, 1.0)
+    iterations: int = 1000
+    protocol: Literal["honest", "official"] = "honest"
+    seeds: tuple[int, ...] = (0,)
+
+    def __post_init__(self) -> None:
+        if not self.c or min(self.c) <= 0 or list(self.c) != sorted(set(self.c)):
+            raise RecipeError("c must have at least one value, all positive, each larger than the one before", "c")
+        if self.iterations < 1:
+            raise RecipeError("iterations must be at least 1", "iterations")
+        _check_seeds(self.seeds)
 
 
 def _check_seeds(seeds: tuple[int, ...]) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 
-from ecg_pipeline.storage.files import write_atomically, write_json
+from ecg_pipeline.storage.files import sha256_bytes, write_atomically, write_json
 from ecg_pipeline.training.checkpoints import Checkpoint
 
 PLAIN: list[Any] = [
@@ -31,6 +31,11 @@ def save_checkpoint(folder: Path, *, state: Mapping[str, Tensor], config: Mappin
     write_atomically(folder / "weights.safetensors", lambda path: save_file(tensors, path))
     write_json(folder / "config.json", dict(config))
     return Checkpoint(folder)
+
+
+def digest_state(state: Mapping[str, Tensor]) -> str:
+    """Hex SHA-256 of the names, shapes, types and values of a state's tensors."""
+    return sha256_bytes(save({name: tensor.detach().to("cpu").contiguous() for name, tensor in state.items()}))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

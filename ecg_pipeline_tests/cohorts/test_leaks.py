@@ -167,17 +167,17 @@ def trace(*aurocs, split="validation"):
 
 
 def test_the_chosen_epoch_is_the_best_on_the_patients_it_is_chosen_on():
-    assert leaks.wrongly_chosen(trace(0.6, 0.8, 0.8, 0.7), chosen_epoch=2, chosen_on="validation") == []
-    assert leaks.wrongly_chosen(trace(None, None, None), chosen_epoch=3, chosen_on="validation") == []
-    assert leaks.wrongly_chosen(trace(0.6, 0.8, split="test"), chosen_epoch=2, chosen_on="test") == []
-    assert leaks.wrongly_chosen(trace(0.6, 0.8, 0.8, 0.7), chosen_epoch=3, chosen_on="validation") == [
+    assert leaks.wrongly_chosen(trace(0.6, 0.8, 0.8, 0.7), chosen=2, chosen_on="validation") == []
+    assert leaks.wrongly_chosen(trace(None, None, None), chosen=3, chosen_on="validation") == []
+    assert leaks.wrongly_chosen(trace(0.6, 0.8, split="test"), chosen=2, chosen_on="test") == []
+    assert leaks.wrongly_chosen(trace(0.6, 0.8, 0.8, 0.7), chosen=3, chosen_on="validation") == [
         "epoch 3 was chosen, but epoch 2 is the best on validation patients"
     ]
 
 
 def test_an_epoch_chosen_on_test():
     peeked = trace(0.6, 0.8).with_columns(test_auroc=pl.Series([0.9, 0.5]))
-    assert leaks.wrongly_chosen(peeked, chosen_epoch=1, chosen_on="validation") == [
-        "the trace of an epoch chosen on validation patients has the columns test_auroc",
+    assert leaks.wrongly_chosen(peeked, chosen=1, chosen_on="validation") == [
+        "the trace of a choice on validation patients has the columns test_auroc",
         "epoch 1 was chosen, but epoch 2 is the best on validation patients",
     ]

@@ -18,11 +18,11 @@ def test_a_family_of_another_package_needs_no_edit_and_a_family_of_ours_two_line
     printed = follow("add-a-family.md", tree, settings)
     page = Path(printed.strip().splitlines()[-1])
     results = Report(page.parent).results()
-    assert set(results["model"]) == {"lead_spread", "small_cnn"}
+    assert set(results["model"]) == {"lead_spread", "small_cnn", "spread_probe"}
     assert results["auroc"].null_count() == 0
     text = page.read_text()
     assert "linear model on the spread of 12 leads" in text
-    assert "Not explained: lead_spread" in text
+    assert "Not explained: lead_spread, spread_probe" in text
 
     archive = Archive(tree / "home" / "spread")
     assert archive.newest("low_lvef/lead_spread/finetuned_model", "1") is not None

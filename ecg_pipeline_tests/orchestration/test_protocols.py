@@ -77,7 +77,7 @@ def test_the_official_protocol_is_said_to_be_optimistic_wherever_a_figure_is_pri
         page, rows = report.page.read_text(), report.results().filter(pl.col("optimistic"))
         assert set(rows.select("task", "model", "fraction", "seeds").rows()) == {("stemi", "resnet", 1.0, 2)}
         assert "Optimistic results." in page
-        assert "Optimistic: epoch chosen on test patients." in page
+        assert "Optimistic: chosen on test patients." in page
         assert "over 2 seeds" in page
     run = mlflow.MlflowClient(tracking_uri(workspace.home)).get_run(records[ASSETS[0]].mlflow_run_id)
     assert (run.data.tags["protocol"], run.data.tags["optimistic"]) == ("official", "True")

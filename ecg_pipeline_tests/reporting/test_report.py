@@ -33,7 +33,7 @@ from ecg_pipeline.reporting.tripod import ITEMS, tripod_items
 from ecg_pipeline.reporting.words import outcome
 from ecg_pipeline.signals.windows import WindowRecipe
 from ecg_pipeline.tokens.recipes import TokenizerRecipe
-from ecg_pipeline.training.recipes import FinetuneRecipe
+from ecg_pipeline.training.recipes import FinetuneRecipe, ProbeRecipe
 
 RECIPE = EvaluationRecipe(bootstrap_draws=40)
 ROLES = {"north": "internal", "south": "internal", "abroad": "external"}
@@ -140,6 +140,7 @@ def background():
         split=SplitRecipe(),
         finetuning=FinetuneRecipe(seeds=(0, 1)),
         own_finetuning={},
+        probes={},
         evaluation=RECIPE,
         distances={
             "ecg_ecg": 2.5,
@@ -370,6 +371,18 @@ def test_a_fine_tuning_of_its_own_is_said(task, background):
     (one,) = [deviation for paper, deviation in said.items() if "Adam for the others" in paper]
     assert "other: with settings of their own" in one.here
     assert "none is tuned separately" not in one.effect
+
+
+def test_a_probe_is_said(task, background):
+    probing = replace(background, probes={"other": ProbeRecipe(c=(0.5, 1.0))})
+    items = {item.number: item.text for item in tripod_items(study_results(task, probing))}
+    assert "other: linear probe of a frozen " in items["12c"]
+    assert "no tuning of hyperparameters, except that of the logistic regression" in items["12c"]
+    assert "C is one of 0.5, 1, by AUROC on validation patients" in items["12c"]
+    assert "or the chosen C of a probe, of each seed" in items["12g"]
+    assert any(one.here.startswith("other: a logistic regression") for one in deviations(study_results(task, probing)))
+    plain = {item.number: item.text for item in tripod_items(study_results(task, background))}
+    assert "probe" not in plain["12c"] + plain["12g"]
 
 
 def test_the_reference_of_a_task_that_lacks_it_is_the_tasks_first_model(task, background, tmp_path):

@@ -11,6 +11,7 @@ from ecg_pipeline.study import StudyError, load_study, study_file
 from ecg_pipeline.tokens.discrete_vae import DiscreteVae
 from ecg_pipeline.tokens.pixels import token_view
 from ecg_pipeline.tokens.recipes import GRID
+from ecg_pipeline.training.recipes import ProbeRecipe
 from ecg_pipeline_tests.study_checks.refused import names, refused
 
 IMPOSSIBLE = [
@@ -289,6 +290,50 @@ models:
     (
         """\
 extends: demo
+models:
+  probe: {like: heartbeit, frozen: true}
+finetuning:
+  models:
+    probe:
+      epochs: 3
+      layer_decay: 0.5
+      time_shift: 0.0
+""",
+        [
+            f"{line}: finetuning.models.probe.{key}: `probe` is frozen: a logistic regression on its features is "
+            f"fitted, which has no {key}; remove it (`{key}: null` removes an inherited one)"
+            for line, key in ((7, "epochs"), (8, "layer_decay"), (9, "time_shift"))
+        ],
+    ),
+    (
+        """\
+extends: demo
+models:
+  probe: {like: heartbeit, frozen: true}
+  other:
+    like: heartbeit
+    frozen: true
+""",
+        [
+            "4: models.other: the model is the same as `probe`: change `pretrained`, or remove it",
+        ],
+    ),
+    (
+        """\
+extends: demo
+models:
+  probe: {like: small_cnn, frozen: true}
+  other:
+    like: probe
+    frozen: true
+""",
+        [
+            "5: models.other.like: `probe` is no model with a network of its own; those are heartbeit, small_cnn",
+        ],
+    ),
+    (
+        """\
+extends: demo
 pretraining:
   heartbeit:
     recipe:
@@ -344,3 +389,23 @@ def test_a_target_without_an_asset_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(heartbeit.FAMILY, "targets", ("patch_tokens", "report_tokens"))
     with pytest.raises(StudyError, match=r"pretraining.heartbeit: its family predicts report_tokens, for which there"):
         load_study(study_file("demo"))
+
+
+def test_frozen_arms_are_probes_with_the_studys_seeds_and_protocol(tmp_path):
+    path = tmp_path / "study.yaml"
+    arms = "probe: {like: heartbeit, frozen: true}, random: {like: heartbeit, frozen: true, pretrained: false}"
+    path.write_text(
+        f"extends: demo\nmodels: {{{arms}, cnn: {{like: small_cnn, frozen: true}}}}\n"
+        "tasks: {hcm: {models: [probe, random]}, low_lvef: {models: [heartbeit]}, stemi: {models: [cnn]}}\n"
+        "finetuning: {seeds: [4, 5], protocol: official}\n"
+    )
+    study = load_study(path)
+    for name in ("probe", "random", "cnn"):
+        assert study.tuning(name) == ProbeRecipe(seeds=(4, 5), protocol="official")
+        assert study.tuning(name).chosen_on == "test"
+    assert [study.starts_from(name) for name in ("probe", "random", "cnn")] == ["heartbeit", None, None]
+    assert study.probes == {"heartbeit": ["probe", "random"], "small_cnn": ["cnn"]}
+    # Features are of the sites where an arm is fitted: not of an external site, nor of another task's.
+    assert study.probe_sites("heartbeit") == ["mount_sinai", "beth_israel"]
+    assert study.probe_sites("small_cnn") == ["ptb_xl_like"]
+    assert not load_study(study_file("demo")).probes

@@ -11,7 +11,7 @@ from ecg_pipeline.models.comparators.recipes import TimmRecipe
 from ecg_pipeline.models.load import build_classifier, classifier_facts, load_classifier
 from ecg_pipeline.storage.files import sha256_file
 from ecg_pipeline.training import finetune as finetuning
-from ecg_pipeline.training import loop
+from ecg_pipeline.training import loop, tuning
 from ecg_pipeline.training.finetune import finetune
 from ecg_pipeline.training.recipes import FinetuneRecipe
 from ecg_pipeline.training.schedules import one_cycle
@@ -119,7 +119,7 @@ def test_a_killed_fine_tuning_goes_on_bit_for_bit(examples, tmp_path, monkeypatc
 def test_the_auroc_that_chooses_an_epoch_is_scikit_learns(levels):
     rng = np.random.default_rng(levels)
     labels, scores = rng.integers(0, 2, 200), rng.integers(0, levels, 200) / levels
-    assert finetuning._auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    assert tuning.rank_auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
 
 
 def test_curves_are_named_after_their_seed(examples, tmp_path):

@@ -50,6 +50,12 @@ class Comparator(Classifier):
         """(B, D) -> (B, 1)."""
         return self.network.get_classifier()(features)
 
+    def output_layer(self) -> nn.Linear:
+        """The network's last layer; one that is not linear is a NotImplementedError."""
+        if not isinstance(layer := self.network.get_classifier(), nn.Linear):
+            raise NotImplementedError(f"the network's last layer is a {type(layer).__name__}: it can have no probe")
+        return layer
+
     def stages(self) -> list[list[nn.Parameter]]:
         """As timm lists them."""
         return stages_of_timm(self.network)

@@ -39,6 +39,10 @@ class EcgFmClassifier(Classifier):
         """(B, D) -> (B, K)."""
         return self.proj(features)
 
+    def output_layer(self) -> nn.Linear:
+        """The linear layer on the mean over frames."""
+        return self.proj
+
     def stages(self) -> list[list[nn.Parameter]]:
         """Extractor, projection with position, one stage a layer, head."""
         return [*self.encoder.stages(), list(self.proj.parameters())]

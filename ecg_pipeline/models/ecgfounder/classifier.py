@@ -42,6 +42,10 @@ class EcgFounderClassifier(Classifier):
         """(B, D) -> (B, 1)."""
         return self.network.dense(features)
 
+    def output_layer(self) -> nn.Linear:
+        """The network's last layer."""
+        return self.network.dense
+
     def stages(self) -> list[list[nn.Parameter]]:
         """First convolution, one stage a block, head."""
         network = self.network

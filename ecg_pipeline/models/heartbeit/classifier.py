@@ -36,6 +36,10 @@ class HeartBeitClassifier(Classifier):
         """(B, D) -> (B, 1)."""
         return self.network.head(features)
 
+    def output_layer(self) -> nn.Linear:
+        """The BEiT's head."""
+        return self.network.head  # type: ignore[return-value]
+
     def stages(self) -> list[list[nn.Parameter]]:
         """Patch embedding, one stage a block, head."""
         return stages_of_timm(self.network)

@@ -6,6 +6,7 @@ import dagster as dg
 
 from ecg_pipeline.orchestration.assets.cohorts import cohort_asset, test_set_asset
 from ecg_pipeline.orchestration.assets.evaluation import benchmark_asset, evaluation_asset, report_asset
+from ecg_pipeline.orchestration.assets.features import features_assets
 from ecg_pipeline.orchestration.assets.hospitals import hospital_assets
 from ecg_pipeline.orchestration.assets.images import NATURAL, image_assets, natural_version
 from ecg_pipeline.orchestration.assets.ingest import RAW, ingest_assets, raw_version
@@ -32,6 +33,7 @@ def study_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         *token_assets(study),
         *pretraining_assets(study),
         *published_assets(study),
+        *features_assets(study),
         *(asset for task in study.tasks for asset in _task_assets(study, task)),
         benchmark_asset(study),
     ]

@@ -32,6 +32,7 @@ from ecg_pipeline.reporting.results import Background, Report, TaskResults
 from ecg_pipeline.reporting.words import outcome
 from ecg_pipeline.study import Study
 from ecg_pipeline.training.checkpoints import FinetunedModel, PretrainedModel
+from ecg_pipeline.training.recipes import ProbeRecipe
 
 
 def evaluation_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition:
@@ -250,6 +251,7 @@ def _background(
         split=study.split,
         finetuning=study.finetuning.recipe,
         own_finetuning={model: study.finetuning.of(model) for model in study.finetuning.models},
+        probes={model: tuning for model in study.models if isinstance(tuning := study.tuning(model), ProbeRecipe)},
         evaluation=study.evaluation,
         distances=distance.distances() if distance else None,
         recorded=(f"{dates[0]:%Y-%m}", f"{dates[-1]:%Y-%m}") if len(dates) else None,

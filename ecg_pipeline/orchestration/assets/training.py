@@ -24,6 +24,8 @@ from ecg_pipeline.cohorts.splits import TRAIN, VALIDATION
 from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.models.family import RANDOM
 from ecg_pipeline.orchestration import metadata
+from ecg_pipeline.orchestration.assets.features import features_key
+from ecg_pipeline.orchestration.assets.fitting import finetune, probe
 from ecg_pipeline.orchestration.assets.published import published_key, published_names, weights_file
 from ecg_pipeline.orchestration.assets.views import example_of, input_name, view_key
 from ecg_pipeline.orchestration.checks import blocking_checks, check_result
@@ -39,7 +41,15 @@ from ecg_pipeline.storage.shards import ArrayShards
 from ecg_pipeline.study import Study
 from ecg_pipeline.tracking import log_classifier
 from ecg_pipeline.training.checkpoints import PUBLISHED, FinetunedModel, PretrainedModel
-from ecg_pipeline.training.recipes import FINETUNE_REVISION, OPTIMISTIC, PRETRAIN_REVISION, FinetuneRecipe
+from ecg_pipeline.training.features import Features
+from ecg_pipeline.training.recipes import (
+    FINETUNE_REVISION,
+    OPTIMISTIC,
+    PRETRAIN_REVISION,
+    PROBE_REVISION,
+    FinetuneRecipe,
+    ProbeRecipe,
+)
 
 TRAINED_ON = "trained_on.parquet"
 """File beside a fine-tuned model: the ECGs that it was fine-tuned on."""
@@ -144,13 +154,18 @@ def _trained(study: Study, model: str) -> dg.AssetsDefinition:
 
 
 def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition:
-    """Asset `{task}/{model}/finetuned_model`, by fraction of the training patients."""
-    recipe, tuning, start_of = study.recipes[model], study.finetuning.of(model), study.starts_from(model)
+    """Asset `{task}/{model}/finetuned_model`, by fraction of the training patients.
+
+    A frozen arm reads features in place of the view that they were extracted from.
+    """
+    recipe, tuning, start_of = study.recipes[model], study.tuning(model), study.starts_from(model)
+    probed = study.probe_of(model)
+    key, handle = (features_key(probed), Features) if probed else (view_key(recipe.view), ArrayShards)
     of_task = dg.SpecificPartitionsPartitionMapping(list(study.tasks[task].sites))
     partitions = fraction_partitions(study, task)
     ins = {
         "cohort": dg.AssetIn(key=[task, "cohort"]),
-        "view": dg.AssetIn(key=view_key(recipe.view), partition_mapping=of_task, dagster_type=dict[str, ArrayShards]),
+        "read": dg.AssetIn(key=key, partition_mapping=of_task, dagster_type=dict[str, handle]),
     }
     if start_of:
         ins["start"] = dg.AssetIn(key=[start_of, "pretrained_checkpoint"], dagster_type=PretrainedModel)
@@ -170,39 +185,38 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
         ),
         kinds={"torch", "mlflow"},
         pool=TRAINING,
-        **identified(FINETUNE_REVISION, model=recipe, recipe=tuning, split=study.split),
+        **identified(PROBE_REVISION if probed else FINETUNE_REVISION, model=recipe, recipe=tuning, split=study.split),
     )
     def finetuned_model(
         context: dg.AssetExecutionContext,
         workspace: dg.ResourceParam[Workspace],
         cohort: Cohort,
-        view: dict[str, ArrayShards],
+        read: dict[str, Any],
         **pretrained: PretrainedModel,
     ) -> Events:
-        """One model for one task, fine-tuned on one fraction of the training patients (paper: Fine-tuning)."""
+        """One model for one task, fitted to one fraction of the training patients (paper: Fine-tuning)."""
         train, selection = _examples(cohort, study, tuning, float(context.partition_key))
         start = pretrained.get("start")
 
         def make(build: Build) -> None:
-            from ecg_pipeline.models.load import build_classifier, classifier_facts
-            from ecg_pipeline.training.batches import in_view
-            from ecg_pipeline.training.finetune import finetune
+            from ecg_pipeline.models.load import classifier_facts
 
             write_parquet(build.folder / TRAINED_ON, train.select(COLUMNS))
             if start:
                 copy_training_sets(start.folder, to=build.folder)
             build.tags |= {"protocol": tuning.protocol, "optimistic": str(tuning.is_optimistic)}
             with workspace.training(build) as run:
-                tuned = finetune(
-                    lambda seed: build_classifier(recipe, start.start(seed) if start else None, seed=seed),
-                    tuning,
-                    view=view,
-                    train=in_view(train, view),
-                    selection=in_view(selection, view),
+                tuned = (probe if probed else finetune)(
+                    recipe,
+                    tuning,  # type: ignore[arg-type]
+                    read=read,
+                    start=start,
+                    train=train,
+                    selection=selection,
+                    device=workspace.device,
                     facts=classifier_facts(recipe, start, tuning.seeds),
                     out=build.folder,
                     tracker=run,
-                    device=workspace.device,
                     progress=build.progress,
                 )
                 first = next(iter(tuned.checkpoints().values()))
@@ -222,8 +236,10 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
     return finetuned_model
 
 
-def _finetuning_checks(made: FinetunedModel, tuning: FinetuneRecipe, cohort: Cohort) -> Iterator[dg.AssetCheckResult]:
-    """Check that a model has not seen held-out ECGs, and how its epochs were chosen."""
+def _finetuning_checks(
+    made: FinetunedModel, tuning: FinetuneRecipe | ProbeRecipe, cohort: Cohort
+) -> Iterator[dg.AssetCheckResult]:
+    """Check that a model has not seen held-out ECGs, and how its epochs, or the C of a probe, were chosen."""
     held_out = cohort.table().filter(pl.col("split") != TRAIN)
     yield pretraining_never_saw_it(made, held_out)
     if tuning.is_optimistic:
@@ -234,9 +250,9 @@ def _finetuning_checks(made: FinetunedModel, tuning: FinetuneRecipe, cohort: Coh
 
 
 def _examples(
-    cohort: Cohort, study: Study, tuning: FinetuneRecipe, fraction: float
+    cohort: Cohort, study: Study, tuning: FinetuneRecipe | ProbeRecipe, fraction: float
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """ECGs to train on, and those to choose the epoch on, which are test ECGs under the official protocol only."""
+    """ECGs to train on, and those to choose on, which are test ECGs under the official protocol only."""
     if tuning.chosen_on == "test":
         return cohort.train_and_validation(fraction, study.split), cohort.test_internal()
     return cohort.train(fraction), cohort.validation()
@@ -264,12 +280,13 @@ def pretraining_never_saw_it(model: FinetunedModel, held_out: pl.DataFrame) -> d
     return check_result(check, found, note=f"{len(sets[NETWORK])} ECGs were pretrained on")  # type: ignore[arg-type]
 
 
-def _chosen_on_validation(made: FinetunedModel, tuning: FinetuneRecipe) -> dg.AssetCheckResult:
-    """Check that the chosen epoch of every seed is the best one of its trace."""
+def _chosen_on_validation(made: FinetunedModel, tuning: FinetuneRecipe | ProbeRecipe) -> dg.AssetCheckResult:
+    """Check that the chosen epoch, or C, of every seed is the best one of its trace."""
     found = []
     for seed, checkpoint in made.checkpoints().items():
-        trace, epoch = pl.read_parquet(checkpoint.folder / "trace.parquet"), checkpoint.config()["chosen_epoch"]
-        sentences = leaks.wrongly_chosen(trace, chosen_epoch=epoch, chosen_on=tuning.chosen_on)
+        trace = pl.read_parquet(checkpoint.folder / "trace.parquet")
+        chosen = checkpoint.config()[f"chosen_{tuning.chosen}"]
+        sentences = leaks.wrongly_chosen(trace, chosen=chosen, chosen_on=tuning.chosen_on)
         found += [f"seed {seed}: {sentence}" for sentence in sentences]
     note = OPTIMISTIC if tuning.is_optimistic else ""
     return check_result("chosen_on_validation", found, note=note, warns=tuning.is_optimistic)

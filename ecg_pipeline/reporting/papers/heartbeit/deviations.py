@@ -152,6 +152,13 @@ def _of_finetuning(study: StudyResults) -> Iterator[Deviation]:
             f"{', '.join(random)}: {RANDOM}, because the study names no weights.",
             "They do worse than with weights, so a difference from them says little about pretraining on ECGs.",
         )
+    if background.probes:
+        yield Deviation(
+            "Every model is fine-tuned whole.",
+            f"{', '.join(background.probes)}: a logistic regression on the features of a frozen encoder, beside models "
+            "that are fine-tuned.",
+            "They show what the features hold, not what the network can reach.",
+        )
     if "vit_b16" in background.models:
         yield Deviation(
             "The baseline called ViT-B/16 is, in the code, a BEiT of ImageNet-22K, normalised as the CNNs are.",

@@ -178,7 +178,8 @@ class EcgFmPretraining(PretrainRecipe):
 
     batch: segments per step; every recording has two, side by side. pairs: recordings of a group, which goes through
     the network together: all its segments have equally many masked frames, and its recordings are each other's
-    negatives. stages: (epochs, rate) one after another, instead of the rates of `PretrainRecipe`.
+    negatives. learning_rate, final_learning_rate: the rate is fixed while they are equal. stages: (epochs, rate) one
+    after another, instead of both.
     negatives: masked frames of the same segment that a target is told from. temperature, cmsc_temperature: of the
     cosines in the two contrasts. diversity_weight, penalty_weight, cmsc_weight: of the quantiser's diversity, the
     squared features and CMSC, beside the contrast of frames. feature_grad_mult: factor of the extractor's gradient.

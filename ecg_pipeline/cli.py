@@ -40,6 +40,8 @@ from ecg_pipeline.study import (
 )
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from ecg_pipeline.orchestration.runs import Runner
     from ecg_pipeline.reporting.results import Report
 
@@ -252,6 +254,7 @@ def _run_stale(runner: "Runner", assets: Sequence[str] = ("*",), partitions: Seq
 def _print_results(study: Study) -> None:
     """Print the table of internal and external results, and where the report is."""
     from ecg_pipeline.metrics.table import METRICS
+    from ecg_pipeline.models.start import START_WORDS
     from ecg_pipeline.training.recipes import OPTIMISTIC
 
     made = _newest_report(study)
@@ -270,8 +273,20 @@ def _print_results(study: Study) -> None:
             (external if row["role"] == "external" else internal).append(_value(row, metric.name))
         table.add_row(str(task), str(model), f"{fraction:g}", "\n".join(internal), "\n".join(external) or "-")
     console.print(table)
+    if set(START_WORDS) <= set(results.columns):  # a report of an earlier version does not say it
+        console.print(_starts(results))
     console.print(f"Report   {made.page}", soft_wrap=True)
     _print_commands(study)
+
+
+def _starts(results: "pl.DataFrame") -> Table:
+    """A table of what the models of a report started from."""
+    from ecg_pipeline.models.start import START_WORDS
+
+    table = Table("model", *(name.replace("_", " ") for name in START_WORDS))
+    for row in results.select("model", *START_WORDS).unique("model", maintain_order=True).iter_rows():
+        table.add_row(*(Text(cell or "-") for cell in row))
+    return table
 
 
 def _value(row: dict[str, Any], metric: str) -> str:

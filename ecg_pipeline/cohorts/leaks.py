@@ -4,6 +4,7 @@ A docstring states the rule; the function returns a sentence for each way in whi
 which, by pseudonym. An empty list is a pass. The functions compare tables and use none of the code that made them.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from math import isclose
@@ -15,6 +16,9 @@ from ecg_pipeline.cohorts.tasks import DiagnosisRule, MeasurementRule, Statement
 
 MAX_LISTED = 5
 """Largest number of pseudonyms listed in a sentence."""
+
+SYSTEM = re.compile(r"([a-z0-9_]+):")
+"""Beginning of a label that names its system; names of MUSE statements may have a colon further on."""
 
 
 def patients_crossing(table: pl.DataFrame) -> list[str]:
@@ -83,6 +87,30 @@ def mislabelled(
             if label != _label(known, acquired_at, rule):
                 wrong.append(ecg_id)
     return _sentence(wrong, "ECGs have another label than the rule gives them")
+
+
+def answers_pretrained_on(labels: Iterable[str], rule: MeasurementRule | DiagnosisRule | StatementRule) -> list[str]:
+    """No statement that makes an ECG positive in a task is among the labels of a pretraining.
+
+    labels: each as `system:code`, or a bare name of a published file, which is compared with the codes as it is.
+    Measurements and diagnoses are not stated on an ECG, so no label is an answer of theirs.
+    """
+    if not isinstance(rule, StatementRule):
+        return []
+    answers = {*rule.positive, *(f"{rule.system}:{code}" for code in rule.positive)}
+    found = [label for label in labels if label in answers]
+    return _sentence(found, f"statements that make an ECG positive ({rule.system}) were labels of the pretraining")
+
+
+def not_compared(labels: Iterable[str], rule: MeasurementRule | DiagnosisRule | StatementRule) -> list[str]:
+    """The labels of a pretraining whose vocabulary is not the task's, so that they may mean one of its answers.
+
+    Bare names of published files are statements as GE MUSE words them.
+    """
+    if not isinstance(rule, StatementRule):
+        return []
+    systems = {label: stated[1] if (stated := SYSTEM.match(label)) else "muse" for label in labels}
+    return [label for label, system in systems.items() if system != rule.system]
 
 
 def seen_before(held_out: pl.DataFrame, *, seen: pl.DataFrame, by: str) -> list[str]:

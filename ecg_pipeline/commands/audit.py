@@ -55,6 +55,7 @@ def _print(found: Audit) -> None:
     _print_facts(found)
     console.print("\n[bold]Made of[/bold]  (asset@partition, data version, record)")
     console.print(_tree(found))
+    _print_starts(found.audited)
     _print_people(found.audited)
     _print_checks(found.audited)
     _print_looks(found)
@@ -114,6 +115,15 @@ def _tree(found: Audit) -> Tree:
 def _entry(entry: Upstream, record: str | None) -> str:
     name = output_name(entry)
     return f"{name}  {entry.data_version[:CUT]}  {(record or 'source')[:CUT]}"
+
+
+def _print_starts(audited: tuple[Audited, ...]) -> None:
+    models = [one for one in audited if one.start]
+    if models:
+        console.print("\n[bold]Weights[/bold]")
+    for one in models:
+        words = "; ".join(f"{name.replace('_', ' ')}: {text}" for name, text in one.start.items())
+        console.print(escape(f"  {output_name(one.record)}  {words}"), highlight=False, soft_wrap=True)
 
 
 def _print_people(audited: tuple[Audited, ...]) -> None:

@@ -9,11 +9,12 @@ import polars as pl
 from ecg_pipeline.ecg import Progress, no_progress
 from ecg_pipeline.evaluation.recipes import EvaluationRecipe
 from ecg_pipeline.evaluation.results import TABLES, Evaluation, EvaluationMetrics
+from ecg_pipeline.models.start import start_words
 from ecg_pipeline.storage.files import write_json, write_parquet
 from ecg_pipeline.storage.shards import ArrayShards
 from ecg_pipeline.training.checkpoints import FinetunedModel
 
-REVISION = 4
+REVISION = 5
 """Bumped by hand when this module's results, or those of `summary`, change."""
 
 NO_VALIDATION = "there are no operating points: no validation patients were kept out of training to fix them on"
@@ -72,4 +73,4 @@ def _training_facts(model: FinetunedModel) -> dict[str, Any]:
     config, how = model.config(), ("initialisation", "chosen_by", "optimistic")
     counts = ("train_ecgs", "train_patients", "train_positives")
     stated = {name: config[name] for name in how} | model.chosen() | {name: config[name] for name in counts}
-    return {"seeds": config["finetuning"]["seeds"], **stated}
+    return {"seeds": config["finetuning"]["seeds"], **stated, **start_words(config)}

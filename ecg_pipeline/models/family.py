@@ -26,6 +26,9 @@ IMAGES = "image_shards"
 RANDOM = "random initialisation"
 """Where a model without pretrained weights starts from, in words for a table."""
 
+UNKNOWN_LICENCE = "unknown"
+"""Licence of published weights of which nobody said under which terms they may be used."""
+
 
 def check_image_size(image_px: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """RecipeError unless the images of a study are squares of `image_px`. shapes: as in `Family.check`."""
@@ -69,7 +72,8 @@ class Family(ABC):
     targets: site assets that the objective predicts. fitted: assets without partitions that are fitted for the targets,
     such as a tokenizer; whom they were fitted to is recorded. examples_per_ecg: how many examples of an ECG pretraining
     reads side by side, if it compares them; ECGs with fewer are left out. objective_name, sees: what its pretraining is
-    called and what it sees (ECGs, reports, labels), in words.
+    called and what it sees (ECGs, reports, labels), in words. licence: of the published weights, in a few words, such
+    as "MIT". The config of `import_weights` may state another licence, and another `sees`, of the file that it read.
     is_explained: whether FullGrad handles its networks; ECGs of others are not explained.
     """
 
@@ -80,6 +84,7 @@ class Family(ABC):
     examples_per_ecg: int | None = None
     objective_name: str = ""
     sees: str = ""
+    licence: str = UNKNOWN_LICENCE
     is_explained: bool = False
 
     def check(self, recipe: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:  # noqa: B027

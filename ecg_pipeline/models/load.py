@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecg_pipeline.models import FAMILIES
 from ecg_pipeline.models.family import RANDOM, Family, ModelRecipe
+from ecg_pipeline.models.start import start_facts
 from ecg_pipeline.training.checkpoints import Checkpoint, PretrainedModel
 
 if TYPE_CHECKING:
@@ -25,10 +26,17 @@ def build_classifier(recipe: ModelRecipe, start: Checkpoint | None, *, seed: int
 def classifier_facts(recipe: ModelRecipe, start: PretrainedModel | None, seeds: Sequence[int] = (0,)) -> dict[str, Any]:
     """The config of a classifier: its recipe, which `load_classifier` reads, and where its weights came from.
 
-    Of a pretrained model also which of its checkpoints each seed of fine-tuning starts from.
+    Of a pretrained model also which of its checkpoints each seed of fine-tuning starts from, and, as in `Start`, what
+    its pretraining saw and the licence of weights that were taken over.
     """
-    facts = {"model": asdict(recipe), "initialisation": start.config()["origin"] if start else RANDOM}  # type: ignore[call-overload]
-    return facts | ({"started_from": {str(seed): start.start(seed).folder.name for seed in seeds}} if start else {})
+    facts: dict[str, Any] = {"model": asdict(recipe)}  # type: ignore[call-overload]
+    if start is None:
+        return facts | {"initialisation": RANDOM}
+    return facts | {
+        "initialisation": start.config()["origin"],
+        "started_from": {str(seed): start.start(seed).folder.name for seed in seeds},
+        "start": start_facts(start.config(), [one.config() for one in start.checkpoints()]),
+    }
 
 
 def load_classifier(checkpoint: Checkpoint) -> "Classifier":

@@ -23,6 +23,7 @@ from ecg_pipeline.ingest.labels import ClinicalLabels
 from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.links import image_preview, report_page, saliency_preview
 from ecg_pipeline.metrics.table import METRICS, WITH_INTERVAL
+from ecg_pipeline.models.start import START_WORDS, start_words
 from ecg_pipeline.reporting.figures import (
     calibration_figure,
     decision_figure,
@@ -139,7 +140,7 @@ def pretrained_checkpoint(model: PretrainedModel) -> dict[str, Any]:
     """By seed the metrics of the last epoch and the loss curve; of a published checkpoint, its source file."""
     config = model.config()
     if "imported" in config:
-        return {name: config[name] for name in ("imported", "origin")}
+        return {name: config[name] for name in ("imported", "origin", "sha256")} | start_words(config)
     shown: dict[str, Any] = {name: config[name] for name in ("origin", "sees", "examples")}
     for checkpoint in model.checkpoints():
         name, made = checkpoint.folder.name, checkpoint.config()
@@ -179,7 +180,7 @@ def finetuned_model(model: FinetunedModel) -> dict[str, Any]:
         losses = [name for name in trace.columns if name.endswith("_loss")]
         curves[f"curve_seed_{seed}"] = _svg(training_figure(trace, losses, f"Fine-tuning, seed {seed}"))
     chosen = {name: ", ".join(map(str, values)) for name, values in model.chosen().items()}
-    return {**plain, "protocol": config["finetuning"]["protocol"], **chosen, **curves}
+    return {**plain, **start_words(config), "protocol": config["finetuning"]["protocol"], **chosen, **curves}
 
 
 def cohort(made: Cohort) -> dict[str, Any]:
@@ -244,7 +245,7 @@ def image_distance(distance: ImageDistance) -> dict[str, Any]:
 def report(made: Report, home: Path) -> dict[str, Any]:
     """Where the page is, and its numbers."""
     names = [metric.name for metric in WITH_INTERVAL]
-    counts = ["task", "model", "fraction", "site", "ecgs", "positives", "seeds", "optimistic"]
+    counts = ["task", "model", *START_WORDS, "fraction", "site", "ecgs", "positives", "seeds", "optimistic"]
     values = [column for name in names for column in (name, f"{name}_sd")]
     compared = ["task", "site", "fraction", "model", "other"]
     differences = [column for name in names for column in (name, f"{name}_p")]

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from ecg_pipeline.models.start import is_model, start_words
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.provenance.ledger import Kind
 from ecg_pipeline.provenance.lineage import Lineage, downstream, lineage, output_name, place_name
 from ecg_pipeline.provenance.people import People, people
 from ecg_pipeline.provenance.record import Record
+from ecg_pipeline.storage.files import read_json
 
 TESTED = "evaluation"
 """Last part of the keys of assets that score a model on test patients."""
@@ -16,10 +19,14 @@ TESTED = "evaluation"
 
 @dataclass(frozen=True)
 class Audited:
-    """One record of a lineage, and the patients in its build; None if the build was purged or is missing."""
+    """One record of a lineage, and the patients in its build; None if the build was purged or is missing.
+
+    start: what `start_words` says of the weights; empty if it is no model, or if the build is gone.
+    """
 
     record: Record
     people: tuple[People, ...] | None
+    start: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,15 @@ def audit(archive: Archive, output: Record) -> Audit:
 
 def _audited(archive: Archive, record: Record, known: dict[str, tuple[People, ...]]) -> Audited:
     folder = archive.folder(record)
-    return Audited(record, tuple(people(folder, record.files, known)) if folder.is_dir() else None)
+    counted = tuple(people(folder, record.files, known)) if folder.is_dir() else None
+    return Audited(record, counted, _start(folder, record))
+
+
+def _start(folder: Path, record: Record) -> dict[str, str]:
+    """What a model started from, by its config."""
+    file = folder / "config.json"
+    config = read_json(file) if file.name in record.files and file.exists() else {}
+    return start_words(config) if is_model(config) else {}
 
 
 def _looks(archive: Archive, found: Lineage) -> tuple[Looks, ...]:
@@ -122,5 +137,6 @@ def _record_json(one: Audited) -> dict[str, Any]:
         "files": len(record.files),
         "bytes": record.size_bytes,
         "seconds": record.seconds,
+        "start": one.start,
         "people": None if one.people is None else [asdict(counts) for counts in one.people],
     }

@@ -124,7 +124,7 @@ def _anchor(one: Audited) -> str:
 
 
 def _shown(one: Audited) -> dict[str, Any]:
-    return {"record": one.record, "people": one.people, "anchor": _anchor(one)}
+    return {"record": one.record, "people": one.people, "start": one.start, "anchor": _anchor(one)}
 
 
 def _report_style() -> str:

@@ -11,7 +11,7 @@ import polars as pl
 from ecg_pipeline.reporting.results import Background, Report, StudyResults, TaskResults
 from ecg_pipeline.storage.files import write_parquet, write_text
 
-REVISION = 15
+REVISION = 16
 """Bumped by hand when a page, or a table in it, changes."""
 
 
@@ -27,6 +27,7 @@ def write_report(
     from ecg_pipeline.reporting.performance import COMPARISON_HEADINGS
     from ecg_pipeline.reporting.plots import pretraining_figures
     from ecg_pipeline.reporting.sections import task_section
+    from ecg_pipeline.reporting.starts import model_starts
     from ecg_pipeline.reporting.tripod import tripod_items
 
     paper = PAPERS[background.paper] if background.paper else None
@@ -45,6 +46,7 @@ def write_report(
             paper=paper,
             optimistic=bool(results["optimistic"].any()),
             pretraining_figures=pretraining_figures(background),
+            starts=model_starts(results, background),
             deviations=paper.deviations(study) if paper else [],
             tripod=tripod_items(study),
             facts=facts,

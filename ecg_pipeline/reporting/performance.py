@@ -33,10 +33,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One model in the table of a metric, a cell for each fraction. initialisation: where its weights came from."""
+    """One model in the table of a metric, a cell for each fraction."""
 
     model: str
-    initialisation: str
     cells: list[Cell]
 
 
@@ -111,7 +110,6 @@ def metric_blocks(
             [
                 ModelRow(
                     model,
-                    rows[model, fractions[-1], name]["initialisation"],
                     [_cell(rows[model, fraction, name], metric) for fraction in fractions],
                 )
                 for model in models

@@ -50,7 +50,8 @@ class Background:
     reference: name of the model that is compared with every other model. sheet, tokenizer, distances: None if nothing
     uses them.
     pretraining: by model; None if a published checkpoint is used. pretraining_traces: by model trained here, one row
-    per step of its first seed. pretrained_on: by model, ECGs and patients by title of their site; None if not known.
+    per step of its first seed. pretrained_on: by model that starts from pretrained weights, ECGs and patients by title
+    of their site; None if not known.
     own_finetuning: of models that are not fine-tuned as the others. probes: of frozen arms. recorded: first and last
     date of an ECG, or None. distances: as `ImageDistance.distances`.
     """

@@ -16,7 +16,6 @@ class WindowShare:
     """
 
     model: str
-    initialisation: str
     window: str
     share: float
     area_share: float
@@ -42,7 +41,6 @@ def saliency_section(saliency: Saliency) -> SaliencySection:
     shares = [
         WindowShare(
             row["model"],
-            row["initialisation"],
             WINDOWS[row["window"]],
             row["share"],
             row["area_share"],

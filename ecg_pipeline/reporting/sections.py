@@ -27,6 +27,7 @@ from ecg_pipeline.reporting.plots import task_figures
 from ecg_pipeline.reporting.published import PublishedSection, published_section
 from ecg_pipeline.reporting.results import Background, TaskResults
 from ecg_pipeline.reporting.saliency import SaliencySection, saliency_section
+from ecg_pipeline.reporting.starts import start_lines
 from ecg_pipeline.training.recipes import OPTIMISTIC
 
 
@@ -62,7 +63,10 @@ class PopulationSection:
 
 @dataclass(frozen=True)
 class TaskSection:
-    """Everything that the page prints of a task. results, differences: its numbers, as they are in the files."""
+    """Everything that the page prints of a task.
+
+    results, differences: its numbers, as they are in the files. starts: by model, lines on its weights and pretraining.
+    """
 
     name: str
     title: str
@@ -70,6 +74,7 @@ class TaskSection:
     results: pl.DataFrame
     differences: pl.DataFrame
     models: list[str]
+    starts: Mapping[str, list[str]]
     fractions: list[float]
     seeds: int
     optimistic: str | None
@@ -102,6 +107,7 @@ def task_section(task: TaskResults, background: Background, paper: Paper | None)
         results=results,
         differences=differences,
         models=models,
+        starts={model: start_lines(next(row for (of, *_), row in rows.items() if of == model)) for model in models},
         fractions=fractions,
         seeds=int(results["seeds"].to_numpy().max()),
         optimistic=optimistic,

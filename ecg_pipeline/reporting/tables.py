@@ -11,6 +11,7 @@ from ecg_pipeline.evaluation.results import EvaluationMetrics
 from ecg_pipeline.evaluation.summary import by_ecg, compute_metrics
 from ecg_pipeline.metrics.comparisons import Difference, delong, paired_difference
 from ecg_pipeline.metrics.table import AUROC, METRICS, WITH_INTERVAL
+from ecg_pipeline.models.start import START_WORDS
 from ecg_pipeline.reporting.results import TaskResults
 
 TOGETHER = "all internal"
@@ -30,6 +31,7 @@ RESULT_SCHEMA = {
     "task": pl.String,
     "model": pl.String,
     "initialisation": pl.String,
+    **dict.fromkeys(START_WORDS, pl.String),
     "fraction": pl.Float64,
     "site": pl.String,
     "role": pl.String,
@@ -134,6 +136,7 @@ def result_rows(task: TaskResults, cells: Cells) -> pl.DataFrame:
 
     Metrics with an interval are means over the seeds, low and high the interval of the mean, sd that of the seeds.
     Calibration is the mean over the seeds, all of which must have one. `patient_` metrics count each patient once.
+    What `start_words` says of a model stands in each of its rows.
     """
     rows = []
     for (model, fraction, population), computed in cells.items():
@@ -148,6 +151,7 @@ def result_rows(task: TaskResults, cells: Cells) -> pl.DataFrame:
             "seeds": len(about["seeds"]),
         }
         row |= {name: about[name] for name in ("initialisation", "optimistic", "train_patients", "train_positives")}
+        row |= {name: about.get(name) for name in START_WORDS}
         row |= {name: metrics[name] for name in ("ecgs", "patients", "positives")}
         row |= {metric.name: metrics[metric.name] for metric in METRICS if not metric.interval}
         row |= _intervals(metrics, "", ("low", "high", "sd"))

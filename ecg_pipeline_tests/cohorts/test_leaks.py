@@ -1,5 +1,7 @@
 """Every planted leak is found by its check, and by no other."""
 
+import re
+
 import polars as pl
 import pytest
 from hypothesis import given
@@ -181,3 +183,29 @@ def test_an_epoch_chosen_on_test():
         "the trace of a choice on validation patients has the columns test_auroc",
         "epoch 1 was chosen, but epoch 2 is the best on validation patients",
     ]
+
+
+STEMI = StatementRule(system="scp", positive=("IMI", "AMI"), exclude=("NDT",))
+MUSE = StatementRule(system="muse", positive=("WITH 2:1 AV CONDUCTION",))
+
+
+@pytest.mark.parametrize(
+    ("labels", "rule", "answers", "others"),
+    [
+        (["scp:NORM", "scp:IMI"], STEMI, "1 .*: scp:IMI$", 0),
+        (["scp:AMI", "scp:IMI"], STEMI, "2 .*: scp:AMI, scp:IMI$", 0),
+        (["scp:NORM", "scp:NDT"], STEMI, None, 0),  # its own answers were left out
+        (["snomed:IMI", "scp:NORM"], STEMI, None, 1),
+        (["INFERIOR INFARCT", "NORMAL ECG"], STEMI, None, 2),
+        (["IMI"], STEMI, "1 .*: IMI$", 1),
+        (["NORMAL ECG", "WITH 2:1 AV CONDUCTION"], MUSE, "1 .*: WITH 2:1 AV CONDUCTION$", 0),
+        (["NORMAL ECG", "muse:BLOCKED"], MUSE, None, 0),
+        (["muse:WITH 2:1 AV CONDUCTION", "scp:NORM"], MUSE, "1 .*: muse:WITH 2:1 AV CONDUCTION$", 1),
+        (["scp:IMI", "I42.1", "lvef_percent"], DiagnosisRule(), None, 0),
+        (["scp:IMI", "I42.1", "lvef_percent"], MeasurementRule(), None, 0),
+    ],
+)
+def test_answers_of_a_task_among_the_labels_of_a_pretraining(labels, rule, answers, others):
+    found = leaks.answers_pretrained_on(labels, rule)
+    assert [re.search(answers, sentence) is not None for sentence in found] == [True] if answers else found == []
+    assert len(leaks.not_compared(labels, rule)) == others

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from ecg_pipeline.ecg import RecipeError
 from ecg_pipeline.models import FAMILIES, GROUP, _installed
-from ecg_pipeline.models.comparators.network import comparator
+from ecg_pipeline.models.comparators.network import comparator, stated_licence
 from ecg_pipeline.models.comparators.recipes import TimmRecipe
 from ecg_pipeline.models.family import RANDOM, Family
 from ecg_pipeline.models.heartbeit.beit import masked_image_model
@@ -17,6 +17,7 @@ from ecg_pipeline.models.heartbeit.recipes import HeartBeitRecipe
 from ecg_pipeline.models.load import build_classifier, classifier_facts, load_classifier
 from ecg_pipeline.models.normalisation import normalise
 from ecg_pipeline.models.small_cnn.recipes import SmallCnnRecipe
+from ecg_pipeline.models.start import FROZEN, start_of, start_words
 from ecg_pipeline.storage.files import write_json
 from ecg_pipeline.training.checkpoints import PUBLISHED, PretrainedModel
 from ecg_pipeline.training.weights import save_checkpoint
@@ -102,16 +103,48 @@ def test_a_checkpoint_that_names_a_network_elsewhere_fetches_nothing(tmp_path):
 
 
 def test_where_weights_came_from_is_said(tmp_path):
-    def initialisation(start):
-        return classifier_facts(HEARTBEIT, start)["initialisation"]
+    nothing = classifier_facts(HEARTBEIT, None)
+    assert nothing["initialisation"] == RANDOM == "random initialisation"
+    assert start_words(nothing) == {"weights": RANDOM}
 
-    assert initialisation(None) == RANDOM == "random initialisation"
-    assert initialisation(pretrained(tmp_path / "own", origin="masked image modelling")) == "masked image modelling"
+    said = {"origin": "masked image modelling", "sees": "ECGs", "pretraining": {"seeds": [1, 0]}}
+    here = classifier_facts(HEARTBEIT, pretrained(tmp_path / "own", **said))
+    assert here["initialisation"] == "masked image modelling"
+    assert start_words(here) == {"weights": "masked image modelling, seeds 1, 0", "pretraining_saw": "ECGs"}
+
     file = tmp_path / "resnet.safetensors"
     save_file(comparator(TIMM, None, outputs=1, seed=0).state_dict(), file)
     taken_over = FAMILIES["timm"].import_weights(file, TIMM, tmp_path / "timm" / PUBLISHED)
-    write_json(tmp_path / "timm" / "config.json", {**taken_over.config(), "checkpoints": [PUBLISHED]})
-    assert initialisation(PretrainedModel(tmp_path / "timm")) == "published weights resnet.safetensors"
+    about = {"checkpoints": [PUBLISHED], "sha256": "0123456789abcdef", "licence": "none stated", "sees": "ECGs, labels"}
+    write_json(tmp_path / "timm" / "config.json", {**taken_over.config(), **about, "labels": ["NORMAL ECG", "ACUTE"]})
+    facts = classifier_facts(TIMM, PretrainedModel(tmp_path / "timm"))
+    assert facts["initialisation"] == "published weights resnet.safetensors"
+    assert facts["start"]["sha256"] == "0123456789abcdef"
+
+
+def test_labels_of_a_pretraining_are_those_of_its_checkpoints(tmp_path):
+    start = pretrained(tmp_path, origin="supervised pretraining on statements", sees="ECGs, labels")
+    for checkpoint in start.checkpoints():
+        write_json(checkpoint.folder / "config.json", {**checkpoint.config(), "labels": [["scp", "NORM"], "scp:AFIB"]})
+    facts = classifier_facts(HEARTBEIT, start)
+    assert start_of(facts).labels == ("scp:NORM", "scp:AFIB")
+    assert start_words({**facts, "finetuning": {"c": [1.0]}}) == {
+        "weights": "supervised pretraining on statements",
+        "pretraining_saw": "ECGs, 2 labels",
+        "fitting": FROZEN,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "licence"),
+    [
+        ("resnet152", "apache-2.0, if the file is timm's resnet152.a1h_in1k"),
+        ("convnextv2_tiny.fcmae", "cc-by-nc-4.0, if the file is timm's convnextv2_tiny.fcmae"),
+        ("resnet200", "unknown"),
+    ],
+)
+def test_the_licence_of_timms_weights_is_as_timm_states_it(name, licence):
+    assert stated_licence(name) == licence
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import asdict
 
 import polars as pl
 import pytest
@@ -16,6 +17,10 @@ from ecg_pipeline.cohorts.pretraining_set import (
     save_training_set,
     training_sets,
 )
+from ecg_pipeline.cohorts.tasks import MeasurementRule, StatementRule
+from ecg_pipeline.models.family import RANDOM
+from ecg_pipeline.models.start import Start
+from ecg_pipeline.orchestration.answers import pretraining_saw_no_answers
 from ecg_pipeline.orchestration.assets import cohorts, training
 from ecg_pipeline.orchestration.checks import blocks
 from ecg_pipeline.orchestration.runs import RunsFailed
@@ -198,3 +203,37 @@ def test_what_the_network_saw_is_compared_though_the_tokenizer_is_a_published_on
     result = training.pretraining_never_saw_it(model, ecgs("c").with_columns(split=pl.lit("test")))
     assert blocks(result)
     assert "1 ECGs of the test split were seen by the pretraining: c" in str(result.metadata["found"].value)
+
+
+STATED, MEASURED = StatementRule(positive=("IMI",)), MeasurementRule()
+HERE = {"initialisation": "supervised pretraining", "start": asdict(Start(objective="supervised pretraining"))}
+ELSEWHERE = {"initialisation": "published weights", "start": asdict(Start(file="a.pth", sha256="0" * 64))}
+
+
+def said_of_labels(folder, rule, config, **start):
+    """Whether the check of a pretraining's labels passes, how serious it is, and what it says."""
+    write_json(folder / "config.json", {**config, "start": {**config["start"], **start}} if start else config)
+    result = pretraining_saw_no_answers(FinetunedModel(folder), rule)
+    return result.passed, result.severity.name, " ".join(str(value.value) for value in result.metadata.values())
+
+
+@pytest.mark.parametrize(
+    ("rule", "config", "start", "passed", "severity", "said"),
+    [
+        (STATED, {"initialisation": RANDOM}, {}, True, "ERROR", "nothing was pretrained"),
+        (STATED, HERE, {"sees": "ECGs"}, True, "ERROR", "pretraining saw ECGs"),
+        (STATED, HERE, {"sees": "ECGs, labels", "labels": ["scp:NORM", "scp:IMI"]}, False, "ERROR", "scp:IMI"),
+        (STATED, HERE, {"sees": "ECGs, labels", "labels": ["scp:NORM"]}, True, "ERROR", "1 labels were pretrained on"),
+        (STATED, HERE, {"labels": ["scp:NORM", "snomed:164865005"]}, True, "WARN", "1 of 2 labels"),
+        (STATED, HERE, {"labels": ["scp:IMI", "snomed:164865005"]}, False, "ERROR", "scp:IMI"),
+        (STATED, ELSEWHERE, {"sees": "ECGs, labels", "labels": ["NORMAL ECG"]}, True, "WARN", "cannot be compared"),
+        (STATED, ELSEWHERE, {"sees": "ECGs, labels"}, True, "WARN", "is unknown"),
+        (MEASURED, ELSEWHERE, {"sees": "ECGs, labels", "labels": ["NORMAL ECG"]}, True, "ERROR", "by measurement"),
+    ],
+)
+def test_what_was_asked_for_in_a_pretraining_is_compared_with_the_task(
+    tmp_path, rule, config, start, passed, severity, said
+):
+    found = said_of_labels(tmp_path, rule, config, **start)
+    assert found[:2] == (passed, severity)
+    assert said in found[2]

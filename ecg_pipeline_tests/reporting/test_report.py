@@ -22,6 +22,7 @@ from ecg_pipeline.models.comparators.recipes import TimmRecipe
 from ecg_pipeline.models.family import RANDOM
 from ecg_pipeline.models.heartbeit.recipes import HeartBeitPretraining, HeartBeitRecipe
 from ecg_pipeline.models.small_cnn.recipes import SmallCnnRecipe
+from ecg_pipeline.models.start import FROZEN, START_WORDS
 from ecg_pipeline.reporting.estimate import Estimate
 from ecg_pipeline.reporting.outline import HEADINGS, TABLE_NUMBERS, table_words
 from ecg_pipeline.reporting.page import write_report
@@ -67,7 +68,7 @@ def predictions(model, site, fraction=1.0, ecgs=60, seeds=(0, 1)):
     return pl.concat(tables)
 
 
-def evaluation(table, out, reason=None):
+def evaluation(table, out, reason=None, **start):
     thresholds = {} if reason else {seed: {"youden": 0.5, "sensitivity_90": 0.3} for seed in (0, 1)}
     about = {
         "operating_points": {"by_seed": {str(seed): points for seed, points in thresholds.items()}, "reason": reason},
@@ -80,6 +81,7 @@ def evaluation(table, out, reason=None):
             "train_ecgs": 90,
             "train_patients": 45,
             "train_positives": 44,
+            **start,
         },
     }
     return write_evaluation(table, compute_metrics(table, thresholds, RECIPE), about=about, out=out)
@@ -94,6 +96,17 @@ def flow(ecgs):
     }
 
 
+STARTS = {
+    "heartbeit": {
+        "weights": f"published file a.pth {HOSTILE}",
+        "pretraining_saw": "ECGs, 150 labels",
+        "licence": "MIT",
+    },
+    "other": {"weights": RANDOM, "fitting": FROZEN},
+}
+"""What `start_words` says of the models."""
+
+
 @pytest.fixture(scope="module")
 def task(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluations")
@@ -103,7 +116,7 @@ def task(tmp_path_factory):
         title=f"Low ejection fraction {HOSTILE}",
         outcome=outcome(MeasurementRule()),
         evaluations={
-            place: evaluation(predictions(place[0], place[2], place[1]), folder / str(number))
+            place: evaluation(predictions(place[0], place[2], place[1]), folder / str(number), **STARTS[place[0]])
             for number, place in enumerate(places)
         },
         evaluation_counts={place: 3 if place == ("other", 1.0, "abroad") else 1 for place in places},
@@ -201,7 +214,8 @@ def test_metrics_are_those_of_the_predictions_at_each_site_and_over_the_internal
         for metric in METRICS:
             assert row[metric.name] == pytest.approx(metric.value(labels, scores), abs=1e-12)
         assert row["auroc_low"] < row["auroc"] < row["auroc_high"]
-        assert None not in row.values()
+        absent = {"pretraining_saw", "licence"}  # nothing was pretrained
+        assert {name for name, value in row.items() if value is None} == absent
     assert rows["site"].unique(maintain_order=True).to_list() == [TOGETHER, "north", "south", "abroad"]
 
 
@@ -277,6 +291,23 @@ def test_every_part_of_a_paper_is_there(text):
     assert "Optimistic results." not in text
 
 
+def test_every_table_of_models_says_what_they_start_from(text, report):
+    for row in report.results().iter_rows(named=True):
+        assert {name: row[name] for name in START_WORDS if row[name]} == STARTS[row["model"]]
+    tables = [unescape(re.sub("<[^>]*>", " ", table)) for table in re.findall(r"(?s)<table.*?</table>", text)]
+    of_models = [table for table in tables if re.search(r"\bother\b.*\d\.\d\d", table, re.DOTALL)]
+    of_models = [table for table in of_models if "the paper" not in table.lower()]
+    assert len(of_models) >= len(WITH_INTERVAL) + len(("measures", "differences", "points", "subgroups"))
+    for table in of_models:
+        assert f"{RANDOM}; {FROZEN}" in table
+        if re.search(r"\bheartbeit\b", table) and "minus the other" not in table:
+            assert "published file a.pth" in table
+            assert "saw ECGs, 150 labels; licence MIT" in table
+    (starts,) = [" ".join(table.split()) for table in tables if "What the models start from" in table]
+    assert "ECGs, 150 labels 1,234 ECGs of 567 patients of" in starts
+    assert f"other {RANDOM} – – – {FROZEN}" in starts
+
+
 def test_captions_and_the_checklist_give_the_same_table_numbers(text, task, background):
     numbers = TABLE_NUMBERS
     captions = {int(n): words for n, words in re.findall(r"<caption>Table (\d+)\. ([^<]*)", unescape(text))}
@@ -331,9 +362,12 @@ def test_a_study_without_images_differs_from_the_paper_in_what_it_has(task, back
 
 def test_what_a_report_says_of_a_start_is_that_of_the_model(task, background, tmp_path):
     """Weights of a comparator, from no ECG at all, do not make HeartBEiT's patients unknown."""
-    both = replace(background, pretraining={**background.pretraining, "other": None})
+    seen = {**background.pretrained_on, "other": None}
+    both = replace(background, pretraining={**background.pretraining, "other": None}, pretrained_on=seen)
     text = write_report("t", [task], both, facts={}, out=tmp_path / "both").page.read_text()
-    assert "<p>other was not pretrained here: it starts from a published checkpoint.</p>" in text
+    (of_heartbeit, of_other) = re.findall(r"<tr><td>(heartbeit|other)</td>(?:<td>[^<]*</td>){2}<td>([^<]*)</td>", text)
+    assert of_heartbeit[1].startswith("1,234 ECGs of 567 patients of")
+    assert of_other[1] == "unknown"
     assert "No model is pretrained." not in text
     assert "Tested patients were never seen by the model" in text
     assert "Tested patients may have been seen" not in text

@@ -19,6 +19,7 @@ class Comparators(Family):
     """timm's networks. They have no pretraining of their own: weights come from a published file, or at random."""
 
     recipe = TimmRecipe
+    sees = "natural images, if the file is timm's"
     is_explained = True
 
     def check(self, recipe: TimmRecipe, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -35,12 +36,17 @@ class Comparators(Family):
 
     def import_weights(self, file: Path, recipe: TimmRecipe, out: Path) -> "Checkpoint":
         """Take over a file of timm's weights. One that does not fit the network is a ValueError."""
-        from ecg_pipeline.models.comparators.network import comparator
+        from ecg_pipeline.models.comparators.network import comparator, stated_licence
         from ecg_pipeline.training.weights import read_weights, save_checkpoint
 
         state = read_weights(file)
         comparator(recipe, state, outputs=1, seed=0)  # raises where the file does not fit
-        config = {"model": asdict(recipe), "imported": file.name, "origin": f"published weights {file.name}"}
+        config = {
+            "model": asdict(recipe),
+            "imported": file.name,
+            "origin": f"published weights {file.name}",
+            "licence": stated_licence(recipe.name),
+        }
         return save_checkpoint(out, state=state, config=config)
 
 

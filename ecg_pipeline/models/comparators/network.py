@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from ecg_pipeline.models.comparators.recipes import TimmRecipe
+from ecg_pipeline.models.family import UNKNOWN_LICENCE
 from ecg_pipeline.models.normalisation import WHITE, normalise
 from ecg_pipeline.models.stages import stages_of_timm
 from ecg_pipeline.training.classifier import Classifier
@@ -78,6 +79,14 @@ def comparator(recipe: TimmRecipe, start: Mapping[str, Tensor] | None, *, output
     if start is not None:
         load_exactly(model, *_without_other_classes(model, start))
     return model
+
+
+def stated_licence(name: str) -> str:
+    """The licence that timm states of its weights for a network; a local file may hold others."""
+    config = timm.get_pretrained_cfg(name)
+    if config is None or config.tag == "untrained" or config.license in (None, UNKNOWN_LICENCE):
+        return UNKNOWN_LICENCE
+    return f"{config.license}, if the file is timm's {config.architecture}.{config.tag}"
 
 
 def _without_other_classes(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:

@@ -25,6 +25,7 @@ class EcgFm(Family):
     examples_per_ecg = 2
     objective_name = "wav2vec 2.0 with CMSC and random lead masks"
     sees = "ECGs"
+    licence = "MIT"
 
     def check(self, recipe: EcgFmRecipe, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Check the number of leads, and that a segment has frames."""

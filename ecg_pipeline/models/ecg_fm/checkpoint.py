@@ -33,6 +33,8 @@ def import_pretraining(file: Path, recipe: EcgFmRecipe, out: Path) -> Checkpoint
     check_fit(own, state=state, fresh=[name for name in own if name.startswith(absent)])
     kind = "fine-tuned elsewhere" if is_finetuned else "pretrained elsewhere"
     config = {"model": asdict(recipe), "imported": file.name, "origin": f"{kind}, imported from {file.name}"}
+    if is_finetuned:
+        config["sees"] = "ECGs, labels"
     return save_checkpoint(out, state=state, config=config)
 
 

@@ -26,6 +26,7 @@ class EcgFounder(Family):
     fitted = ("statement_codes",)
     objective_name = "supervised pretraining on statements"
     sees = "ECGs, labels"
+    licence = "MIT"
 
     def check(self, recipe: EcgFounderRecipe, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Check the number of leads of the window."""

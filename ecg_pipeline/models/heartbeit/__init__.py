@@ -30,6 +30,7 @@ class HeartBeit(Family):
     fitted = ("image_tokenizer",)
     objective_name = "masked image modelling"
     sees = "ECGs"
+    licence = "none stated"
     is_explained = True
 
     def check(self, recipe: HeartBeitRecipe, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -138,6 +138,7 @@ def import_pretraining(weights: Path, recipe: HeartBeitRecipe, out: Path) -> Che
         "vocabulary": vocabulary,
         "imported": weights.name,
         "origin": f"masked image modelling, imported from {weights.name}",
+        "sees": "ECGs, or natural images if the file is BEiT's",
     }
     return save_checkpoint(out, state=model.official_state(), config=config)
 

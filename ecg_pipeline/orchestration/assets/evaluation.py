@@ -247,7 +247,11 @@ def _background(
         tokenizer=study.tokenizer if study.fitted else None,
         pretraining={model: section.recipe for model, section in study.pretraining.items()},
         pretraining_traces={model: pl.read_parquet(trace) for model, trace in traces.items() if trace.exists()},
-        pretrained_on={model: _pretrained_on(study, made) for model, made in pretrained.items()},
+        pretrained_on={
+            model: _pretrained_on(study, pretrained[start])
+            for model in study.models
+            if (start := study.starts_from(model)) is not None
+        },
         split=study.split,
         finetuning=study.finetuning.recipe,
         own_finetuning={model: study.finetuning.of(model) for model in study.finetuning.models},

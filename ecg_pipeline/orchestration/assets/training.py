@@ -23,7 +23,9 @@ from ecg_pipeline.cohorts.pretraining_set import (
 from ecg_pipeline.cohorts.splits import TRAIN, VALIDATION
 from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.models.family import RANDOM
+from ecg_pipeline.models.start import start_words
 from ecg_pipeline.orchestration import metadata
+from ecg_pipeline.orchestration.answers import pretraining_saw_no_answers
 from ecg_pipeline.orchestration.assets.features import features_key
 from ecg_pipeline.orchestration.assets.fitting import finetune, probe
 from ecg_pipeline.orchestration.assets.published import published_key, published_names, weights_file
@@ -36,7 +38,7 @@ from ecg_pipeline.orchestration.resources import Build, Events, Workspace
 from ecg_pipeline.orchestration.trainer import TrainingJob, run_training_job
 from ecg_pipeline.orchestration.withdrawn import no_withdrawn_patients
 from ecg_pipeline.provenance.withdraw import CHECK
-from ecg_pipeline.storage.files import write_json, write_parquet
+from ecg_pipeline.storage.files import sha256_file, write_json, write_parquet
 from ecg_pipeline.storage.shards import ArrayShards
 from ecg_pipeline.study import Study
 from ecg_pipeline.tracking import log_classifier
@@ -44,6 +46,7 @@ from ecg_pipeline.training.checkpoints import PUBLISHED, FinetunedModel, Pretrai
 from ecg_pipeline.training.features import Features
 from ecg_pipeline.training.recipes import (
     FINETUNE_REVISION,
+    IMPORT_REVISION,
     OPTIMISTIC,
     PRETRAIN_REVISION,
     PROBE_REVISION,
@@ -68,7 +71,7 @@ def _published(study: Study, model: str) -> dg.AssetsDefinition:
         group_name="pretraining",
         deps=[published_key(model)],
         kinds={"torch"},
-        **identified(PRETRAIN_REVISION, model=recipe),
+        **identified(IMPORT_REVISION, model=recipe, sees=family.sees, licence=family.licence),
     )
     def pretrained_checkpoint(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Events:
         """A file of published weights, taken over as it is."""
@@ -77,7 +80,8 @@ def _published(study: Study, model: str) -> dg.AssetsDefinition:
             file = weights_file(published_names(study)[model])
             imported = family.import_weights(file, recipe, build.folder / PUBLISHED)
             save_training_set(build.folder, NETWORK, None)
-            write_json(build.folder / "config.json", {**imported.config(), "checkpoints": [PUBLISHED]})
+            config = {"sees": family.sees, "licence": family.licence, **imported.config(), "sha256": sha256_file(file)}
+            write_json(build.folder / "config.json", {**config, "checkpoints": [PUBLISHED]})
 
         yield from workspace.materialise(
             context, PretrainedModel, make=make, metadata_of=metadata.pretrained_checkpoint
@@ -178,6 +182,7 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
         check_specs=blocking_checks(
             [task, model, "finetuned_model"],
             "pretraining_never_saw_it",
+            "pretraining_saw_no_answers",
             "training_never_saw_it",
             "chosen_on_validation",
             CHECK,
@@ -204,7 +209,9 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
             write_parquet(build.folder / TRAINED_ON, train.select(COLUMNS))
             if start:
                 copy_training_sets(start.folder, to=build.folder)
+            facts = classifier_facts(recipe, start, tuning.seeds)
             build.tags |= {"protocol": tuning.protocol, "optimistic": str(tuning.is_optimistic)}
+            build.tags |= start_words({**facts, "finetuning": asdict(tuning)})
             with workspace.training(build) as run:
                 tuned = (probe if probed else finetune)(
                     recipe,
@@ -214,7 +221,7 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
                     train=train,
                     selection=selection,
                     device=workspace.device,
-                    facts=classifier_facts(recipe, start, tuning.seeds),
+                    facts=facts,
                     out=build.folder,
                     tracker=run,
                     progress=build.progress,
@@ -229,6 +236,7 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
             metadata_of=metadata.finetuned_model,
             check=lambda made: [
                 *_finetuning_checks(made, tuning, cohort),
+                pretraining_saw_no_answers(made, study.tasks[task].rule),
                 no_withdrawn_patients(study, workspace.home, made.folder),
             ],
         )

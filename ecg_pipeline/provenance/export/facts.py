@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import polars as pl
 
+from ecg_pipeline.models.start import is_model, start_words
 from ecg_pipeline.provenance.archive import UNPARTITIONED, Archive
 from ecg_pipeline.provenance.lineage import Lineage, downstream, output_name
 from ecg_pipeline.provenance.record import CheckOutcome, Record, Upstream
@@ -99,7 +100,8 @@ class MetricFact:
 class OutputFact:
     """One output. packages: of its environment, or those in its record where that is gone.
 
-    settings: what of the study it depends on. model: the network's settings, empty if it is none.
+    settings: what of the study it depends on. model: the network's settings; start: what `start_words` says of its
+    weights; both empty if it is no model.
     """
 
     name: str
@@ -112,6 +114,7 @@ class OutputFact:
     files: tuple[FileFact, ...]
     settings: dict[str, Any]
     model: dict[str, Any]
+    start: dict[str, str]
     seeds: dict[str, int]
     checks: tuple[CheckOutcome, ...]
     git_commit: str | None
@@ -270,6 +273,7 @@ def _output(archive: Archive, record: Record) -> OutputFact:
         files=tuple(FileFact(path, digest, record.sizes.get(path)) for path, digest in sorted(record.files.items())),
         settings=record.identity,
         model=config.get("model") or record.identity.get("model", {}),
+        start=start_words(config) if is_model(config) else {},
         seeds=record.seeds,
         checks=record.checks,
         git_commit=record.git_commit,

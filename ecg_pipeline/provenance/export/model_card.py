@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ecg_pipeline.models.start import START_WORDS
 from ecg_pipeline.provenance.export.facts import CountFact, Facts, OutputFact
 from ecg_pipeline.storage.files import write_text
 
@@ -17,6 +18,7 @@ def card(facts: Facts) -> str:
     """The card's text."""
     sections = (
         _head(facts),
+        _weights(facts),
         _data(facts),
         _evaluations(facts),
         _settings(facts.output),
@@ -42,6 +44,11 @@ def _head(facts: Facts) -> list[str]:
         "It is research software and not a medical device. No use is stated or approved here; whoever uses the model "
         "must show that it works for their patients.",
     ]
+
+
+def _weights(facts: Facts) -> list[str]:
+    rows = [(of.name, *(of.start.get(name, "–") for name in START_WORDS)) for of in facts.outputs if of.start]
+    return ["## Weights", "", *_table(("model", "weights", "pretraining saw", "licence", "fitting"), rows)]
 
 
 def _data(facts: Facts) -> list[str]:

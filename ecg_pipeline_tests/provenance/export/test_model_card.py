@@ -14,6 +14,7 @@ def test_the_card_states_the_facts(facts, exported):
     value, low, high = METRICS["auroc"]
     assert f"| auroc | {value:.3f} | {low:.3f} to {high:.3f} |" in text
     assert "| low_lvef/cohort | cohort.parquet | mount_sinai | train | 0 | 22 | 11 |" in text
+    assert "| low_lvef/heartbeit/finetuned_model@1 | masked image modelling | – | – | – |" in text
     assert facts.output.record in text
     for file in facts.output.files:
         assert file.sha256 in text

@@ -103,6 +103,7 @@ def test_a_fine_tuned_file_is_imported_without_its_last_layer(tmp_path, state):
     file = written(classifier.state_dict(), tmp_path / "physionet_finetuned.pt")
     imported = FAMILY.import_weights(file, TINY, tmp_path / "out")
     assert imported.config()["origin"] == "fine-tuned elsewhere, imported from physionet_finetuned.pt"
+    assert imported.config()["sees"] == "ECGs, labels"
     assert imported.state().keys() == {name for name in state if not name.startswith(HEADS)}
     started = FAMILY.classifier(TINY, imported, seed=0)
     x = torch.randn(2, 12, 200, generator=torch.Generator().manual_seed(0))

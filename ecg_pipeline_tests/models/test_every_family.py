@@ -32,6 +32,7 @@ from ecg_pipeline.models.heartbeit.beit import masked_image_model
 from ecg_pipeline.models.heartbeit.recipes import TOKENS
 from ecg_pipeline.models.load import build_classifier, classifier_facts, load_classifier
 from ecg_pipeline.models.small_cnn.recipes import SmallCnnRecipe
+from ecg_pipeline.models.start import start_of
 from ecg_pipeline.storage.files import sha256_file
 from ecg_pipeline.storage.shards import ArrayShards
 from ecg_pipeline.training import loop
@@ -509,6 +510,7 @@ def test_pretraining_moves_the_weights_and_a_classifier_starts_from_them(example
     assert not same(started, fresh)
     finetuned = tuned(example, tmp_path / "tuned", start=model)
     assert finetuned.config()["initialisation"] == example.family.objective_name
+    assert bool(start_of(finetuned.config()).labels) == ("labels" in example.family.sees)
 
 
 @of_pretrained_families

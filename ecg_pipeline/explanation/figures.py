@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -14,6 +15,8 @@ from scipy.ndimage import gaussian_filter
 
 from ecg_pipeline.explanation.surfaces import Sheet, Surface
 from ecg_pipeline.figure_style import STYLE
+from ecg_pipeline.images.layout import SheetRecipe
+from ecg_pipeline.storage.files import write_atomically
 
 BLUR_PX, BLUR_SHARE = 2.0, 2 / 224
 """Gaussian blur of the maps in pictures, about what the eye resolves; measured shares are not blurred. Maps of waveform
@@ -42,9 +45,9 @@ PANEL_IN, GAP_IN, TITLE_IN, DPI = 2.4, 0.65, 0.25, 130
 class Explained:
     """One model's explanation of one ECG.
 
-    example: what the model reads, (H, W) uint8 or (L, T). fullgrad, rollout: maps of its shape; rollout is None without
-    attention. covers: by window, its share of each column of the map. lead_shares: share of the FullGrad map's
-    magnitude by lead.
+    example: what the model reads, (H, W) uint8 or (L, T). fullgrad: a map of its shape. second: the strength of the
+    second view in [0, 1], of its shape or one row for all leads, and its title; None without attention. covers: by
+    window, its share of each column of the map. lead_shares: share of the FullGrad map's magnitude by lead.
     """
 
     model: str
@@ -52,7 +55,7 @@ class Explained:
     surface: Surface
     example: NDArray
     fullgrad: NDArray[np.float64]
-    rollout: NDArray[np.float64] | None
+    second: tuple[NDArray[np.floating], str] | None
     covers: Mapping[str, NDArray[np.float64]]
     lead_shares: Mapping[str, float | None]
 
@@ -89,35 +92,30 @@ def _blur(surface: Surface) -> tuple[float, float]:
     return (BLUR_PX, BLUR_PX) if isinstance(surface, Sheet) else (0, BLUR_SHARE * surface.shape[1])
 
 
-def page_figure(explained: Sequence[Explained], *, aspect: float) -> bytes:
-    """The models side by side for one ECG, as PNG: FullGrad above, attention rollout below if any model has it.
+def write_page(explained: Sequence[Explained], path: Path, *, sheet: SheetRecipe) -> None:
+    """Write explanations side by side, as PNG: FullGrad above, the second view below if any of them has one.
 
-    aspect: height of a panel over its width. Windows are plotted as bars along the top.
+    sheet: whose form all panels have. Windows are plotted as bars along the top.
     """
-    rows = 2 if any(one.rollout is not None for one in explained) else 1
-    pitch_in, height_in = PANEL_IN + GAP_IN, PANEL_IN * aspect
+    rows = 2 if any(one.second is not None for one in explained) else 1
+    pitch_in, height_in = PANEL_IN + GAP_IN, PANEL_IN * sheet.height_px / sheet.width_px
     width_in, total_in = pitch_in * len(explained) + 0.1, (height_in + TITLE_IN) * rows + 0.05
     with mpl.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(width_in, total_in), dpi=DPI)
         for place, one in enumerate(explained):
-            strengths = [attribution_strength(one.fullgrad, one.surface)]
-            strengths += [rollout_strength(one.rollout, one.surface)] if one.rollout is not None else []
-            for row, strength in enumerate(strengths):
+            title = f"{one.model}, score {one.score:.2f}, {one.surface.seconds:g} s"
+            views = [(attribution_strength(one.fullgrad, one.surface), title)]
+            views += [one.second] if one.second is not None else []
+            for row, (strength, title) in enumerate(views):
                 left, bottom = 0.3 + place * pitch_in, total_in - (row + 1) * (height_in + TITLE_IN)
                 axes = figure.add_axes((left / width_in, bottom / total_in, PANEL_IN / width_in, height_in / total_in))
                 _panel(axes, one, strength)
-                axes.set_title(_title(one, row), loc="left", fontsize=8)
+                axes.set_title(title, loc="left", fontsize=8)
                 if row == 0:
                     _frame_leads(axes, one)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _title(one: Explained, row: int) -> str:
-    if row == 0 or one.rollout is None:
-        return f"{one.model}, score {one.score:.2f}, {one.surface.seconds:g} s"
-    return f"attention rollout, maximum {one.rollout.max() / one.rollout.mean():.2f} x mean"
+    write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
 
 
 def _panel(axes: Axes, one: Explained, strength: NDArray[np.floating]) -> None:
@@ -147,7 +145,7 @@ def _panel(axes: Axes, one: Explained, strength: NDArray[np.floating]) -> None:
 
 
 def _plot_traces(axes: Axes, one: Explained, strength: NDArray[np.floating]) -> None:
-    """Plot the leads of a window over a strength (L, T), each about its median, all at one scale."""
+    """Plot the leads of a window, each about its median, all at one scale, over a strength (L, T) or (1, T)."""
     boxes = one.surface.boxes()
     bottom = boxes[-1].top + boxes[-1].height
     axes.imshow(colours(strength), interpolation="antialiased", extent=(0, 1, bottom, boxes[0].top), aspect="auto")

@@ -15,7 +15,8 @@ PREFIX_TOKENS = 8
 class GridMode(TorchFunctionMode):
     """Intercepts the operations of a forward pass.
 
-    axes: 2 for images (B, C, H, W), 1 for waveforms (B, L, T). grid: size of the last convolution's output along them.
+    axes: 2 for images (B, C, H, W), 1 for waveforms (B, L, T). grid: size of the last convolution's output along them,
+    without the place more that an even kernel gives.
     """
 
     def __init__(self, axes: int) -> None:
@@ -27,7 +28,7 @@ class GridMode(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         out = self.intercept(name.rstrip("_"), func, args=args, kwargs=kwargs or {})
         if name == self.convolution:
-            self.grid = tuple(out.shape[2:])
+            self.grid = tuple(map(min, out.shape[2:], args[0].shape[2:]))
         return out
 
     def intercept(self, name: str, func: Callable, *, args: Any, kwargs: Any) -> Any:
@@ -43,17 +44,19 @@ def prefix_tokens(tokens: int, grid: Sequence[int]) -> int | None:
 
 def spread(shares: Tensor, size: Sequence[int]) -> Tensor:
     """(B, h, w) -> (B, H, W), or (B, t) -> (B, T), with the same sums: each value spread evenly over its area."""
-    matrices = [_overlap(cells, wanted, shares) for cells, wanted in zip(shares.shape[1:], size, strict=True)]
-    across = shares.double() @ matrices[-1].mT
-    return across if len(matrices) == 1 else matrices[0] @ across
+    shares = shares.double()
+    for axis, wanted in enumerate(size, start=1):
+        shares = _spread(shares, axis, wanted)
+    return shares
 
 
-def _overlap(cells: int, wanted: int, like: Tensor) -> Tensor:
-    """(wanted, cells): share of each cell in each pixel or sample, where both divide the same length evenly.
-
-    Columns sum to 1.
-    """
-    edge = torch.arange(wanted + 1, dtype=torch.float64, device=like.device) * cells / wanted
-    cell = torch.arange(cells, dtype=torch.float64, device=like.device)
-    below = (edge[:, None] - cell).clamp(0, 1)
-    return below[1:] - below[:-1]
+def _spread(shares: Tensor, axis: int, wanted: int) -> Tensor:
+    """Shares of `wanted` places along an axis, where both divide the same length evenly: differences of the sum of all
+    shares up to the edges of the places, which grows evenly within a cell."""
+    cells = shares.shape[axis]
+    edge = torch.arange(wanted + 1, dtype=torch.float64, device=shares.device) * cells / wanted
+    cell = edge.long().clamp(max=cells - 1)
+    own = shares.index_select(axis, cell)
+    before = shares.cumsum(axis).index_select(axis, cell) - own
+    within = (edge - cell).reshape(-1, *(1,) * (shares.ndim - 1 - axis))
+    return (before + own * within).diff(dim=axis)

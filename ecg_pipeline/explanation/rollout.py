@@ -1,8 +1,7 @@
 """Attention rollout (Abnar and Zuidema 2020), of image transformers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +10,8 @@ from timm.models.beit import Beit
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ecg_pipeline.explanation.places import GridMode, spread
+from ecg_pipeline.explanation.attention import attention_weights
+from ecg_pipeline.explanation.places import spread
 from ecg_pipeline.training.classifier import Classifier
 
 TRANSFORMERS = (Beit, VisionTransformer)
@@ -31,13 +31,11 @@ def rollout(classifier: Classifier, images: NDArray[np.uint8]) -> NDArray[np.flo
     network = _network(classifier)
     if not isinstance(network, TRANSFORMERS):
         raise ValueError(f"{type(network).__name__} has no attention, so no rollout")
-    mode = _AttentionRecorder()
-    with torch.no_grad(), mode:
-        classifier.eval()(torch.from_numpy(images).to(next(classifier.parameters()).device))
-    rolled = combine_attention(mode.weights)
-    prefix = rolled.shape[-1] - prod(mode.grid)
+    weights, grid = attention_weights(classifier, images)
+    rolled = combine_attention(weights)
+    prefix = rolled.shape[-1] - prod(grid)
     pooled = rolled[:, 0] if getattr(network, "global_pool", None) == "token" else rolled[:, prefix:].mean(1)
-    return spread(pooled[:, prefix:].reshape(-1, *mode.grid), images.shape[1:]).cpu().numpy()
+    return spread(pooled[:, prefix:].reshape(-1, *grid), images.shape[1:]).cpu().numpy()
 
 
 def combine_attention(weights: Sequence[Tensor]) -> Tensor:
@@ -52,22 +50,3 @@ def combine_attention(weights: Sequence[Tensor]) -> Tensor:
 def _network(classifier: Classifier) -> nn.Module:
     """What the families of images wrap, or the classifier itself."""
     return getattr(classifier, "network", classifier)
-
-
-class _AttentionRecorder(GridMode):
-    """Collects the attention weights (B, heads, N, N) of every block."""
-
-    def __init__(self) -> None:
-        super().__init__(axes=2)
-        self.weights: list[Tensor] = []
-
-    def intercept(self, name: str, func: Callable, *, args: Any, kwargs: Any) -> Any:
-        if name == "scaled_dot_product_attention":
-            query, key = args[:2]
-            logits = query @ key.mT * (kwargs.get("scale") or query.shape[-1] ** -0.5)
-            mask = kwargs.get("attn_mask")
-            self.weights.append((logits if mask is None else logits + mask).softmax(-1))
-        out = func(*args, **kwargs)
-        if name == "softmax" and out.ndim == 4:
-            self.weights.append(out)
-        return out

@@ -1,17 +1,17 @@
 """Saliency of a task's models (paper: Model Explainability; Figure 5), as pictures and as shares by wave and lead.
 
 The ECGs are chosen by a fixed rule: the positive test ECGs with the highest mean score over the explained models, one
-per patient. Each is explained by FullGrad, on what the model reads of it, and by attention rollout if the model has
-attention. The share of a map's magnitude in the QRS complexes, ST segments and T waves is compared with these windows'
-share of the map's area, which a uniform map has, and of the image's ink. Of an ECG that is several examples to a model,
-the first one is explained.
+per patient. Each is explained by FullGrad, on what the model reads of it, and by the second view of the model's family.
+The share of a map's magnitude in the QRS complexes, ST segments and T waves is compared with these windows' share of
+the map's area, which a uniform map has, and of the image's ink. Of a map of waveforms is said how much of it lies where
+a sheet shows nothing. Beside them, each model's most confident errors are explained in the same way.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -20,19 +20,24 @@ from numpy.typing import NDArray
 from ecg_pipeline.ecg import Progress, no_progress
 from ecg_pipeline.explanation.delineation import recording_windows
 from ecg_pipeline.explanation.recipes import SaliencyRecipe
-from ecg_pipeline.explanation.results import LEAD, SHARES, WINDOW, Saliency
-from ecg_pipeline.explanation.surfaces import Sheet, Surface, Traces, share, window_masks
+from ecg_pipeline.explanation.results import ERRORS, FALSE_NEGATIVE, FALSE_POSITIVE, SHARES, Saliency, error_figure
+from ecg_pipeline.explanation.surfaces import Sheet
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.ingest.store import WaveformStore
-from ecg_pipeline.models.family import IMAGES
-from ecg_pipeline.models.load import family_of, load_classifier, recipe_from
+from ecg_pipeline.models.load import family_of, recipe_from
 from ecg_pipeline.signals.filters import FilterRecipe
-from ecg_pipeline.storage.files import write_atomically, write_json, write_parquet
+from ecg_pipeline.storage.files import write_json, write_parquet
 from ecg_pipeline.storage.shards import ArrayShards
 from ecg_pipeline.training.checkpoints import FinetunedModel
 
-REVISION = 6
+if TYPE_CHECKING:
+    from ecg_pipeline.explanation.explainer import Explainer
+
+REVISION = 7
 """Bumped by hand when this module's results change."""
+
+OPERATING_POINT = "youden"
+"""The operating point that errors are counted at: the largest sensitivity + specificity on validation patients."""
 
 
 def explain(
@@ -40,6 +45,7 @@ def explain(
     recipe: SaliencyRecipe,
     *,
     predictions: Mapping[str, pl.DataFrame],
+    thresholds: Mapping[str, Mapping[int, Mapping[str, float]]],
     views: Mapping[str, Mapping[str, ArrayShards]],
     stores: Mapping[str, WaveformStore],
     sheet: SheetRecipe,
@@ -50,55 +56,56 @@ def explain(
 ) -> Saliency:
     """Explain the chosen ECGs for the first seed of every model whose family is explained, and write to `out`.
 
-    predictions: by model, as `Evaluation.predictions`. views: by model, then site, what the model reads. stores: by
-    site; waves are delineated on the recordings, filtered by `filters`, over the time that an example shows. sheet: the
-    layout of the images.
+    predictions, thresholds: by model, as those of `Evaluation`. views: by model, then site, what the model reads.
+    stores: by site; waves are delineated on the recordings, filtered by `filters`, over the time that a map shows.
+    sheet: the layout of the images.
     """
-    from ecg_pipeline.explanation.attribution import full_gradient
-    from ecg_pipeline.explanation.figures import Explained, page_figure
-    from ecg_pipeline.explanation.rollout import has_attention, rollout
-
-    recipes = {model: recipe_from(tuned.config()["model"]) for model, tuned in models.items()}
-    explained = [model for model in models if family_of(recipes[model]).is_explained]
-    not_explained = [model for model in models if model not in explained]
-    write_json(out / "models.json", {"explained": explained, "not_explained": not_explained})
-    chosen = choose({model: predictions[model] for model in explained}, recipe.ecgs)
-    if chosen.is_empty():
-        write_parquet(out / "shares.parquet", pl.DataFrame(schema=SHARES))
-        return Saliency(out)
-    places = chosen.select("site", "ecg_id").rows()
+    from ecg_pipeline.explanation.explainer import Explainer
+    from ecg_pipeline.explanation.figures import write_page
 
     @cache
-    def windows_over(seconds: float) -> list[dict[str, NDArray[np.bool_]] | None]:
-        """The waves of every chosen ECG, in the first `seconds` of its recording."""
+    def windows(site: str, ecg_id: str, seconds: float) -> dict[str, NDArray[np.bool_]] | None:
+        """The waves of an ECG in the first `seconds` of its recording."""
         first = replace(filters, samples=round(seconds * filters.sampling_hz))
-        return [recording_windows(stores[site], ecg_id, filters=first) for site, ecg_id in places]
+        return recording_windows(stores[site], ecg_id, filters=first)
 
-    rows, panels = [], [[] for _ in places]
+    families = {model: family_of(recipe_from(tuned.config()["model"])) for model, tuned in models.items()}
+    explained = [model for model, family in families.items() if family.is_explained]
+    chosen = choose({model: predictions[model] for model in explained}, recipe.ecgs)
+    places = chosen.select("site", "ecg_id").rows()
+    shares, errors, pages = [], [], [[] for _ in places]
     for done, model in enumerate(explained, start=1):
-        view = views[model]
-        examples = _read(view, chosen)
-        is_image = recipes[model].view == IMAGES
-        surface = Sheet(sheet, filters.seconds) if is_image else _traces(examples, view[places[0][0]].attributes())
-        classifier = load_classifier(next(iter(models[model].checkpoints().values()))).to(device)
-        found = full_gradient(classifier, examples)
-        rolled = rollout(classifier, examples) if has_attention(classifier) else [None] * len(examples)
+        seed, checkpoint = next(iter(models[model].checkpoints().items()))
+        explainer = Explainer(
+            model=model,
+            checkpoint=checkpoint,
+            view=views[model],
+            sheet=Sheet(sheet, filters.seconds),
+            windows=windows,
+            device=device,
+        )
         about = {"model": model, "initialisation": models[model].config()["initialisation"]}
-        for place, (score, windows) in enumerate(zip(chosen[model], windows_over(surface.seconds), strict=True)):
-            example, fullgrad = examples[place], found.maps[place]
-            about |= {"ecg": place + 1, "ecg_id": places[place][1], "score": score, "margin": found.margin[place]}
-            about |= {"elsewhere": found.elsewhere[place], "error": found.error[place]}
-            measured = _measure(fullgrad, example, surface=surface, windows=windows)
-            rows += [{**about, **row} for row in measured]
-            covers = {name: surface.column_cover(window) for name, window in (windows or {}).items()}
-            lead_shares = {row["region"]: row["share"] for row in measured if row["kind"] == LEAD}
-            panel = Explained(model, score, surface, example, fullgrad, rolled[place], covers, lead_shares)
-            panels[place].append(panel)
+        for ecg, one in enumerate(explainer.explain(places, chosen[model].to_list()), start=1):
+            of_ecg = {**about, "ecg": ecg, "ecg_id": places[ecg - 1][1], "score": one.panel.score, **one.numbers}
+            shares += [{**of_ecg, **row} for row in one.regions]
+            pages[ecg - 1].append(one.panel)
+        if of_seed := thresholds[model].get(seed):
+            threshold = of_seed[OPERATING_POINT]
+            wrong = choose_errors(predictions[model].filter(seed=seed), threshold, recipe.errors)
+            errors += [
+                {"model": model, "threshold": threshold, **row} for row in _explain_errors(explainer, wrong, out)
+            ]
         progress(done, len(explained))
-    for ecg, by_model in enumerate(panels, start=1):
-        png = page_figure(by_model, aspect=sheet.height_px / sheet.width_px)
-        write_atomically(out / f"ecg_{ecg}.png", lambda path, png=png: path.write_bytes(png))
-    write_parquet(out / "shares.parquet", pl.DataFrame(rows, schema=SHARES).sort("ecg", maintain_order=True))
+    for ecg, panels in enumerate(pages, start=1):
+        write_page(panels, out / f"ecg_{ecg}.png", sheet=sheet)
+    write_parquet(out / "shares.parquet", pl.DataFrame(shares, schema=SHARES).sort("ecg", maintain_order=True))
+    write_parquet(out / "errors.parquet", pl.DataFrame(errors, schema=ERRORS))
+    facts = {
+        "explained": explained,
+        "not_explained": [model for model in models if model not in explained],
+        "without_threshold": [model for model in explained if recipe.errors and not thresholds[model]],
+    }
+    write_json(out / "models.json", facts)
     return Saliency(out)
 
 
@@ -118,38 +125,34 @@ def choose(predictions: Mapping[str, pl.DataFrame], ecgs: int) -> pl.DataFrame:
     return order.unique("patient", keep="first", maintain_order=True).head(ecgs)
 
 
-def _traces(examples: NDArray, attributes: Mapping[str, Any]) -> Traces:
-    """What maps of waveform windows (N, L, T) lie on. attributes: of their array."""
-    return Traces(tuple(attributes["leads"]), samples=examples.shape[-1], sampling_hz=attributes["sampling_hz"])
+def choose_errors(predictions: pl.DataFrame, threshold: float, count: int) -> pl.DataFrame:
+    """Of one network, the at most `count` false positives with the highest scores, and false negatives with the lowest.
 
-
-def _read(view: Mapping[str, ArrayShards], chosen: pl.DataFrame) -> NDArray:
-    """The first example of each chosen ECG, in order; each shard is read once."""
-    found: dict[tuple[str, str], NDArray] = {}
-    for (site,), group in chosen.group_by("site", maintain_order=True):
-        ecg_ids = group["ecg_id"].to_list()
-        found |= {(str(site), ecg_id): x for ecg_id, x in zip(ecg_ids, view[str(site)].read_ecgs(ecg_ids), strict=True)}
-    return np.stack([found[place] for place in chosen.select("site", "ecg_id").iter_rows()])
-
-
-def _measure(
-    fullgrad: NDArray[np.float64],
-    example: NDArray,
-    *,
-    surface: Surface,
-    windows: Mapping[str, NDArray[np.bool_]] | None,
-) -> list[dict[str, Any]]:
-    """kind, region and shares of each region of a map, of leads first."""
-    magnitude, ink = np.abs(fullgrad), surface.ink(example)
-    masks = {LEAD: surface.lead_masks(), WINDOW: window_masks(windows, surface)}
-    return [
-        {
-            "kind": kind,
-            "region": region,
-            "share": share(magnitude, mask=mask),
-            "area_share": mask.mean(),
-            "ink_share": None if ink is None else share(ink, mask=mask),
-        }
-        for kind, regions in masks.items()
-        for region, mask in regions.items()
+    One of each kind per patient. predictions: as `Evaluation.predictions`, of one seed. Columns: kind, place (from 1),
+    ecg_id, site, score.
+    """
+    called = pl.col("score") >= threshold
+    kinds = {
+        FALSE_POSITIVE: (called & (pl.col("label") == 0), True),
+        FALSE_NEGATIVE: (~called & (pl.col("label") == 1), False),
+    }
+    found = [
+        predictions.filter(is_wrong)
+        .sort("score", "ecg_id", descending=[highest_first, False])
+        .unique("patient", keep="first", maintain_order=True)
+        .head(count)
+        .select(pl.lit(kind).alias("kind"), pl.int_range(1, pl.len() + 1).alias("place"), "ecg_id", "site", "score")
+        for kind, (is_wrong, highest_first) in kinds.items()
     ]
+    return pl.concat(found)
+
+
+def _explain_errors(explainer: "Explainer", wrong: pl.DataFrame, out: Path) -> list[dict[str, Any]]:
+    """Explain what `choose_errors` has chosen, and write a picture of each kind: its rows, with the numbers of each."""
+    from ecg_pipeline.explanation.figures import write_page
+
+    made = explainer.explain(wrong.select("site", "ecg_id").rows(), wrong["score"].to_list())
+    for kind in wrong["kind"].unique(maintain_order=True):
+        panels = [one.panel for one, of_kind in zip(made, wrong["kind"], strict=True) if of_kind == kind]
+        write_page(panels, error_figure(out, model=explainer.model, kind=kind), sheet=explainer.sheet.recipe)
+    return [{**row, **one.numbers} for row, one in zip(wrong.iter_rows(named=True), made, strict=True)]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg_pipeline.explanation.delineation import WINDOWS
-from ecg_pipeline.explanation.results import REST
+from ecg_pipeline.explanation.results import DERIVED_LEADS, LATER_SECONDS, ON_SHEET, REST
 from ecg_pipeline.images.layout import SheetRecipe
 
 MARGIN = 1 / 14
@@ -146,6 +146,20 @@ def window_masks(windows: Mapping[str, NDArray[np.bool_]] | None, surface: Surfa
     covers = {name: surface.column_cover(windows[name]) for name in WINDOWS}
     covers[REST] = 1 - np.sum(list(covers.values()), axis=0)
     return {name: np.tile(cover, (surface.shape[0], 1)) for name, cover in covers.items()}
+
+
+def sheet_masks(surface: Surface, sheet: Sheet) -> dict[str, NDArray[np.bool_]]:
+    """What a sheet shows of a waveform map, its leads that the sheet lacks, and what comes after the sheet's seconds.
+
+    Together they cover the map. Empty for a map on a sheet.
+    """
+    if isinstance(surface, Sheet):
+        return {}
+    on_sheet = sheet.lead_masks()
+    leads = np.array([lead in on_sheet for lead in surface.lead_masks()])[:, None]
+    columns = surface.shape[1]
+    early = (np.arange(columns) < round(sheet.seconds / surface.seconds * columns))[None]
+    return {ON_SHEET: leads & early, DERIVED_LEADS: np.tile(~leads, columns), LATER_SECONDS: leads & ~early}
 
 
 def share(magnitude: NDArray[np.floating], *, mask: NDArray) -> float | None:

@@ -7,7 +7,7 @@ Its module is light, because the asset graph is built from it; its methods impor
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ecg_pipeline.ecg import RecipeError
 from ecg_pipeline.training.recipes import PretrainRecipe
@@ -74,7 +74,9 @@ class Family(ABC):
     reads side by side, if it compares them; ECGs with fewer are left out. objective_name, sees: what its pretraining is
     called and what it sees (ECGs, reports, labels), in words. licence: of the published weights, in a few words, such
     as "MIT". The config of `import_weights` may state another licence, and another `sees`, of the file that it read.
-    is_explained: whether FullGrad handles its networks; ECGs of others are not explained.
+    is_explained: whether FullGrad handles its networks; ECGs of others are not explained. second_view: what is shown
+    below FullGrad, of networks that have attention: "rollout" of patches of images, or the "attention_curve" of frames
+    of waveforms.
     """
 
     recipe: type[Any]
@@ -86,6 +88,7 @@ class Family(ABC):
     sees: str = ""
     licence: str = UNKNOWN_LICENCE
     is_explained: bool = False
+    second_view: Literal["rollout", "attention_curve"] | None = None
 
     def check(self, recipe: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:  # noqa: B027
         """RecipeError if the network cannot read its view. shapes: of an example of each view and target."""

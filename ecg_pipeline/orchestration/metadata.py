@@ -225,14 +225,18 @@ def evaluation(made: Evaluation) -> dict[str, Any]:
 
 
 def saliency(made: Saliency, home: Path) -> dict[str, Any]:
-    """The shares by model and window, and where to see the pictures."""
+    """The shares by model and window, the errors that are explained, and where to see the pictures."""
     shown: dict[str, Any] = {
         "ecgs": made.shares()["ecg"].n_unique(),
         "shares": _table(made.summary().with_columns(pl.col("share", "area_share", "ink_share").round(3))),
     }
-    pages = [saliency_preview(made.folder, number, home=home) for number in range(1, len(made.figures()) + 1)]
-    links = "\n".join(f"- [ECG {number}]({page})" for number, page in enumerate(pages, start=1))
-    return shown | ({"pictures": dg.MetadataValue.md(links)} if pages else {})
+    if len(errors := made.errors()):
+        shown["errors"] = _table(errors.group_by("model", "kind", "threshold", maintain_order=True).len("ecgs"))
+    links = [
+        f"- [{picture.title}]({saliency_preview(made.folder, number, home=home)})"
+        for number, picture in enumerate(made.pictures(), start=1)
+    ]
+    return shown | ({"pictures": dg.MetadataValue.md("\n".join(links))} if links else {})
 
 
 def image_distance(distance: ImageDistance) -> dict[str, Any]:

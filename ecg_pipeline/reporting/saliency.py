@@ -2,51 +2,91 @@
 
 import base64
 from dataclasses import dataclass
+from pathlib import Path
 
-from ecg_pipeline.explanation.results import REST, Saliency
+import polars as pl
 
-WINDOWS = {"qrs": "QRS complexes", "st": "ST segments", "t": "T waves", REST: "All else"}
+from ecg_pipeline.explanation.results import DERIVED_LEADS, LATER_SECONDS, REST, SHEET, WINDOW, Saliency
+
+REGIONS = {
+    "qrs": "QRS complexes",
+    "st": "ST segments",
+    "t": "T waves",
+    REST: "All else",
+    DERIVED_LEADS: "Leads that a sheet lacks",
+    LATER_SECONDS: "Its leads, after its end",
+}
+"""In the order of the table. The first four are all of a map; the last two are what a sheet does not show of it."""
 
 
 @dataclass(frozen=True)
-class WindowShare:
-    """Shares of a model's maps, of their area and of the sheet's ink that lie in one window of the ECG.
+class RegionShare:
+    """Shares of a model's maps, of their area and of the sheet's ink that lie in one region.
 
     ink_share: None for a model that reads waveforms.
     """
 
     model: str
-    window: str
+    region: str
     share: float
     area_share: float
     ink_share: float | None
 
 
 @dataclass(frozen=True)
+class ErrorPicture:
+    """A model's most confident errors of a kind. kind: in words, for so many ECGs. picture: base64 of PNG."""
+
+    model: str
+    kind: str
+    ecgs: int
+    picture: str
+
+
+@dataclass(frozen=True)
 class SaliencySection:
     """The table and the pictures.
 
-    pictures: base64 of PNG, none where no test ECG is positive. explained, not_explained: names of models.
+    pictures: base64 of PNG, none where no test ECG is positive. errors: pictures of a model's errors of a kind, with
+    their number. explained, not_explained, without_threshold: names of models.
     """
 
-    shares: list[WindowShare]
+    shares: list[RegionShare]
     pictures: list[str]
+    errors: list[ErrorPicture]
     explained: list[str]
     not_explained: list[str]
+    without_threshold: list[str]
 
 
 def saliency_section(saliency: Saliency) -> SaliencySection:
     """The section of one task. Models without a finite share, because no wave was found, are left out."""
-    means = saliency.summary().fill_nan(None).drop_nulls("share")
+    means = pl.concat([saliency.summary(kind) for kind in (WINDOW, SHEET)]).fill_nan(None).drop_nulls("share")
+    rows = {(row["model"], row["region"]): row for row in means.iter_rows(named=True)}
     shares = [
-        WindowShare(
-            row["model"],
-            WINDOWS[row["window"]],
-            row["share"],
-            row["area_share"],
-            row["ink_share"],
-        )
-        for row in means.iter_rows(named=True)
+        RegionShare(row["model"], REGIONS[region], row["share"], row["area_share"], row["ink_share"])
+        for model in saliency.explained()
+        for region in REGIONS
+        if (row := rows.get((model, region)))
     ]
-    pictures = [base64.b64encode(path.read_bytes()).decode() for path in saliency.figures()]
-    return SaliencySection(shares, pictures, saliency.explained(), saliency.not_explained())
+    counts = {(model, kind): count for model, kind, count in saliency.errors().group_by("model", "kind").len().rows()}
+    errors = [
+        ErrorPicture(model, _in_words(kind, counts[model, kind]), counts[model, kind], _base64(path))
+        for (model, kind), path in saliency.error_figures().items()
+    ]
+    return SaliencySection(
+        shares,
+        pictures=[_base64(path) for path in saliency.figures()],
+        errors=errors,
+        explained=saliency.explained(),
+        not_explained=saliency.not_explained(),
+        without_threshold=saliency.without_threshold(),
+    )
+
+
+def _in_words(kind: str, count: int) -> str:
+    return kind.replace("_", " ") + ("s" if count > 1 else "")
+
+
+def _base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()

@@ -190,18 +190,20 @@ class ArrayShards:
 
     def read_ecgs(self, ecg_ids: Sequence[str]) -> NDArray:
         """The first example of each of these ECGs, in this order. An unknown ECG is a KeyError."""
-        wanted = pl.DataFrame({"ecg_id": list(ecg_ids)}, schema={"ecg_id": pl.String}).with_row_index("place")
-        found = wanted.join(self.index(), on="ecg_id", how="left", maintain_order="left_right")
-        found = found.unique("place", keep="first", maintain_order=True)
-        missing = found.filter(pl.col("shard").is_null())
-        if len(missing):
-            raise KeyError(f"{len(missing)} ECGs are not in {self.folder}, the first is {missing['ecg_id'][0]}")
-        rows: list[NDArray] = [np.empty(0)] * len(found)
-        for (shard,), group in found.group_by("shard"):
+        return np.stack([examples[0] for examples in self.read_examples(ecg_ids)])
+
+    def read_examples(self, ecg_ids: Sequence[str]) -> list[NDArray]:
+        """All examples (n, ...) of each of these ECGs, in this order. An unknown ECG is a KeyError."""
+        index = self.scan().filter(pl.col("ecg_id").is_in(list(ecg_ids))).collect()
+        found: dict[str, list[NDArray]] = {ecg_id: [] for ecg_id in ecg_ids}
+        for (shard,), group in index.group_by("shard", maintain_order=True):
             array = self.read(int(shard))  # type: ignore[call-overload]
-            for place, row in group.select("place", "row").iter_rows():
-                rows[place] = array[row]
-        return np.stack(rows)
+            for ecg_id, row in group.select("ecg_id", "row").iter_rows():
+                found[ecg_id].append(array[row])
+        missing = [ecg_id for ecg_id, examples in found.items() if not examples]
+        if missing:
+            raise KeyError(f"{len(missing)} ECGs are not in {self.folder}, the first is {missing[0]}")
+        return [np.stack(found[ecg_id]) for ecg_id in ecg_ids]
 
     def __len__(self) -> int:
         return self.scan().select(pl.len()).collect().item()

@@ -8,10 +8,12 @@ class Classifier(nn.Module):
 
     A family implements `normalise`, `encode`, `classify` and `stages`. A network with two logits a label gives their
     difference. Being part of the module, normalisation is the same in training and serving.
-    blank: the value of an example without a signal, such as white paper or a flat line.
+    blank: the value of an example without a signal, such as white paper or a flat line. rows: which rows of an example
+    (L, T) the network's input has, where these are not all.
     """
 
     blank: float = 0.0
+    rows: tuple[int, ...] | None = None
 
     def normalise(self, x: Tensor) -> Tensor:
         """A batch of stored examples (B, ...) -> the network's input, float32."""

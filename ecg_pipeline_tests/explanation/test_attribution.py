@@ -80,12 +80,22 @@ def test_explaining_leaves_the_classifier_as_it_was(classifier, images):
     assert all(parameter.requires_grad and parameter.grad is None for parameter in classifier.parameters())
 
 
-def test_an_unknown_operation_shows_as_an_error(images):
-    class Squared(nn.Module):
-        def forward(self, x):
-            return x.mean((2, 3))[:, :1].square()
+class Squared(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3))[:, :1].square()
 
-    assert full_gradient(OnImages(Squared(), nn.Linear(1, 1)), images).error.min() > 1e-3
+
+class WithoutPlace(nn.Module):
+    """Takes a constant away by an operation that is not known to hold a bias."""
+
+    def forward(self, x):
+        return torch.where(x > 0, x, 1.0).mean((2, 3))[:, :1]
+
+
+@pytest.mark.parametrize(("network", "named"), [(Squared(), "mean, square"), (WithoutPlace(), "mean, where")])
+def test_a_network_with_an_unknown_operation_is_refused_and_the_operation_is_named(network, named, images):
+    with pytest.raises(ArithmeticError, match=f"one of the operations {named}"):
+        full_gradient(OnImages(network, nn.Linear(1, 1)), images)
 
 
 def test_what_is_neither_an_image_nor_a_waveform_is_refused():

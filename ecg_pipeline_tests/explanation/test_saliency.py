@@ -1,97 +1,27 @@
 """Which ECGs are explained, what is measured of their maps, and the page."""
 
-import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
 
-from ecg_pipeline.ecg import LEADS
+from ecg_pipeline.ecg import INDEPENDENT_LEADS, LEADS
 from ecg_pipeline.explanation.attribution import full_gradient
+from ecg_pipeline.explanation.delineation import recording_windows
 from ecg_pipeline.explanation.figures import attribution_strength, overlay, rollout_strength
 from ecg_pipeline.explanation.recipes import SaliencyRecipe
 from ecg_pipeline.explanation.results import SHARES
-from ecg_pipeline.explanation.saliency import choose, explain
+from ecg_pipeline.explanation.saliency import choose
 from ecg_pipeline.explanation.surfaces import Sheet, Traces
 from ecg_pipeline.images.layout import SheetRecipe
-from ecg_pipeline.images.shards import render_site
 from ecg_pipeline.models import FAMILIES
-from ecg_pipeline.models.comparators.recipes import TimmRecipe
-from ecg_pipeline.models.heartbeit.recipes import HeartBeitRecipe
-from ecg_pipeline.models.load import build_classifier, classifier_facts, load_classifier
-from ecg_pipeline.models.small_cnn.recipes import SmallCnnRecipe
-from ecg_pipeline.reporting.environment import environment
-from ecg_pipeline.reporting.outline import HEADINGS
+from ecg_pipeline.models.load import load_classifier
 from ecg_pipeline.reporting.saliency import saliency_section
-from ecg_pipeline.signals.filters import FilterRecipe, filter_site
-from ecg_pipeline.signals.windows import WindowRecipe, cut_site
-from ecg_pipeline.training.checkpoints import FinetunedModel, seed_folder
-from ecg_pipeline.training.weights import save_checkpoint
-from ecg_pipeline_tests.explanation.stores import beats, store_of
-
-MODELS = {
-    "beit": HeartBeitRecipe(width=32, depth=1, heads=2),
-    "resnet": TimmRecipe(name="test_resnet"),
-    "cnn": SmallCnnRecipe(widths=(8, 16)),
-}
-CUT = WindowRecipe(sampling_hz=250, seconds=8.0, short="pad")
-"""Longer than the 5 s of a sheet, and at another rate; several recordings end earlier."""
-
-
-def predictions(scores, labels=None, patients=None):
-    n = len(scores)
-    return pl.DataFrame(
-        {
-            "ecg_id": [f"r{number}" for number in range(n)],
-            "site": ["here"] * n,
-            "patient": patients or [f"p{number}" for number in range(n)],
-            "label": labels or [1] * n,
-            "seed": [0] * n,
-            "score": scores,
-        }
-    )
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """A store of four recordings, the last without a beat, and its views by model."""
-    folder = tmp_path_factory.mktemp("site")
-    recordings = {f"r{number}": beats(seconds, seed=number) for number, seconds in enumerate((10, 10, 5))}
-    store = store_of(folder / "store", {**recordings, "r3": np.zeros((8, 5000))})
-    images = render_site(filter_site(store, FilterRecipe(), folder / "waves"), SheetRecipe(), folder / "images")
-    windows = cut_site(store, CUT, folder / "windows")
-    of_models = {"beit": images, "resnet": images, "cnn": windows}
-    return store, {model: {"here": view} for model, view in of_models.items()}
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    made = {}
-    for name, recipe in MODELS.items():
-        folder, facts = tmp_path_factory.mktemp(name), classifier_facts(recipe, None)
-        (folder / "config.json").write_text(json.dumps({**facts, "finetuning": {"seeds": [0, 1]}}))
-        save_checkpoint(seed_folder(folder, 0), state=build_classifier(recipe, None, seed=0).state_dict(), config=facts)
-        made[name] = FinetunedModel(folder)
-    return made
-
-
-def explained_by(models, recipe, *, by_model, site, out, progress=lambda done, total: None):
-    store, views = site
-    return explain(
-        models,
-        recipe,
-        predictions=by_model,
-        views=views,
-        stores={"here": store},
-        sheet=SheetRecipe(),
-        filters=FilterRecipe(),
-        out=out,
-        progress=progress,
-    )
-
+from ecg_pipeline.signals.filters import FilterRecipe
+from ecg_pipeline.signals.windows import cut_site
+from ecg_pipeline_tests.explanation.small import CUT, MODELS, explained_by, predictions, section_html
 
 SCORES = {
     "beit": predictions([0.5, 0.9, 0.1, 0.8]),
@@ -128,7 +58,7 @@ def test_explained_are_the_chosen_with_every_region(explained):
     assert shares.unique("ecg", maintain_order=True)["ecg_id"].to_list() == ["r1", "r0", "r3", "r2"]
     assert shares.unique(["ecg", "model"], maintain_order=True)["model"].to_list() == list(MODELS) * 4
     sums = shares.group_by("ecg", "model", "kind").agg(pl.col("share", "area_share", "ink_share").sum())
-    assert len(sums) == 2 * 3 * 4 - 3
+    assert len(sums) == 2 * 3 * 4 - 3 + 4
     images = sums.filter(pl.col("model") != "cnn")
     windows, leads = (images.filter(kind=kind).drop("ecg", "model", "kind") for kind in ("window", "lead"))
     np.testing.assert_allclose(windows.to_numpy(), 1)
@@ -147,9 +77,9 @@ def test_a_model_of_waveforms_has_shares_of_its_leads_and_waves_but_not_of_ink(e
         sums = found.filter(kind=kind).group_by("ecg").agg(pl.col("share", "area_share").sum())
         np.testing.assert_allclose(sums.select("share", "area_share").to_numpy(), 1)
     flat = shares.filter(ecg_id="r3")
-    assert flat["share"].null_count() == len(flat) == 12
+    assert flat["share"].null_count() == len(flat) == 12 + 3
     summary = explained.summary().filter(model="cnn")
-    assert summary["window"].to_list() == ["qrs", "st", "t", "rest"]
+    assert summary["region"].to_list() == ["qrs", "st", "t", "rest"]
     assert summary["ink_share"].null_count() == 4
     assert (summary["error"] < 1e-9).all()
 
@@ -167,30 +97,57 @@ def test_the_first_window_of_an_ecg_is_explained_and_its_waves_lie_in_its_own_se
         assert in_window == pytest.approx(5 / 8 * on_sheet, abs=1e-9), wave
 
 
-def test_windows_of_several_examples_an_ecg_explain_the_first(site, models, tmp_path):
+def test_what_a_sheet_does_not_show_of_a_waveform_is_counted(explained, site, models):
+    """Written out: the map's four derived leads, and what comes after the sheet's 5 s of 8."""
+    classifier = load_classifier(next(iter(models["cnn"].checkpoints().values())))
+    magnitude = np.abs(full_gradient(classifier, site[1]["cnn"]["here"].read_ecgs(["r0"])).maps[0])
+    derived = [lead not in INDEPENDENT_LEADS for lead in LEADS]
+    later = np.arange(2000) >= 1250
+    wanted = {
+        "on_sheet": magnitude[np.ix_(np.invert(derived), ~later)].sum(),
+        "derived_leads": magnitude[derived].sum(),
+        "later_seconds": magnitude[np.ix_(np.invert(derived), later)].sum(),
+    }
+    parts = explained.shares().filter(ecg_id="r0", kind="sheet")
+    assert set(parts["model"]) == {"cnn"}
+    found = dict(parts.select("region", "share").iter_rows())
+    assert found == pytest.approx({part: value / magnitude.sum() for part, value in wanted.items()})
+    areas = dict(parts.select("region", "area_share").iter_rows())
+    assert areas == pytest.approx(
+        {"on_sheet": 8 / 12 * 5 / 8, "derived_leads": 4 / 12, "later_seconds": 8 / 12 * 3 / 8}
+    )
+
+
+def test_all_windows_of_an_ecg_are_explained_one_after_the_other(site, models, tmp_path):
+    """Written out: r1 is two windows of 5 s, r2 is one. A map is that of both, each over their number."""
     store, _ = site
     several = cut_site(store, replace(CUT, seconds=5.0, crop="all"), tmp_path / "windows")
-    assert several.index()["ecg_id"].is_duplicated().any()
+    assert several.index().group_by("ecg_id").len().sort("ecg_id")["len"].to_list() == [2, 2, 1, 2]
     only = {"cnn": models["cnn"]}
     made = explained_by(
-        only, SaliencyRecipe(ecgs=2), by_model=SCORES, site=(store, {"cnn": {"here": several}}), out=tmp_path / "out"
+        only, SaliencyRecipe(ecgs=4), by_model=SCORES, site=(store, {"cnn": {"here": several}}), out=tmp_path / "out"
     )
-    first = several.index().with_row_index().filter(ecg_id="r1")["index"][0]
     classifier = load_classifier(next(iter(only["cnn"].checkpoints().values())))
-    margin = full_gradient(classifier, several.read(0)[first : first + 1]).margin[0]
-    assert made.shares().filter(ecg_id="r1")["margin"].unique().to_list() == pytest.approx([margin])
+    for ecg_id, seconds in (("r1", 10), ("r2", 5)):
+        (examples,) = several.read_examples([ecg_id])
+        assert len(examples) == seconds / 5
+        found = full_gradient(classifier, examples)
+        shares = made.shares().filter(ecg_id=ecg_id)
+        assert shares["margin"].unique().to_list() == pytest.approx([found.margin.mean()])
+        whole = np.abs(found.maps).sum()
+        parts = dict(shares.filter(kind="sheet").select("region", "share").iter_rows())
+        shown = [lead in INDEPENDENT_LEADS for lead in LEADS]
+        assert parts["on_sheet"] == pytest.approx(np.abs(found.maps[0, shown]).sum() / whole)
+        assert parts["later_seconds"] == pytest.approx(np.abs(found.maps[1:, shown]).sum() / whole)
+        qrs = shares.filter(kind="window", region="qrs")["area_share"].item()
+        masks = recording_windows(store, ecg_id, filters=replace(FilterRecipe(), samples=seconds * 500))
+        assert qrs == pytest.approx(masks["qrs"].mean(), abs=1e-9)
 
 
 def test_an_ecg_without_beats_has_no_windows_but_leads(explained):
     flat = explained.shares().filter(pl.col("ecg_id") == "r3")
-    assert set(flat["kind"]) == {"lead"}
+    assert set(flat["kind"]) == {"lead", "sheet"}
     assert set(explained.summary()["ecgs"]) == {3}
-
-
-def section_html(made):
-    """The section of a page, as `page.html.j2` includes it."""
-    template = environment().get_template("saliency.html.j2")
-    return template.render(task=SimpleNamespace(name="stroke", saliency=saliency_section(made)), headings=HEADINGS)
 
 
 def test_the_page_holds_its_pictures_and_states_the_weights(explained):
@@ -204,7 +161,8 @@ def test_the_page_holds_its_pictures_and_states_the_weights(explained):
 def test_the_page_has_a_dash_where_there_is_no_ink(explained):
     shares = saliency_section(explained).shares
     assert [row.ink_share is None for row in shares] == [row.model == "cnn" for row in shares]
-    assert section_html(explained).count("<td>–</td>") == 4
+    assert section_html(explained).count("<td>–</td>") == 4 + 2
+    assert section_html(explained).count("Leads that a sheet lacks") == 1
 
 
 def test_models_of_images_and_waveforms_stand_side_by_side(explained, site, models, tmp_path):

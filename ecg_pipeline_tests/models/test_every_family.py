@@ -19,7 +19,11 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.overrides import TorchFunctionMode
 
+from ecg_pipeline.ecg import LEADS
 from ecg_pipeline.explanation.attribution import full_gradient
+from ecg_pipeline.explanation.second_views import SECOND_VIEWS
+from ecg_pipeline.explanation.surfaces import Sheet, Traces
+from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.models import FAMILIES
 from ecg_pipeline.models.comparators.recipes import TimmRecipe
 from ecg_pipeline.models.ecg_fm.network import ecg_fm_model
@@ -27,7 +31,7 @@ from ecg_pipeline.models.ecg_fm.recipes import EcgFmPretraining, EcgFmRecipe, Sp
 from ecg_pipeline.models.ecgfounder.network import net1d
 from ecg_pipeline.models.ecgfounder.recipes import STATEMENTS, EcgFounderPretraining, EcgFounderRecipe
 from ecg_pipeline.models.encoders import encoder_of
-from ecg_pipeline.models.family import RANDOM, Family
+from ecg_pipeline.models.family import IMAGES, RANDOM, Family
 from ecg_pipeline.models.heartbeit.beit import masked_image_model
 from ecg_pipeline.models.heartbeit.recipes import TOKENS
 from ecg_pipeline.models.load import build_classifier, classifier_facts, load_classifier
@@ -617,6 +621,22 @@ def test_a_map_sums_to_the_difference_from_a_blank_example_or_there_is_none(exam
     np.testing.assert_allclose(found.margin, margin, atol=1e-4)
     np.testing.assert_allclose(found.maps.sum((1, 2)) + found.elsewhere, margin, atol=1e-4)
     assert found.error.max() < 1e-9
+
+
+@of_families(lambda family: family.second_view is not None)
+def test_the_second_view_of_a_family_is_a_strength_in_each_example(example):
+    view, stored = SECOND_VIEWS[example.family.second_view], example.stored[:2]
+    values = view.compute(perturbed(example.classifier()), stored)
+    if values is None:
+        return  # this network of the family has no attention
+    assert len(values) == 2
+    is_image = example.row.recipe.view == IMAGES
+    surface = Sheet(SheetRecipe(), seconds=5) if is_image else Traces(LEADS, samples=SAMPLES, sampling_hz=100)
+    for one in values:
+        strength = view.strength(one, surface)
+        assert strength.shape[0] == (stored.shape[1] if is_image else 1)
+        assert 0 <= strength.min() <= strength.max() <= 1
+        assert view.title(one)
 
 
 def test_what_mlflow_serves_is_what_is_scored(example, home, tmp_path):

@@ -23,7 +23,7 @@ fractions: [0.5, 1.0]
 finetuning: {epochs: 1, batch: 8, models: {small_cnn: {epochs: 2}}}
 evaluation: {bootstrap_draws: 20}
 image_distance: {images: 20}
-saliency: {ecgs: 2}
+saliency: {ecgs: 2, errors: 0}
 """
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from ecg_pipeline.evaluation.evaluate import write_evaluation
 from ecg_pipeline.evaluation.recipes import EvaluationRecipe
 from ecg_pipeline.evaluation.summary import compute_metrics
-from ecg_pipeline.explanation.results import SHARES, WINDOW, Saliency
+from ecg_pipeline.explanation.results import ERRORS, SHARES, WINDOW, Saliency
 from ecg_pipeline.images.shards import ImageShards
 from ecg_pipeline.metrics.table import METRICS
 from ecg_pipeline.orchestration import metadata
@@ -45,11 +45,19 @@ def test_pictures_of_a_saliency_are_links(tmp_path):
     write_parquet(folder / "shares.parquet", shares)
     for number in (1, 2):
         Image.new("L", (4, 4)).save(folder / f"ecg_{number}.png")
+    wrong = {"model": "m", "kind": "false_positive", "ecg_id": "ecg-of-somebody", "site": "north"}
+    numbers = {name: 0.5 for name, kind in ERRORS.items() if kind == pl.Float64}
+    errors = pl.DataFrame([{"place": place, **wrong, **numbers} for place in (1, 2)], schema=ERRORS)
+    assert "errors" not in metadata.saliency(Saliency(folder), tmp_path), "an output from before errors were explained"
+    write_parquet(folder / "errors.parquet", errors)
     shown = metadata.saliency(Saliency(folder), tmp_path)
     assert shown["ecgs"] == 2
-    for number in (1, 2):
+    assert [record.data for record in shown["errors"].records] == [
+        {"model": "m", "kind": "false_positive", "threshold": 0.5, "ecgs": 2}
+    ]
+    for number, title in enumerate(("ECG 1", "ECG 2", "false positives of m"), start=1):
         address = f"http://127.0.0.1:3001/previews/stroke/saliency/{number}?build=b1"
-        assert f"[ECG {number}]({address})" in shown["pictures"].value
+        assert f"[{title}]({address})" in shown["pictures"].value
     assert "somebody" not in written(shown)
     assert "image/png" not in written(shown)
 

@@ -59,7 +59,7 @@ fractions: [1.0]
 finetuning: {{epochs: 1, batch: 8}}
 evaluation: {{bootstrap_draws: 20}}
 image_distance: {{images: 10}}
-saliency: {{ecgs: 2}}
+saliency: {{ecgs: 2, errors: 1}}
 """
 PICTURES = (b"\x89PNG", b"iVBORw0KGgo", b"data:image/png", b"data:image/jpeg", b"\xff\xd8\xff\xe0", b"/9j/4AAQ")
 """How pictures begin, as files and as base64."""

@@ -27,7 +27,7 @@ tasks: {hcm: null, stemi: null}
 fractions: [1.0]
 finetuning: {epochs: 1, batch: 8, models: {small_cnn: null}}
 evaluation: {bootstrap_draws: 20}
-saliency: {ecgs: 1}
+saliency: {ecgs: 1, errors: 0}
 """
 TASK, SITE = "low_lvef", "mount_sinai"
 READ_BY = {"ten_seconds": ("small_cnn", "wide"), "three_leads": ("narrow",)}

@@ -21,6 +21,7 @@ class Comparators(Family):
     recipe = TimmRecipe
     sees = "natural images, if the file is timm's"
     is_explained = True
+    second_view = "rollout"
 
     def check(self, recipe: TimmRecipe, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Check that timm has the network, and the size of the images."""

@@ -26,6 +26,8 @@ class EcgFm(Family):
     objective_name = "wav2vec 2.0 with CMSC and random lead masks"
     sees = "ECGs"
     licence = "MIT"
+    is_explained = True
+    second_view = "attention_curve"
 
     def check(self, recipe: EcgFmRecipe, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Check the number of leads, and that a segment has frames."""

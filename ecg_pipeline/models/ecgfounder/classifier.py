@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from ecg_pipeline.ecg import LEADS
 from ecg_pipeline.models.ecgfounder.lead_one import lead_one
 from ecg_pipeline.models.ecgfounder.network import Block, net1d
 from ecg_pipeline.models.ecgfounder.recipes import EcgFounderRecipe
@@ -25,6 +26,8 @@ class EcgFounderClassifier(Classifier):
     def __init__(self, recipe: EcgFounderRecipe, start: Mapping[str, Tensor] | None, *, seed: int):
         super().__init__()
         self.leads = recipe.leads
+        if recipe.leads == 1:
+            self.rows = (LEADS.index("I"),)
         self.network = net1d(recipe, labels=1, seed=seed)
         if start is not None:
             body = {name: tensor for name, tensor in start.items() if name not in HEAD}

@@ -32,6 +32,7 @@ class HeartBeit(Family):
     sees = "ECGs"
     licence = "none stated"
     is_explained = True
+    second_view = "rollout"
 
     def check(self, recipe: HeartBeitRecipe, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Check the size of the images."""

@@ -64,7 +64,7 @@ def saliency_asset(study: Study, task: str) -> dg.AssetsDefinition:
         waveform_store: dict[str, WaveformStore],
         **made: Any,
     ) -> Events:
-        """FullGrad and attention rollout on the best-scored true positives (paper: Figure 5), and shares by wave."""
+        """FullGrad and attention on the best-scored positives (paper: Figure 5) and on errors, and shares by wave."""
         yield from workspace.materialise(
             context,
             Saliency,
@@ -72,6 +72,7 @@ def saliency_asset(study: Study, task: str) -> dg.AssetsDefinition:
                 {model: made[f"{model}__model"] for model in compared},
                 study.saliency,
                 predictions={model: _predictions(made[f"{model}__evaluation"]) for model in compared},
+                thresholds={model: _thresholds(made[f"{model}__evaluation"]) for model in compared},
                 views={model: made[input_name(view)] for model, view in view_of.items()},
                 stores=waveform_store,
                 sheet=study.sheet,
@@ -88,3 +89,8 @@ def saliency_asset(study: Study, task: str) -> dg.AssetsDefinition:
 
 def _predictions(evaluations: dict[str, Evaluation]) -> pl.DataFrame:
     return pl.concat([evaluation.predictions() for evaluation in evaluations.values()])
+
+
+def _thresholds(evaluations: dict[str, Evaluation]) -> dict[int, dict[str, float]]:
+    """Those of a model are the same at every site."""
+    return next(iter(evaluations.values())).thresholds()

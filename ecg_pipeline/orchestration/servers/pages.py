@@ -65,10 +65,10 @@ def build_app(home: Path, mlflow: str) -> Starlette:
 
     def picture(request: Request) -> Response:
         saliency = Saliency(_build(archive, request, f"{request.path_params['task']}/saliency", None))
-        figures, number = saliency.figures(), request.path_params["number"]
-        if not 1 <= number <= len(figures):
+        pictures, number = saliency.pictures(), request.path_params["number"]
+        if not 1 <= number <= len(pictures):
             raise HTTPException(404)
-        return _file(archive, figures[number - 1])
+        return _file(archive, pictures[number - 1].path)
 
     def audit(request: Request) -> Response:
         asset, place = request.path_params["asset"], request.path_params["place"]

@@ -64,6 +64,8 @@ def home(tmp_path_factory):
     write_parquet(folder / "shares.parquet", pl.DataFrame({"ecg": [1, 1, 2]}))
     for number in (1, 2):
         Image.new("L", (4, 4), number).save(folder / f"ecg_{number}.png")
+    write_parquet(folder / "errors.parquet", pl.DataFrame({"model": ["m", "m"], "kind": ["false_negative"] * 2}))
+    Image.new("L", (4, 4), 3).save(folder / "false_negative_m.png")
     keep(home, "stroke/saliency", None, "s1", "2026-01-01T00:00:00.000+00:00")
 
     outside = home.parent / "outside"
@@ -158,7 +160,8 @@ def test_first_sheets_are_drawn_on_request_and_kept_nowhere(port, home):
 
 def test_pictures_of_a_saliency_are_counted_from_one(port):
     assert Image.open(io.BytesIO(ask(port, "/previews/stroke/saliency/2")[2])).getpixel((0, 0)) == 2
-    assert [ask(port, f"/previews/stroke/saliency/{number}")[0] for number in (0, 1, 3)] == [404, 200, 404]
+    assert [ask(port, f"/previews/stroke/saliency/{number}")[0] for number in (0, 1, 4)] == [404, 200, 404]
+    assert Image.open(io.BytesIO(ask(port, "/previews/stroke/saliency/3")[2])).getpixel((0, 0)) == 3, "errors follow"
 
 
 def test_links_of_the_ui_lead_to_what_they_say(port, home):

@@ -19,14 +19,19 @@ from ecg_pipeline.ecg import RecipeError
 from ecg_pipeline.ingest.drop_folder import DropFolder
 from ecg_pipeline.ingest.pseudonyms import PseudonymKey, fixed_key, load_key
 from ecg_pipeline.ingest.withdrawals import Register
+from ecg_pipeline.signals.window_filters import BandPass, NotchBandPassMedian
 from ecg_pipeline.study_checks import problems
 from ecg_pipeline.study_sections import Study, plain
 from ecg_pipeline.study_sections import identity as identity
 
 BUILT_IN = Path(__file__).parent / "studies"
 
-RULES = {rule.__name__: rule.kind for rule in (MeasurementRule, DiagnosisRule, StatementRule)}
-"""The `kind` of each rule, by the class name that pydantic puts into error locations."""
+KINDS = {
+    ("tasks", "rule"): {rule.__name__: rule.kind for rule in (MeasurementRule, DiagnosisRule, StatementRule)},
+    ("windows", "filter"): {each.__name__: each.kind for each in (BandPass, NotchBandPassMedian)},
+}
+"""Sections and keys whose value has a `kind`, and the kinds by the class name that pydantic puts into error
+locations."""
 
 Keys = tuple[str, ...]
 
@@ -64,7 +69,7 @@ def load_study(path: Path) -> Study:
     """
     files = _files(path)
     content = reduce(_overlay, (file.content for file in reversed(files)))
-    if lines := [*_repeated_keys(files), *_rules_without_kind(files, content)]:
+    if lines := [*_repeated_keys(files), *_values_without_kind(files, content)]:
         raise StudyError("\n".join(lines))
     try:
         study = Study.model_validate(content)
@@ -191,22 +196,23 @@ def _repeated_keys(files: Sequence[_File]) -> Iterator[str]:
                     lines[name] = line
 
 
-def _rules_without_kind(files: Sequence[_File], content: dict[str, Any]) -> Iterator[str]:
-    """A message for each rule without a valid `kind`, because several kinds could match it."""
-    tasks = content.get("tasks")
-    for name, task in tasks.items() if isinstance(tasks, dict) else ():
-        rule = task.get("rule") if isinstance(task, dict) else None
-        if isinstance(rule, dict) and rule.get("kind") not in RULES.values():
-            place = ("tasks", str(name), "rule")
-            yield _line(files, [(*place, "kind"), place], f"a rule needs a kind: {', '.join(RULES.values())}")
+def _values_without_kind(files: Sequence[_File], content: dict[str, Any]) -> Iterator[str]:
+    """A message for each rule or filter without a valid `kind`, because several kinds could match it."""
+    for (section, key), kinds in KINDS.items():
+        sections = content.get(section)
+        for name, one in sections.items() if isinstance(sections, dict) else ():
+            value = one.get(key) if isinstance(one, dict) else None
+            if isinstance(value, dict) and value.get("kind") not in kinds.values():
+                place = (section, str(name), key)
+                yield _line(files, [(*place, "kind"), place], f"a {key} needs a kind: {', '.join(kinds.values())}")
 
 
 def _is_of_another_kind(content: Any, loc: Sequence[str | int]) -> bool:
-    """Whether an error location belongs to a kind of rule other than the one in the file."""
+    """Whether an error location belongs to a kind of rule or filter other than the one in the file."""
     match loc:
-        case ["tasks", name, "rule", recipe, *_] if recipe in RULES:
-            rule = content["tasks"].get(name, {}).get("rule")
-            return isinstance(rule, dict) and rule["kind"] != RULES[str(recipe)]
+        case [section, name, key, recipe, *_] if recipe in (kinds := KINDS.get((section, key), {})):
+            value = content[section].get(name, {}).get(key)
+            return isinstance(value, dict) and value["kind"] != kinds[recipe]
     return False
 
 

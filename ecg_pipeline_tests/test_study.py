@@ -165,7 +165,8 @@ def test_a_task_names_its_models_or_has_all(tmp_path):
     "change",
     [
         "windows: {ten_seconds: {standardise: recording}}",
-        "windows: {ten_seconds: {band_pass: {low_hz: 0.5, high_hz: 40.0}}}",
+        "windows: {ten_seconds: {filter: {kind: band_pass, low_hz: 0.5, high_hz: 40.0}}}",
+        "windows: {ten_seconds: {crop: 2}}",
         "models: {scratch: {like: heartbeit, pretrained: false}}",
         "finetuning: {models: {small_cnn: {epochs: 11}}}",
         "pretraining: {heartbeit: {recipe: {seeds: [7]}}}",

@@ -717,10 +717,10 @@ windows:
 extends: demo
 windows:
   ten_seconds:
-    band_pass: {low_hz: 60.0, high_hz: 90.0}
+    filter: {kind: band_pass, low_hz: 60.0, high_hz: 90.0}
 """,
         [
-            "4: windows.ten_seconds.band_pass: a band-pass from 60.0 Hz on leaves nothing that 100 Hz can hold",
+            "4: windows.ten_seconds.filter.low_hz: a band-pass from 60.0 Hz on leaves nothing that 100 Hz can hold",
         ],
     ),
     (
@@ -728,11 +728,11 @@ windows:
 extends: demo
 windows:
   ten_seconds:
-    band_pass: {low_hz: 60.0,
+    filter: {kind: band_pass, low_hz: 60.0,
       high_hz: 50.0}
 """,
         [
-            "4: windows.ten_seconds.band_pass.low_hz: band-pass 60.0-50.0 Hz must begin above 0 Hz and end above its "
+            "4: windows.ten_seconds.filter.low_hz: band-pass 60.0-50.0 Hz must begin above 0 Hz and end above its "
             "beginning",
         ],
     ),
@@ -745,6 +745,52 @@ windows:
 """,
         [
             "4: windows.ten_seconds.crop: Input should be 'first' or 'all'",
+            "4: windows.ten_seconds.crop: Input should be a valid integer, unable to parse string as an integer",
+        ],
+    ),
+    (
+        """\
+extends: demo
+windows:
+  ten_seconds:
+    crop: 1
+""",
+        [
+            "4: windows.ten_seconds.crop: a crop to 1 windows: write `first`, `all`, or a number of at least 2",
+        ],
+    ),
+    (
+        """\
+extends: demo
+windows:
+  ten_seconds:
+    filter: {low_hz: 0.5}
+""",
+        [
+            "4: windows.ten_seconds.filter: a filter needs a kind: band_pass, notch_band_pass_median",
+        ],
+    ),
+    (
+        """\
+extends: demo
+windows:
+  ten_seconds:
+    sampling_hz: 500
+    filter: {kind: notch_band_pass_median, notch_q: 0.0}
+""",
+        [
+            "5: windows.ten_seconds.filter.notch_q: notch_q must be above 0, not 0.0",
+        ],
+    ),
+    (
+        """\
+extends: demo
+windows:
+  ten_seconds:
+    filter: {kind: notch_band_pass_median}
+""",
+        [
+            "4: windows.ten_seconds.filter: 50.0 Hz must lie below half of 100 Hz",
         ],
     ),
 ]

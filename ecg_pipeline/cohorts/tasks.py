@@ -62,7 +62,7 @@ class StatementRule:
             raise RecipeError("no statement makes an ECG positive: name at least one", "positive")
         if both := [code for code in self.positive if code in self.exclude]:
             raise RecipeError(f"{', '.join(both)} cannot be in both `positive` and `exclude`", "exclude", "positive")
-        most = 1 if self.system == "snomed" else 100
+        most = 100 if self.system == "scp" else 1
         if not 0 <= self.minimum_likelihood <= most:
             raise RecipeError(
                 f"minimum_likelihood of {self.system} must lie between 0 and {most}, not {self.minimum_likelihood:g}",

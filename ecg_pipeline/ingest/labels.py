@@ -1,4 +1,5 @@
-"""Labels that came with the ECGs: measurements and diagnoses of a hospital's tables, statements of public data sets.
+"""Labels that came with the ECGs: measurements and diagnoses of a hospital's tables, statements of public data sets
+and of carts.
 
 Patient identifiers are read here and written as pseudonyms. A row or a file that cannot be used is left out and
 counted.
@@ -18,7 +19,7 @@ from ecg_pipeline.ingest.pseudonyms import PseudonymKey, known_id
 from ecg_pipeline.ingest.reading import ecg_id_of
 from ecg_pipeline.storage.files import read_json, write_json, write_parquet
 
-REVISION = 2
+REVISION = 3
 """Bumped by hand when this module's results change."""
 
 LABEL_SCHEMA = {
@@ -56,8 +57,8 @@ class ClinicalLabels:
     def labels(self) -> pl.DataFrame:
         """One row per label, columns as in `LABEL_SCHEMA`: of a patient on a date, or of one ECG (a statement).
 
-        system: "measurement", "diagnosis", "scp" or "snomed". value: the measured value, 1 or 0 for a diagnosis made
-        or excluded, the likelihood of a statement (PTB-XL writes 0 for unknown).
+        system: "measurement", "diagnosis", "scp", "snomed" or "muse". value: the measured value, 1 or 0 for a diagnosis
+        made or excluded, the likelihood of a statement (PTB-XL writes 0 for unknown).
         """
         return pl.read_parquet(self.folder / "labels.parquet")
 
@@ -134,6 +135,9 @@ def _statements(
         drop.table_file(listing, table.name)
     files = ((name, drop.file(name)) for name in drop.ecg_files(listing)["name"])
     for statement in ecg_format.statements.read(drop.path, files, skipped):
+        if drop.site_names and statement.site_name not in drop.site_names:
+            skipped["statement of an ECG of another site"] += 1
+            continue
         patient = key.pseudonym(drop.mrn_system, statement.patient_id) if statement.patient_id else None
         if drop.withdrawals.entry_of(key, patient):
             skipped[WITHDRAWN] += 1

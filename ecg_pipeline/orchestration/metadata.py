@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from ecg_pipeline.cohorts.cohort import Cohort
+from ecg_pipeline.cohorts.statements import NOT_STATED, STATED, UNKNOWN, StatementCodes, StatementTargets
 from ecg_pipeline.cohorts.test_set import TestSet
 from ecg_pipeline.evaluation.results import Evaluation
 from ecg_pipeline.explanation.results import Saliency
@@ -134,6 +135,22 @@ def patch_tokens(tokens: TokenShards, vocabulary: int) -> dict[str, Any]:
     for _, ids in tokens:
         counts += id_counts(ids, vocabulary)
     return {"dagster/row_count": len(tokens), **(_usage("usage", usage(counts)) if counts.any() else {})}
+
+
+def statement_codes(codes: StatementCodes) -> dict[str, Any]:
+    """The codes that are predicted, with the ECGs of the pretraining set that have them."""
+    table = codes.table()
+    return {"dagster/row_count": len(table), "codes": _table(table)}
+
+
+def statement_targets(targets: StatementTargets, codes: StatementCodes) -> dict[str, Any]:
+    """Count of ECGs, and how many have, lack, and do not tell each code."""
+    counts = np.zeros((3, len(codes.table())), np.int64)
+    for _, said in targets:
+        counts += [(said == value).sum(axis=0) for value in (STATED, NOT_STATED, UNKNOWN)]
+    of_each = dict(zip(("stated", "not stated", "unknown"), counts, strict=True))
+    table = codes.table().select("system", "code").with_columns(**of_each)
+    return {"dagster/row_count": len(targets), "codes": _table(table)}
 
 
 def pretrained_checkpoint(model: PretrainedModel) -> dict[str, Any]:

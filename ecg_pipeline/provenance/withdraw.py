@@ -21,7 +21,14 @@ from ecg_pipeline.provenance.trace import Trace
 CHECK = "no_withdrawn_patients"
 """Blocking check of models and of what they are made of and tested on."""
 
-CHECKED = ("waveform_store", "image_tokenizer", "pretrained_checkpoint", "finetuned_model", "evaluation")
+CHECKED = (
+    "waveform_store",
+    "image_tokenizer",
+    "statement_codes",
+    "pretrained_checkpoint",
+    "finetuned_model",
+    "evaluation",
+)
 """Last parts of the keys of assets that have the check."""
 
 TOMBSTONE = "withdrawn"

@@ -1,7 +1,7 @@
 """Windows of waveforms, the view that waveform networks read: leads, rate, length and scale as a recipe says.
 
-The steps have one order: band-pass at the recorded rate, resampling, standardisation over the whole recording, crop,
-padding.
+The steps have one order: band-pass at the recorded rate, resampling, filter at the new rate, standardisation over the
+whole recording, crop, padding.
 """
 
 from dataclasses import dataclass
@@ -16,16 +16,20 @@ from numpy.typing import NDArray
 
 from ecg_pipeline.ecg import LEADS, Progress, RecipeError, no_progress
 from ecg_pipeline.ingest.store import WaveformStore
-from ecg_pipeline.signals.filters import butterworth, mirrored, resample
+from ecg_pipeline.signals.filters import resample
 from ecg_pipeline.signals.recordings import shard_ecgs, waveform_digest
+from ecg_pipeline.signals.window_filters import BandPass, NotchBandPassMedian
 from ecg_pipeline.storage.files import write_parquet
 from ecg_pipeline.storage.shards import ArrayShards, Shard, build_shards, scan_tables, write_index
 
-REVISION = 1
+REVISION = 2
 """Bumped by hand when this module's results change."""
 
 CONSTANT_MV = 1e-6
 """A lead that varies less is constant: no cart resolves a nanovolt, and rounding of a derived lead leaves less."""
+
+TOGETHER = 8
+"""Recordings prepared at once: their 96 leads fill the lanes of the filters."""
 
 INDEX_SCHEMA = {
     "ecg_id": pl.String,
@@ -38,38 +42,18 @@ LEFT_OUT_SCHEMA = {"ecg_id": pl.String, "recorded_s": pl.Float32}
 
 
 @dataclass(frozen=True)
-class BandPass:
-    """A zero-phase Butterworth band-pass, its ends mirrored; `signals.filters` gives the reasons.
-
-    order: of the design at each cut-off; both passes together have twice the order.
-    """
-
-    low_hz: float
-    high_hz: float
-    order: int = 2
-
-    def __post_init__(self) -> None:
-        if not 0 < self.low_hz < self.high_hz or not isfinite(self.high_hz):
-            raise RecipeError(
-                f"band-pass {self.low_hz}-{self.high_hz} Hz must begin above 0 Hz and end above its beginning",
-                "low_hz",
-                "high_hz",
-            )
-        if self.order < 1:
-            raise RecipeError(f"filter order {self.order} must be at least 1", "order")
-
-
-@dataclass(frozen=True)
 class WindowRecipe:
     """How recordings become windows.
 
     leads: of a window, in this order; limb leads are derived where they were not recorded.
     resampling: to `sampling_hz`; "polyphase" filters against aliasing, "linear" does not and is that of ECG-FM.
-    seconds: length of a window. crop: the "first" window, or "all" that fit one after another.
-    band_pass: at the recorded rate, before resampling. Where that rate is too low for its upper cut-off there is
-    nothing to remove above it, so the lower one is applied alone.
-    standardise: by the population mean and standard deviation of the whole recording at `sampling_hz`, each "lead" by
-    its own, or all leads by those of the "recording"; a constant lead becomes 0.
+    seconds: length of a window. crop: the "first" window, at most so many from the start (2 or more), or "all" that fit
+    one after another.
+    filter: `BandPass` acts at the recorded rate, before resampling; `NotchBandPassMedian`, ECGFounder's, after it.
+    standardise: over the whole recording at `sampling_hz`, of which the windows may be a part, by the population's mean
+    and standard deviation. "lead": each lead by its own, and a constant lead becomes 0 (ECG-FM). "recording": all leads
+    by those of all their samples, 1e-8 added to the deviation; a constant lead stays constant (ECGFounder's, whose
+    recordings are as long as a window).
     short: a recording shorter than a window is left out, or padded at its end with zeros after standardisation.
     """
 
@@ -77,8 +61,8 @@ class WindowRecipe:
     sampling_hz: int = 500
     resampling: Literal["polyphase", "linear"] = "polyphase"
     seconds: float = 10.0
-    crop: Literal["first", "all"] = "first"
-    band_pass: BandPass | None = None
+    crop: Literal["first", "all"] | int = "first"
+    filter: BandPass | NotchBandPassMedian | None = None
     standardise: Literal["none", "lead", "recording"] = "none"
     short: Literal["leave_out", "pad"] = "leave_out"
 
@@ -97,12 +81,10 @@ class WindowRecipe:
                 "seconds",
                 "sampling_hz",
             )
-        if self.band_pass is not None and self.band_pass.low_hz >= self.sampling_hz / 2:
-            raise RecipeError(
-                f"a band-pass from {self.band_pass.low_hz} Hz on leaves nothing that {self.sampling_hz} Hz can hold",
-                "band_pass",
-                "sampling_hz",
-            )
+        if isinstance(self.crop, int) and self.crop < 2:
+            raise RecipeError(f"a crop to {self.crop} windows: write `first`, `all`, or a number of at least 2", "crop")
+        if self.filter is not None:
+            self.filter.check(self.sampling_hz)
 
     @property
     def samples(self) -> int:
@@ -136,20 +118,32 @@ class WaveformWindows(ArrayShards):
 
 def cut_windows(x_mv: NDArray, sampling_hz: int, recipe: WindowRecipe) -> NDArray[np.float32]:
     """Cut recordings of one length: (N, L, T) millivolts at `sampling_hz` -> (N, windows, L, samples) float32."""
-    samples, windows = recipe.samples, _window_count(x_mv.shape[-1], sampling_hz, recipe)
-    cut = np.zeros((len(x_mv), windows, x_mv.shape[1], samples), np.float32)
+    windows = _window_count(x_mv.shape[-1], sampling_hz, recipe)
+    cut = np.zeros((len(x_mv), windows, x_mv.shape[1], recipe.samples), np.float32)
     if not windows:
         return cut
-    passed = x_mv if recipe.band_pass is None else _band_pass(x_mv, sampling_hz, recipe.band_pass)
-    # One recording at a time: a block of long ones in float64 would fill the memory.
-    for place, recorded_mv in enumerate(x_mv):
-        x = _resample(passed[place], sampling_hz, recipe)
-        if recipe.standardise != "none":
-            x = _standardise(x, recorded_mv, recipe)
+    # A few recordings at a time: a block of long ones in float64 would fill the memory.
+    for first in range(0, len(x_mv), TOGETHER):
+        recorded = x_mv[first : first + TOGETHER]
+        x = prepare(recorded, sampling_hz, recipe)
         for window in range(windows):
-            part = x[:, window * samples : (window + 1) * samples]
-            cut[place, window, :, : part.shape[-1]] = part
+            part = x[..., window * recipe.samples : (window + 1) * recipe.samples]
+            cut[first : first + TOGETHER, window, :, : part.shape[-1]] = part
     return cut
+
+
+def prepare(x_mv: NDArray, sampling_hz: int, recipe: WindowRecipe) -> NDArray:
+    """Filter, resample and standardise: (N, L, T) millivolts at `sampling_hz` -> (N, L, T) at the recipe's rate."""
+    x = x_mv if recipe.filter is None else recipe.filter.as_recorded(x_mv, sampling_hz)
+    x = _resample(x, sampling_hz, recipe)
+    if recipe.filter is not None:
+        x = recipe.filter.resampled(x, recipe.sampling_hz)
+    match recipe.standardise:
+        case "lead":
+            return _by_lead(x, x_mv)
+        case "recording":
+            return _by_recording(x, x_mv)
+    return x
 
 
 def _resampled(samples: int, sampling_hz: int, recipe: WindowRecipe) -> int:
@@ -162,43 +156,48 @@ def _window_count(samples: int, sampling_hz: int, recipe: WindowRecipe) -> int:
     whole = _resampled(samples, sampling_hz, recipe) // recipe.samples
     if whole == 0:
         return int(recipe.short == "pad")
-    return whole if recipe.crop == "all" else 1
-
-
-def _band_pass(x_mv: NDArray, sampling_hz: int, band_pass: BandPass) -> NDArray[np.float32]:
-    """What of the band was recorded, along the last axis: all zeros if the band lies above half of `sampling_hz`."""
-    from ecg_pipeline.signals.kernels import filter_rows
-
-    if band_pass.low_hz >= sampling_hz / 2:
-        return np.zeros(x_mv.shape, np.float32)
-    rows = np.ascontiguousarray(x_mv, np.float32).reshape(-1, x_mv.shape[-1])
-    sections, steady_state = butterworth((band_pass.low_hz, band_pass.high_hz), band_pass.order, sampling_hz)
-    out = np.empty(rows.shape, np.float32)
-    filter_rows(rows, sections, steady_state, mirrored(rows.shape[1], band_pass.low_hz, sampling_hz), 1, out)
-    return out.reshape(x_mv.shape)
+    match recipe.crop:
+        case "first":
+            return 1
+        case "all":
+            return whole
+        case most:
+            return min(whole, most)
 
 
 def _resample(x: NDArray, sampling_hz: int, recipe: WindowRecipe) -> NDArray:
-    """(L, T) at `sampling_hz` -> (L, T) at the recipe's rate; an incomplete last sample is dropped."""
+    """(..., T) at `sampling_hz` -> (..., T) at the recipe's rate; an incomplete last sample is dropped."""
     if sampling_hz == recipe.sampling_hz:
         return x
     samples = _resampled(x.shape[-1], sampling_hz, recipe)
     if recipe.resampling == "linear":
         # The grid of ECG-FM's preprocessing, which stretches a recording by less than a sample.
         recorded, wanted = np.linspace(0, samples - 1, x.shape[-1]), np.arange(samples)
-        return np.stack([np.interp(wanted, recorded, lead) for lead in x])
-    return resample(x, sampling_hz, recipe.sampling_hz)[:, :samples]
+        rows = [np.interp(wanted, recorded, row) for row in x.reshape(-1, x.shape[-1])]
+        return np.stack(rows).reshape(*x.shape[:-1], samples)
+    return resample(x, sampling_hz, recipe.sampling_hz)[..., :samples]
 
 
-def _standardise(x: NDArray, recorded_mv: NDArray, recipe: WindowRecipe) -> NDArray:
-    """(L, T) millivolts -> (L, T) standard deviations. recorded_mv: (L, T) before filter and resampling."""
-    axis = -1 if recipe.standardise == "lead" else None
+def _by_lead(x: NDArray, recorded_mv: NDArray) -> NDArray[np.float64]:
+    """(N, L, T) -> (N, L, T), each lead standardised, a constant one 0. recorded_mv: before filter and resampling."""
     x = x.astype(np.float64)
-    deviation = x.std(axis=axis, keepdims=True)
-    # Resampling leaves a ripple on a constant lead, so the recorded samples are asked, too.
-    constant = np.ptp(recorded_mv, axis=-1, keepdims=True) < CONSTANT_MV
-    constant |= x.std(axis=-1, keepdims=True) < CONSTANT_MV
-    return np.where(constant, 0, (x - x.mean(axis=axis, keepdims=True)) / np.maximum(deviation, CONSTANT_MV))
+    deviation = x.std(axis=-1, keepdims=True)
+    constant = _is_constant(recorded_mv) | (deviation < CONSTANT_MV)
+    return np.where(constant, 0, (x - x.mean(axis=-1, keepdims=True)) / np.maximum(deviation, CONSTANT_MV))
+
+
+def _by_recording(x: NDArray, recorded_mv: NDArray) -> NDArray[np.float64]:
+    """(N, L, T) -> (N, L, T), all leads of a recording standardised together, so that their ratios remain; one that is
+    constant in all leads becomes 0."""
+    samples = x.reshape(len(x), 1, -1).astype(np.float64)
+    mean, deviation = samples.mean(axis=-1, keepdims=True), samples.std(axis=-1, keepdims=True)
+    constant = _is_constant(recorded_mv).all(axis=1, keepdims=True)
+    return np.where(constant, 0, (samples - mean) / (deviation + 1e-8)).reshape(x.shape)
+
+
+def _is_constant(recorded_mv: NDArray) -> NDArray[np.bool_]:
+    """(N, L, T) -> (N, L, 1). Recorded samples are asked, because resampling leaves a ripple on a constant lead."""
+    return np.ptp(recorded_mv, axis=-1, keepdims=True) < CONSTANT_MV
 
 
 def cut_site(
@@ -259,5 +258,5 @@ def _places(run: pl.DataFrame, count: int, recipe: WindowRecipe) -> pl.DataFrame
 
 def _seconds_read(sampling_hz: int, recipe: WindowRecipe) -> float | None:
     """How much of a recording its windows depend on; None is all of it."""
-    of_all = recipe.crop == "all" or recipe.standardise != "none" or recipe.band_pass is not None
+    of_all = recipe.crop != "first" or recipe.standardise != "none" or recipe.filter is not None
     return None if of_all or sampling_hz != recipe.sampling_hz else recipe.seconds

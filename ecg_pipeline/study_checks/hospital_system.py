@@ -72,7 +72,8 @@ def missing_codes(site: Site, rule: MeasurementRule | DiagnosisRule | StatementR
     if not folder(site).is_relative_to(HOSPITAL_SYSTEM):
         return None
     if isinstance(rule, StatementRule):
-        return None if SCP_DESCRIPTIONS.keys() & set(rule.positive) else ", ".join(rule.positive)
+        is_stated = rule.system != "scp" or SCP_DESCRIPTIONS.keys() & set(rule.positive)
+        return None if is_stated else ", ".join(rule.positive)
     return None if rule.code in SYNTHETIC_CODES[type(rule)] else rule.code
 
 

@@ -47,6 +47,25 @@ def names(study: Study) -> Iterator[Problem]:
             )
 
 
+def statements(study: Study) -> Iterator[Problem]:
+    """Check that ECGs of a pretraining site carry statements, if statements are pretrained on, and that those left out
+    are some of a closed list, if all sites have one."""
+    if "statement_targets" not in study.targets:
+        return
+    found = [FORMATS[study.sites[site].format].statements for site in study.pretraining_sites]
+    carried = [one for one in found if one]
+    if study.pretraining_sites and not carried:
+        yield problem(
+            "statements are pretrained on, but no pretraining site has any: "
+            f"use one of format {', '.join(name for name, each in FORMATS.items() if each.statements)}",
+            "sites",
+        )
+    if carried and all(one.codes for one in carried):
+        known = {code for one in carried if one.codes for code in one.codes()}
+        if unknown := [code for code in study.statements.exclude if code not in known]:
+            yield problem(f"no pretraining site can state {', '.join(unknown)}", "statements.exclude")
+
+
 def split(study: Study) -> Iterator[Problem]:
     """Check that `ptb_xl_folds` is only used if a site has folds."""
     has_folds = any(FORMATS[site.format].has_folds for site in study.sites.values())
@@ -94,6 +113,12 @@ def _labels(study: Study, name: str, task: TaskRecipe, site: str) -> Iterator[Pr
                 f"tasks.{name}.sites",
                 f"sites.{site}.format",
             )
+        elif statements and statements.codes:
+            for key in ("positive", "exclude"):
+                if unknown := [code for code in getattr(rule, key) if code not in statements.codes()]:
+                    yield problem(
+                        f"system {rule.system} has no statement {', '.join(unknown)}", f"{place}.{key}", place
+                    )
     elif not study.sites[site].label_tables:
         yield problem(
             f"a {rule.kind} needs a label table, and `{site}` has none: add label_tables, or remove the site",

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from ecg_pipeline.cohorts.splits import SplitRecipe
+from ecg_pipeline.cohorts.statements import StatementRecipe
 from ecg_pipeline.cohorts.tasks import TaskRecipe
 from ecg_pipeline.ecg import RecipeError
 from ecg_pipeline.evaluation.recipes import EvaluationRecipe
@@ -101,6 +102,7 @@ class Study(Section):
     sheet: SheetRecipe = SheetRecipe()
     windows: dict[Name, WindowRecipe] = Field(default_factory=dict)
     tokenizer: Tokenizer = TokenizerRecipe()
+    statements: StatementRecipe = StatementRecipe()
     split: SplitRecipe = SplitRecipe()
     models: dict[Name, Annotated[Any, PlainValidator(model_section)]]
     pretraining: dict[Name, Pretraining] = Field(default_factory=dict)
@@ -201,11 +203,12 @@ class Study(Section):
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of an example of each view and target that the study can have."""
+        """Shape of an example of each view and target that the study can have; -1 is a length that data decide."""
         return {
             IMAGES: (self.sheet.height_px, self.sheet.width_px),
             **{windows(name): recipe.shape for name, recipe in self.windows.items()},
             "patch_tokens": (GRID**2,),
+            "statement_targets": (-1,),
         }
 
     @property

@@ -13,6 +13,8 @@ from ecg_pipeline.metrics import discrimination as metrics
 from ecg_pipeline.models.ecgfounder import network as net1d
 from ecg_pipeline.models.ecgfounder.recipes import EcgFounderRecipe
 from ecg_pipeline.models.heartbeit import beit, branches, masking, relative_position
+from ecg_pipeline.signals import windows
+from ecg_pipeline.signals.window_filters import NotchBandPassMedian
 from ecg_pipeline.tokens import dalle_networks, pixels
 from ecg_pipeline.training import schedules
 from ecg_pipeline_tests.conformance.fixtures import Fixture
@@ -218,6 +220,20 @@ MISTAKES = {
     "maximum_over_time/net1d_fullsize": partial(rewritten, net1d.Net1D.features, "x.mean(dim=-1)", "x.amax(dim=-1)"),
     "batch_norm_though_unused/net1d_fullsize": partial(
         rewritten, net1d.Block._activate, "norm(x) if self.use_bn else x", "norm(x)"
+    ),
+    "sample_deviation/ecgfounder_preproc": partial(rewritten, windows._by_recording, ".std(", ".std(ddof=1, "),
+    "leads_standardised_alone/ecgfounder_preproc": partial(
+        rewritten, windows._by_recording, "reshape(len(x), 1, -1)", "copy()"
+    ),
+    "order_2/ecgfounder_preproc": partial(rewritten, NotchBandPassMedian.resampled, "self.order", "2"),
+    "shorter_median/ecgfounder_preproc": partial(
+        rewritten, NotchBandPassMedian.resampled, "self.median_s", "0.9 * self.median_s"
+    ),
+    "no_notch/ecgfounder_preproc": partial(
+        rewritten,
+        NotchBandPassMedian.resampled,
+        "_notch(self.notch_hz, self.notch_q, sampling_hz), ",
+        "",
     ),
 }
 """By what is wrong and the kind that must notice it."""

@@ -13,8 +13,8 @@ from ecg_pipeline.models.ecgfounder import FAMILY
 from ecg_pipeline.models.ecgfounder.lead_one import lead_one, sample_axes
 from ecg_pipeline.models.ecgfounder.network import Net1D, net1d
 from ecg_pipeline.models.ecgfounder.objective import statement_objective
-from ecg_pipeline.models.ecgfounder.published import released_labels
 from ecg_pipeline.models.ecgfounder.recipes import STATEMENTS, EcgFounderPretraining, EcgFounderRecipe
+from ecg_pipeline.statements import statement_names
 from ecg_pipeline_tests.training.small import write_view
 
 TINY = EcgFounderRecipe(base_filters=8, widths=(8, 12), blocks=(1, 2), kernel=6, groups_width=4)
@@ -41,7 +41,7 @@ def test_the_defaults_are_the_released_networks(leads, parameters):
 
 
 def test_the_released_labels_are_those_of_the_authors_file():
-    labels = released_labels()
+    labels = statement_names()
     lines = "".join(f"{label}\n" for label in labels).encode()
     assert sha256(lines).hexdigest() == "7c087a0d383c7ea9ae9b818ad00a551b029334edfa5f1fbb5036bfbaa0df0c39"
     assert (labels[5], labels[79]) == ("ATRIAL FIBRILLATION", "WITH 1ST DEGREE AV BLOCK")
@@ -53,7 +53,7 @@ def test_a_released_file_comes_in_with_its_labels_and_goes_out_as_it_was(tmp_pat
     content |= {"optimizer": {"state": {0: {"step": torch.tensor(5.0)}}}, "val_auroc": np.float64(0.9)}
     torch.save(content, tmp_path / "12_lead.pth")
     checkpoint = FAMILY.import_weights(tmp_path / "12_lead.pth", TINY, tmp_path / "imported")
-    assert checkpoint.config()["labels"] == list(released_labels())
+    assert checkpoint.config()["labels"] == list(statement_names())
     assert checkpoint.config()["origin"] == "published weights 12_lead.pth of PKUDigitalHealth/ECGFounder (MIT licence)"
     written = torch.load(FAMILY.export_weights(checkpoint, tmp_path / "out.pth"), weights_only=True)["state_dict"]
     assert written.keys() == official.keys()

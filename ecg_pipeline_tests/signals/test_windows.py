@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy.signal import butter, resample_poly, sosfiltfilt
+from scipy.signal import butter, filtfilt, iirnotch, medfilt, resample_poly, sosfiltfilt
 
 from ecg_pipeline.ecg import INDEPENDENT_LEADS, LEADS, RecipeError
 from ecg_pipeline.ingest.store import WaveformStore
@@ -16,7 +16,9 @@ from ecg_pipeline.leads import derive
 from ecg_pipeline.signals import windows as windows_module
 from ecg_pipeline.signals.example import example_window
 from ecg_pipeline.signals.filters import FilterRecipe, filter_site
-from ecg_pipeline.signals.windows import BandPass, WindowRecipe, cut_site, cut_windows
+from ecg_pipeline.signals.kernels import subtract_median
+from ecg_pipeline.signals.window_filters import BandPass, NotchBandPassMedian
+from ecg_pipeline.signals.windows import WindowRecipe, cut_site, cut_windows
 from ecg_pipeline.storage.files import folder_digests, write_parquet
 from ecg_pipeline.storage.shards import ensure_group, shard_name, write_array
 
@@ -99,22 +101,33 @@ def test_a_recording_standardised_as_one_keeps_the_ratios_of_its_leads(seed):
     )
 
 
+FILTERS = st.sampled_from([None, BandPass(), NotchBandPassMedian()])
+
+
 @LAW
-@given(
-    st.floats(-300, 300, width=32),
-    RATES,
-    st.sampled_from(["polyphase", "linear"]),
-    st.sampled_from([None, BandPass(0.5, 40.0)]),
-    st.sampled_from(["lead", "recording"]),
-)
-def test_a_constant_lead_becomes_0(level_mv, hz, resampling, band_pass, standardise):
+@given(st.floats(-300, 300, width=32), RATES, st.sampled_from(["polyphase", "linear"]), FILTERS)
+def test_a_constant_lead_standardised_by_itself_becomes_0(level_mv, hz, resampling, chosen):
     x = noise(2, 3, 2 * hz)
     x[:, 1] = level_mv
-    recipe = replace(RECIPE, resampling=resampling, band_pass=band_pass, standardise=standardise)
-    cut = cut_windows(x, hz, recipe)
+    cut = cut_windows(x, hz, replace(RECIPE, resampling=resampling, filter=chosen, standardise="lead"))
     assert np.array_equal(cut[:, :, 1], np.zeros((2, 1, 1000)))
     assert (cut[:, :, [0, 2]].std(axis=-1) > 1e-4).all()
     assert np.isfinite(cut).all()
+
+
+@LAW
+@given(st.floats(-3, 3, width=32), RATES, st.sampled_from(["polyphase", "linear"]), FILTERS)
+def test_a_constant_lead_of_a_recording_standardised_as_one_stays_constant(level_mv, hz, resampling, chosen):
+    x = noise(2, 3, 2 * hz)
+    x[:, 1] = level_mv
+    recipe = replace(RECIPE, resampling=resampling, filter=chosen, standardise="recording")
+    cut = cut_windows(x, hz, recipe)
+    assert np.isfinite(cut).all()
+    # Polyphase resampling leaves a ripple of a thousandth of the level.
+    assert np.ptp(cut[:, :, 1], axis=-1).max() < 0.02
+    assert (cut[:, :, [0, 2]].std(axis=-1) > 1e-2).all()
+    x[:] = level_mv
+    assert not cut_windows(x, hz, recipe).any()
 
 
 def test_a_derived_lead_that_only_rounding_moves_is_constant():
@@ -137,12 +150,12 @@ def test_the_gain_of_a_lead_is_lost_by_standardising_it(gain, hz, resampling, se
 @given(
     RATES,
     st.sampled_from(["polyphase", "linear"]),
-    st.sampled_from([None, BandPass(0.5, 40.0), BandPass(0.67, 150.0, order=4)]),
+    st.sampled_from([None, BandPass(low_hz=0.5, high_hz=40.0), BandPass(low_hz=0.67, high_hz=150.0, order=4)]),
     SEEDS,
 )
-def test_cut_leads_obey_einthoven_and_goldberger(hz, resampling, band_pass, seed):
+def test_cut_leads_obey_einthoven_and_goldberger(hz, resampling, chosen, seed):
     x = derive(noise(2, 8, 2 * hz, seed=seed))
-    cut = cut_windows(x, hz, replace(RECIPE, resampling=resampling, band_pass=band_pass))
+    cut = cut_windows(x, hz, replace(RECIPE, resampling=resampling, filter=chosen))
     lead = {name: cut[:, :, place] for place, name in enumerate(LEADS)}
     assert np.allclose(lead["I"] + lead["III"], lead["II"], atol=1e-4)
     assert np.allclose(lead["aVR"] + lead["aVL"] + lead["aVF"], 0, atol=1e-4)
@@ -158,6 +171,16 @@ def test_all_windows_are_the_beginning_of_the_recording(recorded, window, seed):
     whole = recorded // window * window
     assert np.array_equal(np.moveaxis(cut, 1, 2).reshape(2, 3, whole), x[..., :whole])
     assert np.array_equal(cut_windows(x, 500, replace(recipe, crop="first")), cut[:, :1])
+
+
+@pytest.mark.parametrize(
+    ("recorded", "windows"), [(999, 0), (1000, 1), (1999, 1), (2000, 2), (2999, 2), (3000, 3), (9000, 3)]
+)
+def test_a_crop_to_a_number_takes_at_most_so_many_windows_from_the_start(recorded, windows):
+    x = noise(2, 3, recorded)
+    few, every = (cut_windows(x, 500, replace(RECIPE, crop=crop)) for crop in (3, "all"))
+    assert few.shape[1] == windows
+    assert np.array_equal(few, every[:, :windows])
 
 
 @LAW
@@ -187,20 +210,53 @@ def test_padding_is_no_part_of_the_mean():
 )
 def test_the_band_pass_is_applied_as_recorded_as_far_as_its_band_was_recorded(hz, high_hz, kind):
     x = noise(2, 3, 2 * hz)
-    recipe = replace(RECIPE, sampling_hz=hz, band_pass=BandPass(0.67, high_hz, order=3))
+    recipe = replace(RECIPE, sampling_hz=hz, filter=BandPass(low_hz=0.67, high_hz=high_hz, order=3))
     sos = butter(3, (0.67, high_hz) if kind == "bandpass" else 0.67, kind, fs=hz, output="sos")
     expected = sosfiltfilt(sos, x.astype(float), padtype="even", padlen=round(hz / 0.67))
     assert np.allclose(cut_windows(x, hz, recipe)[:, 0], expected, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:kernel_size exceeds volume extent")
+@LAW
+@given(st.sampled_from([1, 2, 9, 27, 28, 200, 1300, 5000]), st.sampled_from([50.0, 60.0]), SEEDS)
+def test_the_filter_of_ecgfounder_is_scipys(samples, notch_hz, seed):
+    x = noise(2, 3, samples, seed=seed).astype(float)
+    padded = min(9, samples - 1), min(27, samples - 1)
+    notched = filtfilt(*iirnotch(notch_hz, 30, fs=500), x, padlen=padded[0])
+    passed = sosfiltfilt(butter(4, (0.67, 40.0), "bandpass", fs=500, output="sos"), notched, padlen=padded[1])
+    expected = passed - np.apply_along_axis(medfilt, -1, passed, 201)
+    assert np.allclose(NotchBandPassMedian(notch_hz=notch_hz).resampled(x, 500), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:kernel_size exceeds volume extent")
+@LAW
+@given(st.integers(1, 700), st.sampled_from([1, 3, 9, 65, 201]), st.sampled_from([0, 1, 16]), SEEDS)
+def test_the_subtracted_median_is_scipys_bit_for_bit_where_values_repeat_too(samples, window, digits, seed):
+    x = np.round(noise(3, samples, seed=seed).astype(float), digits)
+    found = x.copy()
+    subtract_median(found, window)
+    assert np.array_equal(found, x - np.apply_along_axis(medfilt, -1, x, window))
+
+
+def test_ecgfounders_filter_acts_on_resampled_signals():
+    x = noise(1, 3, 2500)
+    recipe = replace(RECIPE, filter=NotchBandPassMedian(), resampling="linear")
+    resampled = cut_windows(x, 250, replace(recipe, filter=None, seconds=10.0))
+    expected = NotchBandPassMedian().resampled(resampled[0, 0], 500)
+    assert np.allclose(cut_windows(x, 250, recipe)[0, 0], expected[:, :1000], atol=1e-6)
+
+
 def test_nothing_passes_a_band_above_all_that_was_recorded():
-    cut = cut_windows(noise(1, 2, 100), 50, replace(RECIPE, band_pass=BandPass(30.0, 40.0)))
+    cut = cut_windows(noise(1, 2, 100), 50, replace(RECIPE, filter=BandPass(low_hz=30.0, high_hz=40.0)))
     assert not cut.any()
 
 
 @LAW
 @given(
-    st.sampled_from([RECIPE, ECG_FM, replace(RECIPE, band_pass=BandPass(0.5, 40.0), standardise="recording")]), RATES
+    st.sampled_from(
+        [RECIPE, ECG_FM, replace(RECIPE, filter=BandPass(low_hz=0.5, high_hz=40.0), standardise="recording")]
+    ),
+    RATES,
 )
 def test_recordings_of_a_block_do_not_touch_each_other(recipe, hz):
     x = noise(3, 12, 10 * hz)
@@ -220,7 +276,11 @@ def test_recordings_of_a_block_do_not_touch_each_other(recipe, hz):
         ({"seconds": float("inf")}, "seconds"),
         ({"seconds": 0.002}, "seconds"),
         ({"seconds": 2.001}, "seconds"),
-        ({"band_pass": BandPass(300.0, 400.0)}, "band_pass"),
+        ({"filter": BandPass(low_hz=300.0, high_hz=400.0)}, "filter.low_hz"),
+        ({"filter": NotchBandPassMedian(high_hz=260.0)}, "filter.high_hz"),
+        ({"filter": NotchBandPassMedian(), "sampling_hz": 100}, "filter.notch_hz"),
+        ({"crop": 1}, "crop"),
+        ({"crop": -2}, "crop"),
     ],
 )
 def test_impossible_recipes_are_refused(wrong, key):
@@ -231,11 +291,16 @@ def test_impossible_recipes_are_refused(wrong, key):
 
 @pytest.mark.parametrize(
     ("wrong", "key"),
-    [((0.0, 40.0), "low_hz"), ((40.0, 40.0), "low_hz"), ((0.5, float("inf")), "low_hz"), ((0.5, 40.0, 0), "order")],
+    [
+        ({"low_hz": 0.0}, "low_hz"),
+        ({"low_hz": 40.0}, "low_hz"),
+        ({"high_hz": float("inf")}, "low_hz"),
+        ({"order": 0}, "order"),
+    ],
 )
 def test_impossible_band_passes_are_refused(wrong, key):
     with pytest.raises(RecipeError) as error:
-        BandPass(*wrong)
+        BandPass(**wrong)
     assert error.value.keys[0] == key
 
 
@@ -306,9 +371,10 @@ RECIPES = [
     RECIPE,
     replace(ECG_FM, seconds=1.0),
     WindowRecipe(("aVF", "V6", "II"), sampling_hz=250, seconds=2.0, crop="all", short="pad", standardise="recording"),
-    replace(RECIPE, band_pass=BandPass(0.5, 150.0), short="pad"),
+    replace(RECIPE, filter=BandPass(low_hz=0.5, high_hz=150.0), short="pad"),
     replace(RECIPE, standardise="lead"),
     replace(RECIPE, seconds=1.0, crop="all"),
+    replace(RECIPE, seconds=1.0, crop=2, filter=NotchBandPassMedian(), standardise="recording"),
 ]
 
 

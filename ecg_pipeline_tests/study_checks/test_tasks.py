@@ -110,8 +110,18 @@ tasks:
 """,
         [
             "4: tasks.stemi.sites: ECGs of `mount_sinai` carry no statements of system scp: format muse_xml has "
-            "none; change the rule, or remove the site",
+            "muse; change the rule, or remove the site",
         ],
+    ),
+    (
+        """\
+extends: demo
+tasks:
+  stemi:
+    sites: [mount_sinai]
+    rule: {system: muse, positive: [STEMI, ACUTE MI]}
+""",
+        ["5: tasks.stemi.rule.positive: system muse has no statement STEMI"],
     ),
     (
         """\

@@ -39,7 +39,7 @@ NO_IMAGES = "extends: demo\npaper: null\nmodels: {heartbeit: null}\npretraining:
         # Pretraining with the defaults of its family.
         "extends: demo\npretraining: {heartbeit: {recipe: null}}\n",
         # A null in a section that the extended study does not have.
-        "extends: demo\nwindows: {raw: {band_pass: null}}\npretraining: {small_cnn: null}\n",
+        "extends: demo\nwindows: {raw: {filter: null}}\npretraining: {small_cnn: null}\n",
         # Two windows, each with a model for its leads.
         "extends: demo\nwindows: {two: {leads: [I, II]}}\nmodels: {two: {family: small_cnn, window: two, leads: 2}}\n",
     ],

@@ -5,13 +5,20 @@ from collections.abc import Mapping
 from ecg_pipeline.ingest.formats.cinc import cinc_statements, read_cinc
 from ecg_pipeline.ingest.formats.format import Format, Statements, Table, every_file
 from ecg_pipeline.ingest.formats.mimic_iv_ecg import read_mimic_iv_ecg
+from ecg_pipeline.ingest.formats.muse_statements import muse_statements
 from ecg_pipeline.ingest.formats.muse_xml import read_muse_xml
 from ecg_pipeline.ingest.formats.ptb_xl import TABLE as PTB_XL_TABLE
 from ecg_pipeline.ingest.formats.ptb_xl import ptb_xl_rows, ptb_xl_statements, read_ptb_xl
 from ecg_pipeline.ingest.formats.wfdb import is_header, signal_files
+from ecg_pipeline.statements import statement_names
 
 FORMATS: Mapping[str, Format] = {
-    "muse_xml": Format(read_muse_xml, every_file, names_site=True),
+    "muse_xml": Format(
+        read_muse_xml,
+        every_file,
+        statements=Statements("muse", muse_statements, statement_names),
+        names_site=True,
+    ),
     "ptb_xl": Format(
         read_ptb_xl,
         is_header,

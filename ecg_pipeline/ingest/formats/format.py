@@ -39,13 +39,15 @@ class Statement:
     """A coded statement about one ECG.
 
     file: the ECG's file, as a listing names it. patient_id: the data set's own identifier, None where unknown; it does
-    not leave `ingest`. value: likelihood in the data set's own unit, 1 if it gives none.
+    not leave `ingest`. value: likelihood in the data set's own unit, 1 if it gives none. site_name: the hospital that
+    the file names, if its format does (`Format.names_site`).
     """
 
     file: str
     patient_id: str | None
     code: str
     value: float
+    site_name: str | None = None
 
 
 class StatementReader(Protocol):
@@ -62,10 +64,14 @@ class StatementReader(Protocol):
 
 @dataclass(frozen=True)
 class Statements:
-    """The statements that come with the ECGs of a format. system: the vocabulary of their codes."""
+    """The statements that come with the ECGs of a format.
+
+    system: the vocabulary of their codes. codes: all codes that it has; None if the list is not closed.
+    """
 
     system: str
     read: StatementReader
+    codes: Callable[[], Collection[str]] | None = None
 
 
 @dataclass(frozen=True)

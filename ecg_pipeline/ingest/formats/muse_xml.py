@@ -54,8 +54,7 @@ _DECLARATION = re.compile(rb"^\s*<\?xml[^>]*\?>")
 def read_muse_xml(file: EcgFile) -> Ecg:
     """Read one RestingECG export; see `format.Reader`."""
     content = file.path.read_bytes()
-    skeleton, cut = _cut(content)
-    root = _parse(skeleton)
+    root, cut = read_export(content)
     rhythm = _rhythm(root)
     sampling_hz = _rate(rhythm)
     counts, scales = _leads(rhythm, cut)
@@ -76,6 +75,12 @@ def read_muse_xml(file: EcgFile) -> Ecg:
         site_name=(test.get("SiteName") or "").strip() or None,
         device=(test.get("AcquisitionDevice") or "").strip() or None,
     )
+
+
+def read_export(content: bytes) -> tuple[etree._Element, list[bytes]]:
+    """The root element of an export without its waveforms, and their base64 in order. Raises `Rejected`."""
+    skeleton, cut = _cut(content)
+    return _parse(skeleton), cut
 
 
 def _cut(content: bytes) -> tuple[bytes, list[bytes]]:

@@ -7,17 +7,10 @@ import torch
 
 from ecg_pipeline.models.ecgfounder.network import Net1D
 from ecg_pipeline.models.ecgfounder.recipes import EcgFounderRecipe
-from ecg_pipeline.storage.files import read_json, write_atomically
+from ecg_pipeline.statements import statement_names
+from ecg_pipeline.storage.files import write_atomically
 from ecg_pipeline.training.checkpoints import Checkpoint
 from ecg_pipeline.training.weights import check_fit, read_weights, save_checkpoint
-
-LABELS = Path(__file__).with_name("labels_150.json")
-"""What the logits of the released weights stand for: the names in the authors' `tasks.txt`, under the MIT licence."""
-
-
-def released_labels() -> tuple[str, ...]:
-    """The 150 labels of the released weights, in the order of their logits."""
-    return tuple(read_json(LABELS)["labels"])
 
 
 def import_released(file: Path, recipe: EcgFounderRecipe, out: Path) -> Checkpoint:
@@ -38,7 +31,7 @@ def import_released(file: Path, recipe: EcgFounderRecipe, out: Path) -> Checkpoi
         "imported": file.name,
         "origin": f"published weights {file.name} of PKUDigitalHealth/ECGFounder (MIT licence)",
     }
-    if count == len(labels := released_labels()):
+    if count == len(labels := statement_names()):
         config["labels"] = list(labels)
     return save_checkpoint(out, state=state, config=config)
 

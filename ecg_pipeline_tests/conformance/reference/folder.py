@@ -8,6 +8,7 @@ import torch
 
 from ecg_pipeline_tests.conformance.reference.beit import write_beit
 from ecg_pipeline_tests.conformance.reference.data import write_masks, write_protocol, write_views
+from ecg_pipeline_tests.conformance.reference.ecgfounder_preproc import write_ecgfounder_preproc
 from ecg_pipeline_tests.conformance.reference.net1d import write_fullsize, write_net1d
 from ecg_pipeline_tests.conformance.reference.tables import (
     write_decay,
@@ -66,9 +67,9 @@ NET1D: dict[str, Any] = {
 def write_folder(folder: Path) -> None:
     """Write every family below `folder`: of heartbeit one set of all kinds, and one where a table grows and nothing
     scales the layers."""
-    write_net1d_folder(folder)
     first, second = (Files(folder / name / "heartbeit") for name in ("first", "second"))
-    for files in (first, second):
+    founder = Files(folder / "first" / "founder_dbeta")
+    for files in (first, second, founder):
         files.folder.mkdir(parents=True)
     generator, rng = torch.Generator().manual_seed(5), np.random.default_rng(5)
     write_beit(first, BEIT, {"beit_finetune_same": 5, "beit_finetune_interp": 3}, generator)
@@ -93,13 +94,13 @@ def write_folder(folder: Path) -> None:
     write_masks(first, [case | {"min_aspect": 0.4 - 0.1 * place} for place, case in enumerate(MASKS)], 4000, 17)
     write_views(first, 330, rng)
     write_protocol(first, 150, rng)
+    write_ecgfounder_preproc(founder, 4, 4321, rng)
+    write_net1d_folder(founder, Files(folder / "second" / "founder_dbeta"))
 
 
-def write_net1d_folder(folder: Path) -> None:
+def write_net1d_folder(first: Files, second: Files) -> None:
     """Write the family founder_dbeta: even and odd kernels and lengths, blocks that are wider or narrower inside."""
-    first, second = (Files(folder / name / "founder_dbeta") for name in ("first", "second"))
-    for files in (first, second):
-        files.folder.mkdir(parents=True)
+    second.folder.mkdir(parents=True)
     wide = NET1D | {"ratio": 0.6, "filter_list": [10, 20, 25], "stride": 3, "groups_width": 5, "kernel_size": 5}
     single = {"in_channels": 1, "base_filters": 7, "ratio": 2, "stride": 4, "kernel_size": 6}
     write_net1d(first, "net1d_12lead", NET1D, [256, 201], salt=3)

@@ -1,0 +1,60 @@
+"""What a GE cart states about an ECG: fragments of its text, as far as they are in a closed list of names.
+
+A MUSE export holds the cart's statements (`OriginalDiagnosis`) and those that a physician confirmed (`Diagnosis`), in
+fragments of free text, some with names of people. So a text is never stored: only a name of the list, which are the
+labels of ECGFounder in their order.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
+
+from ecg_pipeline.ingest.checks import check_file
+from ecg_pipeline.ingest.formats.format import EcgFile, Statement
+from ecg_pipeline.ingest.formats.muse_xml import read_export
+from ecg_pipeline.ingest.pseudonyms import known_id
+from ecg_pipeline.ingest.rejects import Rejected
+from ecg_pipeline.statements import statement_names
+
+PHYSICIAN = "USERINSERT"
+"""Flag of a statement that a person inserted: it is not the cart's."""
+
+
+def muse_statements(folder: Path, files: Iterable[tuple[str, Path]], skipped: Counter[str]) -> Iterator[Statement]:
+    """The cart's statements in exports, each name once an ECG; see `format.StatementReader`."""
+    for name, path in files:
+        try:
+            check_file(path, folder, EcgFile.largest_mb)
+            root = read_export(path.read_bytes())[0]
+        except (Rejected, OSError):
+            # The waveform store rejects the same file with its reason.
+            skipped["export that cannot be read"] += 1
+            continue
+        patient_id = known_id(root.findtext("PatientDemographics/PatientID"))
+        site_name = (root.findtext("TestDemographics/SiteName") or "").strip() or None
+        for code in _stated(root):
+            yield Statement(name, patient_id, code, 1.0, site_name)
+
+
+def _stated(root: etree._Element) -> list[str]:
+    """The names of the list that the cart stated, each once."""
+    names = _by_text()
+    found = dict.fromkeys(
+        names.get(_normalised(statement.findtext("StmtText")))
+        for statement in root.iterfind("OriginalDiagnosis/DiagnosisStatement")
+        if all((flag.text or "").strip().upper() != PHYSICIAN for flag in statement.iterfind("StmtFlag"))
+    )
+    return [name for name in found if name]
+
+
+@cache
+def _by_text() -> dict[str, str]:
+    return {_normalised(name): name for name in statement_names()}
+
+
+def _normalised(text: str | None) -> str:
+    """A text as the list writes it: upper-case, A-V as AV, without spaces to spare."""
+    return " ".join((text or "").upper().replace("A-V", "AV").split())

@@ -210,7 +210,7 @@ def _values_without_kind(files: Sequence[_File], content: dict[str, Any]) -> Ite
 def _is_of_another_kind(content: Any, loc: Sequence[str | int]) -> bool:
     """Whether an error location belongs to a kind of rule or filter other than the one in the file."""
     match loc:
-        case [section, name, key, recipe, *_] if recipe in (kinds := KINDS.get((section, key), {})):
+        case [section, name, key, recipe, *_] if recipe in (kinds := KINDS.get((str(section), str(key)), {})):
             value = content[section].get(name, {}).get(key)
             return isinstance(value, dict) and value["kind"] != kinds[recipe]
     return False

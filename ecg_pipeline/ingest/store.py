@@ -6,6 +6,7 @@ recorded leads and rate, one array for each shape that occurs; the table of ECGs
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import ceil
 from pathlib import Path
 
@@ -121,6 +122,7 @@ def _millivolts(counts: NDArray[np.int16], rows: pl.DataFrame, leads: Sequence[s
     recorded: list[str] = rows["leads"][0].to_list()
     scales = np.array(rows["microvolts_per_count"].to_list())[:, :, None] / 1000
 
+    @cache
     def recorded_mv(lead: str) -> NDArray[np.float64]:
         place = recorded.index(lead)
         return counts[:, place] * scales[:, place]

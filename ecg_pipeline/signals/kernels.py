@@ -11,11 +11,11 @@ from numba import njit
 LANES = 32
 """Leads filtered together. Fewer stall on the latency of each operation; more do not fit into the L2 cache."""
 
-DE_BRUIJN = 0x03F79D71B4CB0A89
+DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
 """Its 64 windows of six bits differ, so that the window into which a single bit shifts it tells the bit's number."""
 
 BIT_NUMBERS = np.empty(64, np.int64)
-BIT_NUMBERS[[(DE_BRUIJN << number & 2**64 - 1) >> 58 for number in range(64)]] = range(64)
+BIT_NUMBERS[[(int(DE_BRUIJN) << number & 2**64 - 1) >> 58 for number in range(64)]] = range(64)
 
 
 @njit(cache=True, nogil=True)
@@ -96,6 +96,35 @@ def filter_both_ways(rows, sections, steady_state, padding):
                 group[lane, time] = centre[time, lane]
 
 
+@njit(cache=True, nogil=True)
+def standardise_rows(rows, added, out):
+    """Each row of `rows` (R, T) less its mean, over its population deviation and `added`, into `out` (R, T) float64.
+
+    A row that is constant and to whose deviation nothing is added becomes 0. Sums have the same order on every machine.
+    """
+    for row in range(len(rows)):
+        samples = rows[row]
+        mean = _sum_of_powers(samples, 0.0, 1) / len(samples)
+        deviation = np.sqrt(_sum_of_powers(samples, mean, 2) / len(samples)) + added
+        factor = 1 / deviation if deviation > 0 else 0.0
+        for time in range(len(samples)):
+            out[row, time] = (samples[time] - mean) * factor
+
+
+@njit(cache=True, nogil=True)
+def _sum_of_powers(samples, mean, power):
+    """Sum of the deviations from `mean`, or of their squares, by a partial sum a lane."""
+    partial = np.zeros(LANES)
+    for first in range(0, len(samples) // LANES * LANES, LANES):
+        for lane in range(LANES):
+            away = samples[first + lane] - mean
+            partial[lane] += away if power == 1 else away * away
+    for place in range(len(samples) // LANES * LANES, len(samples)):
+        away = samples[place] - mean
+        partial[0] += away if power == 1 else away * away
+    return partial.sum()
+
+
 def subtract_median(rows, window):
     """Subtract from each row of `rows` (R, T) float64 its running median, in place. window: samples, odd; beyond the
     ends lie zeros, as in `medfilt`.
@@ -127,31 +156,31 @@ def _subtract_median(rows, window, keys):
     samples, half, count, places = rows.shape[1], window // 2, keys.shape[1], _bit_mask(keys.shape[1])
     padded = np.zeros(count)
     order, rank = np.empty(count, np.int32), np.empty(count, np.int32)
-    present = np.zeros(count // 64 + 1, np.int64)
+    present = np.zeros((count >> 6) + 4, np.uint64)
     for row in range(len(rows)):
         padded[half : half + samples] = rows[row]
         for place in range(count):
             order[place] = keys[row, place] & places
         _finish_sorting(padded, order)
         for place in range(count):
-            rank[order[place]] = place
+            # The first 64 numbers are no ranks, so that there are always 64 below one.
+            rank[order[place]] = place + 64
         present[:] = 0
         for place in range(window):
             _flip(present, rank[place])
-        median = _next_present(present, 0)  # a rank
-        below = 0  # how many lower ranks are in the window
+        median = 63
+        for _ in range(half + 1):
+            median = _next_present(present, median)
         for time in range(samples):
-            while below < half:
-                median, below = _next_present(present, median + 1), below + 1
-            while below > half:
-                median, below = _last_present(present, median - 1), below - 1
-            rows[row, time] -= padded[order[median]]
+            rows[row, time] -= padded[order[median - 64]]
             if time + window < count:
                 leaving, entering = rank[time], rank[time + window]
                 _flip(present, leaving)
                 _flip(present, entering)
-                below += int(entering < median) - int(leaving < median)
-                if leaving == median:
+                more_below = int(entering < median) - int(leaving < median)
+                if more_below > 0:
+                    median = _last_present(present, median)
+                elif more_below < 0 or leaving == median:
                     median = _next_present(present, median)
 
 
@@ -168,39 +197,41 @@ def _finish_sorting(values, order):
 
 @njit(cache=True, nogil=True)
 def _flip(present, rank):
-    present[rank >> 6] ^= np.int64(1) << (rank & 63)
+    present[rank >> 6] ^= np.uint64(1) << np.uint64(rank & 63)
 
 
 @njit(cache=True, nogil=True)
 def _next_present(present, rank):
-    """The first rank in the set that is at least `rank`; the end of the set if there is none."""
-    word = rank >> 6
-    bits = present[word] & (np.int64(-1) << (rank & 63))
-    while bits == 0 and word + 1 < len(present):
-        word += 1
-        bits = present[word]
-    return (word << 6) + (_bit_number(bits & -bits) if bits else 63)
+    """The first rank in the set above `rank`; any number if there is none."""
+    while True:
+        word, shift = (rank + 1) >> 6, np.uint64((rank + 1) & 63)
+        bits = (present[word] >> shift) | ((present[word + 1] << np.uint64(1)) << (np.uint64(63) - shift))
+        if bits:
+            return rank + 1 + _bit_number(bits & (~bits + np.uint64(1)))
+        rank += 64
+        if rank >> 6 >= len(present) - 2:
+            return rank
 
 
 @njit(cache=True, nogil=True)
 def _last_present(present, rank):
-    """The last rank in the set that is at most `rank`; there is one."""
-    word = rank >> 6
-    bits = present[word] & ~(np.int64(-2) << (rank & 63))
-    while bits == 0:
-        word -= 1
-        bits = present[word]
-    if bits < 0:
-        return (word << 6) + 63
-    for shift in (1, 2, 4, 8, 16, 32):
-        bits |= bits >> shift
-    return (word << 6) + _bit_number(bits - (bits >> 1))
+    """The last rank in the set below `rank`; any number if there is none."""
+    while True:
+        word, shift = (rank - 64) >> 6, np.uint64((rank - 64) & 63)
+        bits = (present[word] >> shift) | ((present[word + 1] << np.uint64(1)) << (np.uint64(63) - shift))
+        if bits:
+            for less in (1, 2, 4, 8, 16, 32):
+                bits |= bits >> np.uint64(less)
+            return rank - 64 + _bit_number(bits ^ (bits >> np.uint64(1)))
+        rank -= 64
+        if rank < 64:
+            return rank
 
 
 @njit(cache=True, nogil=True)
 def _bit_number(bit):
     """Number of the only bit that is set."""
-    return BIT_NUMBERS[((bit * DE_BRUIJN) >> 58) & 63]
+    return BIT_NUMBERS[(bit * DE_BRUIJN) >> np.uint64(58)]
 
 
 @njit(cache=True, nogil=True)

@@ -28,6 +28,9 @@ REVISION = 2
 CONSTANT_MV = 1e-6
 """A lead that varies less is constant: no cart resolves a nanovolt, and rounding of a derived lead leaves less."""
 
+ADDED = 1e-8
+"""ECGFounder's addition to the deviation of a recording."""
+
 TOGETHER = 8
 """Recordings prepared at once: their 96 leads fill the lanes of the filters."""
 
@@ -138,12 +141,7 @@ def prepare(x_mv: NDArray, sampling_hz: int, recipe: WindowRecipe) -> NDArray:
     x = _resample(x, sampling_hz, recipe)
     if recipe.filter is not None:
         x = recipe.filter.resampled(x, recipe.sampling_hz)
-    match recipe.standardise:
-        case "lead":
-            return _by_lead(x, x_mv)
-        case "recording":
-            return _by_recording(x, x_mv)
-    return x
+    return x if recipe.standardise == "none" else _standardise(x, x_mv, recipe)
 
 
 def _resampled(samples: int, sampling_hz: int, recipe: WindowRecipe) -> int:
@@ -178,26 +176,19 @@ def _resample(x: NDArray, sampling_hz: int, recipe: WindowRecipe) -> NDArray:
     return resample(x, sampling_hz, recipe.sampling_hz)[..., :samples]
 
 
-def _by_lead(x: NDArray, recorded_mv: NDArray) -> NDArray[np.float64]:
-    """(N, L, T) -> (N, L, T), each lead standardised, a constant one 0. recorded_mv: before filter and resampling."""
-    x = x.astype(np.float64)
-    deviation = x.std(axis=-1, keepdims=True)
-    constant = _is_constant(recorded_mv) | (deviation < CONSTANT_MV)
-    return np.where(constant, 0, (x - x.mean(axis=-1, keepdims=True)) / np.maximum(deviation, CONSTANT_MV))
+def _standardise(x: NDArray, recorded_mv: NDArray, recipe: WindowRecipe) -> NDArray[np.float64]:
+    """(N, L, T) -> (N, L, T) in standard deviations. recorded_mv: before filter and resampling."""
+    from ecg_pipeline.signals.kernels import standardise_rows
 
-
-def _by_recording(x: NDArray, recorded_mv: NDArray) -> NDArray[np.float64]:
-    """(N, L, T) -> (N, L, T), all leads of a recording standardised together, so that their ratios remain; one that is
-    constant in all leads becomes 0."""
-    samples = x.reshape(len(x), 1, -1).astype(np.float64)
-    mean, deviation = samples.mean(axis=-1, keepdims=True), samples.std(axis=-1, keepdims=True)
-    constant = _is_constant(recorded_mv).all(axis=1, keepdims=True)
-    return np.where(constant, 0, (samples - mean) / (deviation + 1e-8)).reshape(x.shape)
-
-
-def _is_constant(recorded_mv: NDArray) -> NDArray[np.bool_]:
-    """(N, L, T) -> (N, L, 1). Recorded samples are asked, because resampling leaves a ripple on a constant lead."""
-    return np.ptp(recorded_mv, axis=-1, keepdims=True) < CONSTANT_MV
+    by_lead, out = recipe.standardise == "lead", np.empty(x.shape)
+    rows = (len(x) * x.shape[1], x.shape[2]) if by_lead else (len(x), x.shape[1] * x.shape[2])
+    standardise_rows(np.ascontiguousarray(x).reshape(rows), 0.0 if by_lead else ADDED, out.reshape(rows))
+    # Recorded samples are asked, because resampling leaves a ripple on a constant lead.
+    constant = np.ptp(recorded_mv, axis=-1) < CONSTANT_MV
+    if by_lead:
+        constant |= np.ptp(x, axis=-1) < CONSTANT_MV
+    out[constant if by_lead else constant.all(axis=1)] = 0
+    return out
 
 
 def cut_site(

@@ -221,9 +221,11 @@ MISTAKES = {
     "batch_norm_though_unused/net1d_fullsize": partial(
         rewritten, net1d.Block._activate, "norm(x) if self.use_bn else x", "norm(x)"
     ),
-    "sample_deviation/ecgfounder_preproc": partial(rewritten, windows._by_recording, ".std(", ".std(ddof=1, "),
+    "sample_deviation/ecgfounder_preproc": partial(
+        rewritten, windows._standardise, "return out", "return out * (1 - 1 / rows[1]) ** 0.5"
+    ),
     "leads_standardised_alone/ecgfounder_preproc": partial(
-        rewritten, windows._by_recording, "reshape(len(x), 1, -1)", "copy()"
+        rewritten, windows._standardise, 'recipe.standardise == "lead"', "True"
     ),
     "order_2/ecgfounder_preproc": partial(rewritten, NotchBandPassMedian.resampled, "self.order", "2"),
     "shorter_median/ecgfounder_preproc": partial(

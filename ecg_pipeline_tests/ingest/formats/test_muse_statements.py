@@ -124,3 +124,14 @@ def test_labels_of_a_site_are_of_its_own_ecgs_and_name_nobody(tmp_path, patients
     assert rows == [(*store.ecgs().select("ecg_id", "patient").row(0), "muse", "SINUS RHYTHM", 1.0)]
     assert made.skipped() == {"statement of an ECG of another site": 1}
     assert not any(b"PLANTED" in path.read_bytes() for path in (tmp_path / "labels").iterdir())
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_no_damage_ends_anything_or_lets_a_text_through(data, tmp_path_factory):
+    folder = write(tmp_path_factory.mktemp("x") / "drop", a=export("Sinus rhythm", "Seen by PLANTED"))
+    content = bytearray((folder / "a.xml").read_bytes())
+    for _ in range(data.draw(st.integers(1, 6))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    (folder / "a.xml").write_bytes(content)
+    assert set(codes(folder)) <= set(muse_statement_names())

@@ -126,7 +126,7 @@ def _pretrain_seed(
             for places in _divide(process_group.local_slice(batch, objective.group), objective.group, micro_batch_size)
         ]
         counted = process_group.all_reduce(torch.stack([objective.count(one) for one in micro_batches]).sum(dim=0))
-        count = int(counted.sum())
+        count = max(1, int(counted.sum()))  # a batch may have no term, such as one of which no label is known
         optimiser.zero_grad(set_to_none=True)
         sums = torch.zeros((), device=device)
         for micro_batch in micro_batches:

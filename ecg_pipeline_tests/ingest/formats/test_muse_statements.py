@@ -134,4 +134,4 @@ def test_no_damage_ends_anything_or_lets_a_text_through(data, tmp_path_factory):
     for _ in range(data.draw(st.integers(1, 6))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     (folder / "a.xml").write_bytes(content)
-    assert set(codes(folder)) <= set(muse_statement_names())
+    assert set(codes(folder)) <= set(statement_names())

@@ -97,16 +97,16 @@ def filter_both_ways(rows, sections, steady_state, padding):
 
 
 @njit(cache=True, nogil=True)
-def standardise_rows(rows, added, out):
-    """Each row of `rows` (R, T) less its mean, over its population deviation and `added`, into `out` (R, T) float64.
+def standardise_rows(rows, least, added, out):
+    """Each row of `rows` (R, T) less its mean, over its population deviation plus `added`, into `out` (R, T) float64.
 
-    A row that is constant and to whose deviation nothing is added becomes 0. Sums have the same order on every machine.
+    A row whose deviation is below `least` becomes 0. Sums have the same order on every machine.
     """
     for row in range(len(rows)):
         samples = rows[row]
         mean = _sum_of_powers(samples, 0.0, 1) / len(samples)
-        deviation = np.sqrt(_sum_of_powers(samples, mean, 2) / len(samples)) + added
-        factor = 1 / deviation if deviation > 0 else 0.0
+        deviation = np.sqrt(_sum_of_powers(samples, mean, 2) / len(samples))
+        factor = 0.0 if deviation < least else 1 / (deviation + added)
         for time in range(len(samples)):
             out[row, time] = (samples[time] - mean) * factor
 

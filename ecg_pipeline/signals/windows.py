@@ -182,11 +182,10 @@ def _standardise(x: NDArray, recorded_mv: NDArray, recipe: WindowRecipe) -> NDAr
 
     by_lead, out = recipe.standardise == "lead", np.empty(x.shape)
     rows = (len(x) * x.shape[1], x.shape[2]) if by_lead else (len(x), x.shape[1] * x.shape[2])
-    standardise_rows(np.ascontiguousarray(x).reshape(rows), 0.0 if by_lead else ADDED, out.reshape(rows))
-    # Recorded samples are asked, because resampling leaves a ripple on a constant lead.
+    least, added = (CONSTANT_MV, 0.0) if by_lead else (0.0, ADDED)
+    standardise_rows(np.ascontiguousarray(x).reshape(rows), least, added, out.reshape(rows))
+    # Recorded samples are asked, too, because resampling leaves a ripple on a constant lead.
     constant = np.ptp(recorded_mv, axis=-1) < CONSTANT_MV
-    if by_lead:
-        constant |= np.ptp(x, axis=-1) < CONSTANT_MV
     out[constant if by_lead else constant.all(axis=1)] = 0
     return out
 

@@ -107,7 +107,7 @@ class EcgFmObjective:
 
     def facts(self, counts: Tensor, examples: int) -> dict[str, Any]:
         """The share of segments in which each frame was masked."""
-        return {"mask_frequency": [round(share, 4) for share in (counts / examples).tolist()]}
+        return {"frame_mask_frequency": [round(share, 4) for share in (counts / examples).tolist()]}
 
 
 def loss_terms(found: Predictions, recipe: EcgFmPretraining, *, recordings: Tensor, places: Tensor) -> Tensor:

@@ -56,5 +56,7 @@ def explained_by(models, recipe, *, by_model, site, out, thresholds=None, progre
 
 def section_html(made):
     """The section of a page, as `page.html.j2` includes it."""
-    template = environment().get_template("saliency.html.j2")
-    return template.render(task=SimpleNamespace(name="stroke", saliency=saliency_section(made)), headings=HEADINGS)
+    page = '{% import "macros.html.j2" as macros %}{% include "saliency.html.j2" %}'
+    starts = {model: ["random initialisation"] for model in made.explained()}
+    task = SimpleNamespace(name="stroke", saliency=saliency_section(made), starts=starts)
+    return environment().from_string(page).render(task=task, headings=HEADINGS)

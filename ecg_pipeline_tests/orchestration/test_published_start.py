@@ -31,15 +31,26 @@ CHANGES = {
 }
 
 
+def with_labels(self, file, recipe, out, *, read=Comparators.import_weights):
+    """Take over a file as if its network had been pretrained on two statements."""
+    made = read(self, file, recipe, out)
+    labels = {"sees": "ECGs, labels", "labels": ["scp:NORM", "scp:INJAL"]}
+    write_json(out / "config.json", {**read_json(out / "config.json"), **labels})
+    return made
+
+
 @pytest.fixture(scope="module")
 def again(runner, small_study, tmp_path_factory):
-    """The small study in a home of its own, with models more that start from a file."""
+    """The small study in a home of its own, with models more that start from a file: `told` from one with labels."""
     folder = tmp_path_factory.mktemp("published")
     save_file(comparator(TimmRecipe(name="test_resnet"), None, outputs=1, seed=5).state_dict(), folder / FILE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ECG_WEIGHTS", str(folder))
-        changed = with_changes(small_study, folder, **CHANGES)
-        yield copied_runner(runner, changed, folder / "home", patch), sha256_file(folder / FILE)
+        opened = copied_runner(runner, with_changes(small_study, folder, **CHANGES), folder / "home", patch)
+        with patch.context() as planted:
+            planted.setattr(Comparators, "import_weights", with_labels)
+            assert opened.run_stale(["told/pretrained_checkpoint"])
+        yield opened, sha256_file(folder / FILE)
 
 
 def test_file_digest_and_licence_are_said_wherever_the_model_is(again):
@@ -71,18 +82,8 @@ def test_file_digest_and_licence_are_said_wherever_the_model_is(again):
         assert line in page
 
 
-def test_answers_among_the_labels_of_a_published_file_hold_a_model_back(again, monkeypatch):
+def test_answers_among_the_labels_of_a_published_file_hold_a_model_back(again):
     runner, _ = again
-    read = Comparators.import_weights
-
-    def with_labels(self, file, recipe, out):
-        made = read(self, file, recipe, out)
-        labels = {"sees": "ECGs, labels", "labels": ["scp:NORM", "scp:INJAL"]}
-        write_json(out / "config.json", {**read_json(out / "config.json"), **labels})
-        return made
-
-    monkeypatch.setattr(Comparators, "import_weights", with_labels)
-    assert runner.run_stale(["told/pretrained_checkpoint"])
     with pytest.raises(RunsFailed, match=f"{CHECK} found .*were labels of the pretraining: scp:INJAL"):
         runner.run_stale(["+injury/told/finetuned_model"], [FRACTION])
     assert runner.workspace.archive.newest("injury/told/finetuned_model", FRACTION) is None

@@ -4,11 +4,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from ecg_pipeline_tests.real import read_ptb_xl
 
 # Two halves of the tests run side by side: threads of one that spin would wait for those of the other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Laws are not about time, and machines are shared.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 """The folder of real ECGs and golden numbers beside the project."""

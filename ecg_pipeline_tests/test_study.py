@@ -103,9 +103,10 @@ def test_extending_changes_what_it_names_and_nothing_else(tmp_path):
 def test_a_null_removes_what_is_inherited(tmp_path):
     text = """\
 extends: demo
-models: {heartbeit: null}
+models: {heartbeit: null, ecg_fm: null, ecgfounder: null}
 pretraining: null
-finetuning: {models: {small_cnn: {epochs: null}}}
+tasks: {hcm: {models: [small_cnn]}, stemi: {models: null}}
+finetuning: {models: {small_cnn: {epochs: null}, ecg_fm: null, ecgfounder: null}}
 """
     base, study = load_study(study_file("demo")), load_study(changed(tmp_path, text))
     assert list(study.models) == ["small_cnn"]
@@ -116,14 +117,17 @@ finetuning: {models: {small_cnn: {epochs: null}}}
 
 def test_a_study_has_the_assets_that_its_models_read_and_are_pretrained_with(tmp_path):
     study = load_study(study_file("demo"))
-    assert study.views == ["image_shards", "waveform_windows/ten_seconds"]
+    windows = [f"waveform_windows/{name}" for name in ("ten_seconds", "segments", "filtered_window")]
+    assert study.views == ["image_shards", *windows]
     assert study.shapes["waveform_windows/ten_seconds"] == (12, 1000)
-    assert (study.targets, study.fitted) == ({"patch_tokens"}, {"image_tokenizer"})
-    text = "extends: demo\nmodels: {heartbeit: null}\npretraining: {heartbeit: null}\n"
+    assert study.targets == {"patch_tokens", "statement_targets"}
+    assert study.fitted == {"image_tokenizer", "statement_codes"}
+    tasks = "tasks: {hcm: {models: null}, stemi: {models: null}}"
+    text = f"extends: demo\nmodels: {{heartbeit: null}}\npretraining: {{heartbeit: null, ecgfounder: null}}\n{tasks}\n"
     waveforms = load_study(changed(tmp_path, text))
     assert not waveforms.has_images
-    assert waveforms.views == ["waveform_windows/ten_seconds"]
-    assert (waveforms.targets, waveforms.fitted, waveforms.trained_here) == (set(), set(), [])
+    assert waveforms.views == windows
+    assert (waveforms.targets, waveforms.fitted, waveforms.trained_here) == (set(), set(), ["ecg_fm"])
 
 
 def test_an_arm_has_the_network_of_another_model_and_starts_from_its_weights_or_from_none(tmp_path):
@@ -137,11 +141,11 @@ finetuning:
   models: {long: {epochs: 9}, slow: {max_learning_rate: 1.0e-4}}
 """
     study = load_study(changed(tmp_path, text))
-    starts = {model: study.starts_from(model) for model in study.models}
+    starts = {model: study.starts_from(model) for model in ("heartbeit", "long", "scratch", "small_cnn", "slow")}
     assert starts == {"heartbeit": "heartbeit", "long": "heartbeit", "scratch": None, "small_cnn": None, "slow": None}
     assert study.recipes["long"] is study.recipes["scratch"] is study.recipes["heartbeit"]
     assert study.family("slow") is study.family("small_cnn")
-    assert list(study.pretraining) == ["heartbeit"]
+    assert list(study.pretraining) == ["heartbeit", "ecg_fm", "ecgfounder"]
 
 
 def test_a_model_changes_only_the_keys_of_fine_tuning_that_it_names(tmp_path):

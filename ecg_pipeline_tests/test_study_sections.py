@@ -538,8 +538,8 @@ pretraining:
     recipe: {}
 """,
         [
-            "3: pretraining.nobody: there is no model `nobody` to pretrain; the models are heartbeit, small_cnn "
-            "(`nobody: null` removes an inherited pretraining)",
+            "3: pretraining.nobody: there is no model `nobody` to pretrain; the models are heartbeit, small_cnn, "
+            "ecg_fm, ecgfounder (`nobody: null` removes an inherited pretraining)",
         ],
     ),
     (

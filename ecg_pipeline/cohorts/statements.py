@@ -111,8 +111,8 @@ def target_site(
     store: WaveformStore,
     labels: ClinicalLabels,
     codes: StatementCodes,
-    out: Path,
     *,
+    out: Path,
     progress: Progress = no_progress,
     previous: Path | None = None,
 ) -> StatementTargets:

@@ -120,7 +120,7 @@ def codes_of(folder, *pairs):
 def test_targets_are_stated_not_stated_or_unknown(tmp_path):
     store = store_of(tmp_path / "store", "ba", "cde")
     codes = codes_of(tmp_path, ("muse", "IMI"), ("muse", "SINUS RHYTHM"), ("scp", "NORM"), ("scp", "SR"))
-    made = target_site(store, labels_of(tmp_path / "labels", ROWS), codes, tmp_path / "out")
+    made = target_site(store, labels_of(tmp_path / "labels", ROWS), codes, out=tmp_path / "out")
     assert made.index().rows() == [("b", 0, 0), ("a", 0, 1), ("c", 1, 0), ("d", 1, 1), ("e", 1, 2)]
     assert made.read(0).tolist() == [[-1, -1, 1, 0], [1, 1, 1, 1]]
     assert made.read(1).tolist() == [[-1, -1, 0, 1], [1, 1, -1, -1], [-1, -1, -1, -1]]
@@ -133,7 +133,7 @@ def test_a_site_without_statements_knows_nothing(tmp_path):
         store_of(tmp_path / "store", "ab"),
         labels_of(tmp_path / "labels", [(None, "measurement", "lvef_percent", 40.0)]),
         codes_of(tmp_path, ("scp", "NORM")),
-        tmp_path / "out",
+        out=tmp_path / "out",
     )
     assert made.read(0).tolist() == [[UNKNOWN], [UNKNOWN]]
 
@@ -147,7 +147,7 @@ def test_targets_tell_exactly_what_was_stated(tmp_path_factory, labelled):
     folder = tmp_path_factory.mktemp("law")
     store, pairs = store_of(folder / "store", "ab", "cdef"), [("muse", "Y"), ("scp", "X"), ("scp", "Z")]
     labels = labels_of(folder / "labels", [(*row, 0.0) for row in labelled])
-    made = target_site(store, labels, codes_of(folder, *pairs), folder / "out")
+    made = target_site(store, labels, codes_of(folder, *pairs), out=folder / "out")
     for ecg_id, said in zip("abcdef", made.read_ecgs("abcdef"), strict=True):
         for pair, value in zip(pairs, said, strict=True):
             assert (value == STATED) == ((ecg_id, *pair) in labelled)
@@ -156,13 +156,13 @@ def test_targets_tell_exactly_what_was_stated(tmp_path_factory, labelled):
 
 def test_only_shards_whose_statements_changed_are_made_again(tmp_path):
     store, codes = store_of(tmp_path / "store", "ab", "cd"), codes_of(tmp_path, ("scp", "NORM"), ("scp", "SR"))
-    first = target_site(store, labels_of(tmp_path / "one", ROWS), codes, tmp_path / "first")
+    first = target_site(store, labels_of(tmp_path / "one", ROWS), codes, out=tmp_path / "first")
     more = labels_of(tmp_path / "two", [*ROWS, ("d", "scp", "NORM", 1.0)])
-    second = target_site(store, more, codes, tmp_path / "second", previous=first.folder)
+    second = target_site(store, more, codes, out=tmp_path / "second", previous=first.folder)
     kept, again = (
         (folder / "arrays.zarr" / "shard_00000" / "zarr.json").stat() for folder in (first.folder, second.folder)
     )
     assert kept.st_ino == again.st_ino
     assert second.read(1).tolist() == [[0, 1], [1, 0]]
-    fresh = target_site(store, more, codes, tmp_path / "fresh")
+    fresh = target_site(store, more, codes, out=tmp_path / "fresh")
     assert folder_digests(fresh.folder) == folder_digests(second.folder)

@@ -269,7 +269,7 @@ MISTAKES = {
         rewritten, masking.sample_lead_masks, "< recipe.probability", "< recipe.probability + 1"
     ),
     "sample_deviation/preprocess": partial(
-        rewritten, windows._standardise, "x.std(axis=axis, keepdims=True)", "x.std(axis=axis, keepdims=True, ddof=1)"
+        rewritten, windows._standardise, "return out", "return out * (1 - 1 / rows[1]) ** 0.5"
     ),
     "grid_of_whole_steps/preprocess": partial(
         rewritten, windows._resample, "np.linspace(0, samples - 1,", "np.linspace(0, samples,"

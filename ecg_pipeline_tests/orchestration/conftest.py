@@ -17,10 +17,17 @@ models:
   heartbeit: {width: 32, depth: 2, heads: 2}
   resnet: {family: timm, name: test_resnet}
   small_cnn: {widths: [8, 16]}
-pretraining: {heartbeit: {recipe: {epochs: 1, batch: 16, warmup_epochs: 0}}}
-tasks: {hcm: {models: [heartbeit, small_cnn]}}
+  ecg_fm: {conv_widths: [8, 8, 8, 8], width: 16, depth: 1, mlp_width: 32}
+  ecgfounder: {base_filters: 8, widths: [8, 16], blocks: [1, 1]}
+pretraining:
+  heartbeit: {recipe: {epochs: 1, batch: 16, warmup_epochs: 0}}
+  ecg_fm: {recipe: {epochs: 1, warmup_epochs: 0}}
+  ecgfounder: {recipe: {epochs: 1, warmup_epochs: 0}}
+tasks:
+  hcm: {models: [heartbeit, small_cnn]}
+  stemi: {models: [heartbeit, resnet, small_cnn]}
 fractions: [0.5, 1.0]
-finetuning: {epochs: 1, batch: 8, models: {small_cnn: {epochs: 2}}}
+finetuning: {epochs: 1, batch: 8, models: {small_cnn: {epochs: 2}, ecg_fm: {epochs: 1}, ecgfounder: {epochs: 1}}}
 evaluation: {bootstrap_draws: 20}
 image_distance: {images: 20}
 saliency: {ecgs: 2, errors: 0}

@@ -159,7 +159,8 @@ models:
 """,
         [
             "4: models.small_cnn.window: the study has no view `waveform_windows/five_seconds`, which `small_cnn` "
-            "reads; its views are image_shards, waveform_windows/ten_seconds",
+            "reads; its views are image_shards, waveform_windows/ten_seconds, waveform_windows/segments, "
+            "waveform_windows/filtered_window",
         ],
     ),
     (
@@ -170,7 +171,7 @@ windows:
 """,
         [
             "2: windows: the study has no view `waveform_windows/ten_seconds`, which `small_cnn` reads; its views "
-            "are image_shards",
+            "are image_shards, waveform_windows/segments, waveform_windows/filtered_window",
         ],
     ),
     (
@@ -202,7 +203,8 @@ models:
   other: {like: nobody}
 """,
         [
-            "3: models.other.like: `nobody` is no model with a network of its own; those are heartbeit, small_cnn",
+            "3: models.other.like: `nobody` is no model with a network of its own; those are heartbeit, small_cnn, "
+            "ecg_fm, ecgfounder",
         ],
     ),
     (
@@ -214,7 +216,8 @@ models:
     like: scratch
 """,
         [
-            "5: models.other.like: `scratch` is no model with a network of its own; those are heartbeit, small_cnn",
+            "5: models.other.like: `scratch` is no model with a network of its own; those are heartbeit, small_cnn, "
+            "ecg_fm, ecgfounder",
         ],
     ),
     (
@@ -224,7 +227,8 @@ models:
   other: {like: other}
 """,
         [
-            "3: models.other.like: `other` is no model with a network of its own; those are heartbeit, small_cnn",
+            "3: models.other.like: `other` is no model with a network of its own; those are heartbeit, small_cnn, "
+            "ecg_fm, ecgfounder",
         ],
     ),
     (
@@ -328,7 +332,8 @@ models:
     frozen: true
 """,
         [
-            "5: models.other.like: `probe` is no model with a network of its own; those are heartbeit, small_cnn",
+            "5: models.other.like: `probe` is no model with a network of its own; those are heartbeit, small_cnn, "
+            "ecg_fm, ecgfounder",
         ],
     ),
     (
@@ -353,7 +358,8 @@ finetuning:
     nobody: {epochs: 3}
 """,
         [
-            "4: finetuning.models.nobody: there is no model `nobody` to fine-tune; the models are heartbeit, small_cnn",
+            "4: finetuning.models.nobody: there is no model `nobody` to fine-tune; the models are heartbeit, "
+            "small_cnn, ecg_fm, ecgfounder",
         ],
     ),
     (
@@ -361,9 +367,11 @@ finetuning:
 extends: demo
 models:
   small_cnn: null
+tasks: {hcm: {models: null}, stemi: {models: null}}
 """,
         [
-            "3: models.small_cnn: there is no model `small_cnn` to fine-tune; the models are heartbeit",
+            "3: models.small_cnn: there is no model `small_cnn` to fine-tune; the models are heartbeit, ecg_fm, "
+            "ecgfounder",
         ],
     ),
 ]

@@ -227,6 +227,7 @@ models:
   x: {family: timm, name: resnet18}
 tasks:
   hcm__a: {title: T, sites: [mount_sinai], rule: {kind: diagnosis}}
+  hcm: {models: null}
 """,
         [
             "6: tasks.hcm__a: task `hcm__a` with model `x` gets the same name as task `hcm` with model `a__x`: "
@@ -274,7 +275,7 @@ tasks:
     models: [nobody, small_cnn]
 """,
         [
-            "4: tasks.hcm.models: there is no model `nobody`; the models are heartbeit, small_cnn",
+            "4: tasks.hcm.models: there is no model `nobody`; the models are heartbeit, small_cnn, ecg_fm, ecgfounder",
         ],
     ),
     (
@@ -302,8 +303,9 @@ tasks:
     (
         """\
 extends: demo
-models: {heartbeit: null, small_cnn: null}
+models: {heartbeit: null, small_cnn: null, ecg_fm: null, ecgfounder: null}
 pretraining: null
+tasks: {hcm: {models: null}, stemi: {models: null}}
 finetuning: {models: null}
 """,
         [

@@ -5,7 +5,8 @@ import pytest
 from ecg_pipeline.study import StudyError, load_study
 from ecg_pipeline.study_checks import problems
 
-NO_IMAGES = "extends: demo\npaper: null\nmodels: {heartbeit: null}\npretraining: null\n"
+ANY_MODEL = "tasks: {hcm: {models: null}, stemi: {models: null}}\n"
+NO_IMAGES = f"extends: demo\npaper: null\n{ANY_MODEL}models: {{heartbeit: null}}\npretraining: null\n"
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ NO_IMAGES = "extends: demo\npaper: null\nmodels: {heartbeit: null}\npretraining:
         # Without pretraining here, no site must be pretrained on.
         f"{NO_IMAGES}sites: {{mount_sinai: {{pretraining: false}}, beth_israel: {{pretraining: false}}}}\n",
         # A name that is an asset's where a tokenizer is fitted.
-        "extends: demo\nmodels: {heartbeit: null, image_tokenizer: {family: timm}}\npretraining: null\n",
+        f"extends: demo\n{ANY_MODEL}models: {{heartbeit: null, image_tokenizer: {{family: timm}}}}\npretraining:\n",
         # Two arms that fine-tuning alone distinguishes.
         "extends: demo\nmodels: {long: {like: heartbeit}}\nfinetuning: {models: {long: {epochs: 9}}}\n",
         # One pretraining for all seeds of fine-tuning, and one for each.
@@ -65,6 +66,6 @@ def test_a_model_that_is_removed_is_missed_where_it_is_pretrained(tmp_path):
     place, said = line.split(": ", 1)
     assert "demo.yaml:" in place
     assert said == (
-        "pretraining.heartbeit: there is no model `heartbeit` to pretrain; the models are small_cnn "
-        "(`heartbeit: null` removes an inherited pretraining)"
+        "pretraining.heartbeit: there is no model `heartbeit` to pretrain; the models are small_cnn, ecg_fm, "
+        "ecgfounder (`heartbeit: null` removes an inherited pretraining)"
     )

@@ -76,7 +76,7 @@ def statement_assets(study: Study) -> list[dg.AssetsDefinition]:
                 waveform_store,
                 clinical_labels,
                 statement_codes,
-                build.folder,
+                out=build.folder,
                 progress=build.progress,
                 previous=build.previous(),
             ),

@@ -18,7 +18,8 @@ from ecg_pipeline.orchestration.sensors import study_sensors
 from ecg_pipeline.synthetic.hospital import HospitalSystem, write_hospital_system
 from ecg_pipeline_tests.orchestration.conftest import open_runner
 
-CHAIN = {"waveform_store", "clinical_labels", "filtered_waveforms", "image_shards", "waveform_windows/ten_seconds"}
+WINDOWS = {f"waveform_windows/{name}" for name in ("ten_seconds", "segments", "filtered_window")}
+CHAIN = {"waveform_store", "clinical_labels", "filtered_waveforms", "image_shards", *WINDOWS}
 HOSPITALS = """\
 extends: demo
 name: hospitals

@@ -94,6 +94,7 @@ def test_a_frozen_arm_is_checked_and_evaluated_as_any_model(again, arm):
     record = again.workspace.archive.require(f"stemi/{arm}/finetuned_model", "1")
     assert {check.name for check in record.checks if check.passed} == {
         "pretraining_never_saw_it",
+        "pretraining_saw_no_answers",
         "training_never_saw_it",
         "chosen_on_validation",
         "no_withdrawn_patients",

@@ -15,10 +15,13 @@ extends: demo
 name: statements
 paper: null
 synthetic: {patients: 100, ecgs: 150, seed: 3}
-models: {heartbeit: null, small_cnn: {widths: [8]}}
-pretraining: {heartbeit: null, small_cnn: {recipe: {epochs: 1, warmup_epochs: 0}}}
+models: {heartbeit: null, ecg_fm: null, ecgfounder: null, small_cnn: {widths: [8]}}
+pretraining: {heartbeit: null, ecg_fm: null, ecgfounder: null, small_cnn: {recipe: {epochs: 1, warmup_epochs: 0}}}
+finetuning: {models: {ecg_fm: null, ecgfounder: null}}
 statements: {minimum: 5, exclude: [LEFT AXIS DEVIATION]}
 tasks:
+  hcm: null
+  stemi: null
   hypertrophy:
     title: Hypertrophy, as the cart states it
     sites: [mount_sinai, beth_israel]

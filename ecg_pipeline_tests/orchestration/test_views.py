@@ -19,13 +19,15 @@ windows:
   three_leads: {leads: [II, V1, V5], sampling_hz: 50, seconds: 5.0}
 models:
   heartbeit: null
+  ecg_fm: null
+  ecgfounder: null
   small_cnn: {widths: [8, 16]}
   wide: {family: small_cnn, window: ten_seconds, widths: [16, 16]}
   narrow: {family: small_cnn, window: three_leads, leads: 3, widths: [8]}
-pretraining: {heartbeit: null}
+pretraining: null
 tasks: {hcm: null, stemi: null}
 fractions: [1.0]
-finetuning: {epochs: 1, batch: 8, models: {small_cnn: null}}
+finetuning: {epochs: 1, batch: 8, models: null}
 evaluation: {bootstrap_draws: 20}
 saliency: {ecgs: 1, errors: 0}
 """

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Literal
 
 from ecg_pipeline.ecg import RecipeError
 from ecg_pipeline.models.family import windows
+from ecg_pipeline.models.wav2vec2_shape import Dropouts, Wav2Vec2Shape
 from ecg_pipeline.training.recipes import PretrainRecipe
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ecg_pipeline.models.wav2vec2 import Dropouts, Wav2Vec2Shape
 
 PAPER_STAGES = ((5, 1e-4), (195, 8e-5), (40, 5e-5))
 """The learning rates of the paper's final model, for `EcgFmPretraining.stages` with 240 epochs."""
@@ -93,10 +93,8 @@ class EcgFmRecipe:
         return self.contrast_width if self.code_width is None else self.code_width
 
     @property
-    def shape(self) -> "Wav2Vec2Shape":
+    def shape(self) -> Wav2Vec2Shape:
         """Sizes of the encoder."""
-        from ecg_pipeline.models.wav2vec2 import Wav2Vec2Shape
-
         return Wav2Vec2Shape(
             leads=self.leads,
             conv_widths=self.conv_widths,
@@ -113,10 +111,8 @@ class EcgFmRecipe:
         )
 
     @property
-    def dropouts(self) -> "Dropouts":
+    def dropouts(self) -> Dropouts:
         """Rates of dropout in fine-tuning."""
-        from ecg_pipeline.models.wav2vec2 import Dropouts
-
         return Dropouts(self.dropout, self.attention_dropout, self.activation_dropout)
 
 
@@ -250,10 +246,8 @@ class EcgFmPretraining(PretrainRecipe):
         return 2 * self.pairs
 
     @property
-    def dropouts(self) -> "Dropouts":
+    def dropouts(self) -> Dropouts:
         """Rates of dropout inside the transformer."""
-        from ecg_pipeline.models.wav2vec2 import Dropouts
-
         return Dropouts(self.dropout, self.attention_dropout, self.activation_dropout)
 
 

@@ -17,6 +17,8 @@ paper: null
 synthetic: {patients: 100, ecgs: 150, seed: 3}
 windows:
   three_leads: {leads: [II, V1, V5], sampling_hz: 50, seconds: 5.0}
+  segments: null
+  filtered_window: null
 models:
   heartbeit: null
   ecg_fm: null

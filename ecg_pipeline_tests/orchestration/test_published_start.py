@@ -23,7 +23,8 @@ from ecg_pipeline_tests.orchestration.copies import copied_runner, with_changes
 FILE, FRACTION, CHECK = "from_elsewhere.safetensors", "1", "pretraining_saw_no_answers"
 LICENCE = "apache-2.0, if the file is timm's test_resnet.r160_in1k"
 NETWORK = "family: timm, name: test_resnet"
-CODES = "{title: Injury, sites: [ptb_xl_like], rule: {kind: statement, positive: [INJAS, INJAL]}, models: [told]}"
+RULE = "{kind: statement, positive: [INJAS, INJAL, INJIL, INJLA, INJIN]}"
+CODES = f"{{title: Injury, sites: [ptb_xl_like], rule: {RULE}, models: [told]}}"
 CHANGES = {
     "models": f"{{taken: {{{NETWORK}}}, told: {{{NETWORK}}}}}",
     "pretraining": f"{{taken: {{weights: {FILE}}}, told: {{weights: {FILE}}}}}",

@@ -124,19 +124,16 @@ def target_site(
     chosen = codes.table().select("system", "code")
     statements = _located(store, labels, set(chosen["system"]))
 
-    def of_shard(shard: int) -> tuple[list[str], pl.DataFrame]:
-        return shard_ecgs(store, shard)["ecg_id"].to_list(), statements.get(shard, NO_STATEMENTS)
-
     def work(shard: int) -> Shard:
-        ecg_ids, stated = of_shard(shard)
-        rows = pl.int_range(len(ecg_ids), dtype=pl.Int32, eager=True)
-        index = pl.DataFrame({"ecg_id": ecg_ids, "shard": rows * 0 + shard, "row": rows}, INDEX_SCHEMA)
+        ecgs = shard_ecgs(store, shard)
+        targets = _targets(ecgs["ecg_id"].to_list(), statements.get(shard, NO_STATEMENTS), chosen)
         attributes = {"codes": [f"{system}:{code}" for system, code in chosen.rows()]}
-        return Shard(_targets(ecg_ids, stated, chosen), attributes, {"ecgs": index})
+        index = ecgs.select("ecg_id", "shard", pl.int_range(pl.len(), dtype=pl.Int32).alias("row"))
+        return Shard(targets, attributes, {"ecgs": index})
 
     def input_digest(shard: int) -> str:
-        ecg_ids, stated = of_shard(shard)
-        return digest_json([ecg_ids, stated.rows(), chosen.rows()])
+        stated = statements.get(shard, NO_STATEMENTS)
+        return digest_json([shard_ecgs(store, shard)["ecg_id"].to_list(), stated.rows(), chosen.rows()])
 
     build_shards(store, out=out, work=work, input_digest=input_digest, previous=previous, progress=progress)
     write_index(out, scan_tables(out, "ecgs", shards=store.shards(), schema=INDEX_SCHEMA))

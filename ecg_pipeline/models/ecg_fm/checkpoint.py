@@ -26,7 +26,8 @@ def import_pretraining(file: Path, recipe: EcgFmRecipe, out: Path) -> Checkpoint
     state = read_weights(file)
     is_finetuned = any(name.startswith(f"{ENCODER}feature_extractor.") for name in state)
     if is_finetuned:
-        state = {_without_prefix(name): t for name, t in state.items() if not name.startswith(HEAD)}
+        # A name without the prefix is of no such file: it stays, to be refused as unexpected.
+        state = {name.removeprefix(ENCODER): t for name, t in state.items() if not name.startswith(HEAD)}
     with torch.device("meta"):
         own: Mapping[str, Tensor] = EcgFmModel(recipe, EcgFmPretraining()).state_dict()
     absent = tuple(part for part in HEADS if not any(name.startswith(part) for name in state))
@@ -41,8 +42,3 @@ def import_pretraining(file: Path, recipe: EcgFmRecipe, out: Path) -> Checkpoint
 def export_pretraining(checkpoint: Checkpoint, path: Path) -> Path:
     """Write a pretrained checkpoint as a torch file with the authors' names under `model`."""
     return write_atomically(path, lambda temporary: torch.save({"model": checkpoint.state()}, temporary))
-
-
-def _without_prefix(name: str) -> str:
-    """A name of a fine-tuned file in the pretrained network. One that is not of it stays as it is, to be refused."""
-    return name.removeprefix(ENCODER)

@@ -45,10 +45,9 @@ def probe(
     start: PretrainedModel | None,
     train: pl.DataFrame,
     selection: pl.DataFrame,
-    device: str,
     **options: Any,
 ) -> FinetunedModel:
-    """Fit a linear probe to features, by site. device: not used, since what is fitted is small."""
+    """Fit a linear probe to features, by site."""
     from ecg_pipeline.training.batches import in_view
     from ecg_pipeline.training.probe import fit_probe
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -213,14 +214,14 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
             build.tags |= {"protocol": tuning.protocol, "optimistic": str(tuning.is_optimistic)}
             build.tags |= start_words({**facts, "finetuning": asdict(tuning)})
             with workspace.training(build) as run:
-                tuned = (probe if probed else finetune)(
+                fit = probe if probed else partial(finetune, device=workspace.device)
+                tuned = fit(
                     recipe,
                     tuning,  # type: ignore[arg-type]
                     read=read,
                     start=start,
                     train=train,
                     selection=selection,
-                    device=workspace.device,
                     facts=facts,
                     out=build.folder,
                     tracker=run,

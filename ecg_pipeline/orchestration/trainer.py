@@ -104,7 +104,8 @@ def _run_job(job: TrainingJob, *, process_group: "ProcessGroup", tracker: Tracke
     pretraining = TypeAdapter(family.pretraining).validate_python(job.pretraining)
     view = next(iter(job.arrays.values()))
     table = in_view(pl.read_parquet(job.training_set).select("ecg_id", "site"), view)
-    batches = Batches(arrays=job.arrays, table=table, per_ecg=family.examples_per_ecg)
+    groups = {"per_ecg": family.examples_per_ecg, "fixed_group": pretraining.fixed_group}
+    batches = Batches(arrays=job.arrays, table=table, **groups)
     if not batches.examples:
         raise ValueError("none of the pretraining sites has an ECG of a training patient that its view can show")
     pretrain(

@@ -25,12 +25,14 @@ class Batches:
     arrays: by name, the shards of each site; the first is the view. A view may hold several examples of an ECG, each of
     which is an example here. The others, the targets, have the rows of the view, or one row an ECG, in its shard.
     table: columns ecg_id, site, and any others, such as the label. per_ecg: only ECGs with so many examples are taken,
-    and of those the first so many, which stand next to each other in every batch of an epoch.
+    and of those the first so many, which stand next to each other in every batch of an epoch. fixed_group: examples are
+    divided once into groups of so many, which every epoch shuffles as wholes; None divides them anew in every epoch.
     """
 
     arrays: Mapping[str, Mapping[str, ArrayShards]]
     table: pl.DataFrame
     per_ecg: int | None = None
+    fixed_group: int | None = None
 
     @property
     def examples(self) -> int:
@@ -53,11 +55,9 @@ class Batches:
 
     def epoch(self, epoch: int, *, batch: int, seed: int) -> Iterator[tuple[dict[str, NDArray], pl.DataFrame]]:
         """The shuffled batches of one epoch: arrays (B, ...) by name, and the B rows of the table."""
-        rng = np.random.default_rng([seed, epoch])
         left, size = self.steps(batch), self.size(batch)
         taken: list[tuple[dict[str, NDArray], pl.DataFrame]] = []
-        for arrays, rows in self._buffers(rng):
-            order = self._shuffled(rng, len(rows))
+        for arrays, rows, order in self._ordered(epoch, seed):
             while len(order):
                 wanted = size - sum(len(rows) for _, rows in taken)
                 chosen, order = order[:wanted], order[wanted:]
@@ -76,6 +76,31 @@ class Batches:
             for first in range(0, len(rows), batch):
                 chosen = slice(first, first + batch)
                 yield {name: array[chosen] for name, array in arrays.items()}, rows[chosen]
+
+    def _ordered(self, epoch: int, seed: int) -> Iterator[tuple[dict[str, NDArray], pl.DataFrame, NDArray]]:
+        """The rows of a few shards at a time, and their places in the order of an epoch."""
+        if self.fixed_group is not None:
+            yield from self._fixed_groups(epoch, seed, self.fixed_group)
+            return
+        rng = np.random.default_rng([seed, epoch])
+        for arrays, rows in self._buffers(rng):
+            yield arrays, rows, self._shuffled(rng, len(rows))
+
+    def _fixed_groups(
+        self, epoch: int, seed: int, group: int
+    ) -> Iterator[tuple[dict[str, NDArray], pl.DataFrame, NDArray]]:
+        """The same groups in every epoch, in another order; rows that fill no group come last."""
+        members, rng = np.random.default_rng(seed), np.random.default_rng([seed, epoch])
+        left: list[tuple[dict[str, NDArray], pl.DataFrame]] = []
+        for arrays, rows in self._buffers(members):
+            order = self._shuffled(members, len(rows))
+            left.append(({name: array[order] for name, array in arrays.items()}, rows[order]))
+            arrays, rows = _concatenate(left)
+            groups = len(rows) // group
+            yield arrays, rows, (rng.permutation(groups)[:, None] * group + np.arange(group)).reshape(-1)
+            left = [({name: array[groups * group :] for name, array in arrays.items()}, rows[groups * group :])]
+        for arrays, rows in left:
+            yield arrays, rows, np.arange(len(rows))
 
     def _buffers(
         self, rng: np.random.Generator | None, shards: int = BUFFER_SHARDS

@@ -39,6 +39,9 @@ class PretrainRecipe:
     clip: float | None = 3.0
     seeds: tuple[int, ...] = (0,)
 
+    fixed_group: ClassVar[int | None] = None
+    """Number of examples of a group that is the same in every epoch; None where no loss depends on groups."""
+
     def __post_init__(self) -> None:
         for key in ("epochs", "batch"):
             if getattr(self, key) < 1:

@@ -142,6 +142,7 @@ def test_a_part_of_a_quantiser_and_another_size_are_refused(tmp_path, state):
         (EcgFmPretraining, {"batch": 1}, "batch"),
         (EcgFmPretraining, {"betas": (0.9, 1.0)}, "betas"),
         (EcgFmPretraining, {"pairs": 0}, "pairs"),
+        (EcgFmPretraining, {"batch": 12, "pairs": 4, "partners": "fixed"}, "batch"),
         (SpanMaskRecipe, {"share": 0.0}, "share"),
         (LeadMaskRecipe, {"share": 1.1}, "share"),
         (GumbelRecipe, {"last": 3.0}, "last"),

@@ -174,8 +174,10 @@ class EcgFmPretraining(PretrainRecipe):
 
     batch: segments per step; every recording has two, side by side. pairs: recordings of a group, which goes through
     the network together: all its segments have equally many masked frames, and its recordings are each other's
-    negatives. learning_rate, final_learning_rate: the rate is fixed while they are equal. stages: (epochs, rate) one
-    after another, instead of both.
+    negatives. partners: `new` forms groups anew in every epoch, so that a recording meets other negatives; `fixed`
+    forms them once, as the released code does, and `batch` must then be whole groups. learning_rate,
+    final_learning_rate: the rate is fixed while they are equal. stages: (epochs, rate) one after another, instead of
+    both.
     negatives: masked frames of the same segment that a target is told from. temperature, cmsc_temperature: of the
     cosines in the two contrasts. diversity_weight, penalty_weight, cmsc_weight: of the quantiser's diversity, the
     squared features and CMSC, beside the contrast of frames. feature_grad_mult: factor of the extractor's gradient.
@@ -183,9 +185,8 @@ class EcgFmPretraining(PretrainRecipe):
     and of the targets.
     betas, eps: of Adam; eps is added before the bias correction. weight_decay is decoupled and of all parameters.
 
-    In the released code the recordings of a group are the same in every epoch. Here groups are formed anew, so that a
-    recording meets other negatives. The mask is drawn for a whole group, so the masked share depends on its size: 49 %,
-    which the paper states, is that of a single segment; with 128 it is 35 %.
+    The mask is drawn for a whole group, so the masked share depends on its size: 49 %, which the paper states, is that
+    of a single segment; with 128 it is 35 %.
     """
 
     epochs: int = 200
@@ -196,6 +197,7 @@ class EcgFmPretraining(PretrainRecipe):
     weight_decay: float = 0.01
     clip: float | None = None
     pairs: int = 64
+    partners: Literal["new", "fixed"] = "new"
     stages: tuple[tuple[int, float], ...] = ()
     mask: SpanMaskRecipe = SpanMaskRecipe()
     lead_mask: LeadMaskRecipe = LeadMaskRecipe()
@@ -220,6 +222,9 @@ class EcgFmPretraining(PretrainRecipe):
         _check_positive(self, "pairs", "negatives", "temperature", "cmsc_temperature", "eps")
         if self.batch < 2:
             raise RecipeError("a batch needs at least the two segments of a recording", "batch")
+        if self.partners == "fixed" and self.batch % self.group:
+            sentence = f"with fixed partners a batch of {self.batch} must be whole groups of {self.group} segments"
+            raise RecipeError(sentence, "batch", "pairs", "partners")
         for key in ("diversity_weight", "penalty_weight", "cmsc_weight", "feature_grad_mult"):
             if getattr(self, key) < 0:
                 raise RecipeError(f"{key} must not be negative", key)
@@ -244,6 +249,11 @@ class EcgFmPretraining(PretrainRecipe):
     def group(self) -> int:
         """Segments that go through the network together."""
         return 2 * self.pairs
+
+    @property
+    def fixed_group(self) -> int | None:
+        """Examples of a group that is the same in every epoch, if groups are."""
+        return self.group if self.partners == "fixed" else None
 
     @property
     def dropouts(self) -> Dropouts:

@@ -12,9 +12,9 @@ from ecg_pipeline.evaluation.results import TABLES, Evaluation, EvaluationMetric
 from ecg_pipeline.models.start import start_words
 from ecg_pipeline.storage.files import write_json, write_parquet
 from ecg_pipeline.storage.shards import ArrayShards
-from ecg_pipeline.training.checkpoints import FinetunedModel
+from ecg_pipeline.training.checkpoints import COST, FinetunedModel
 
-REVISION = 5
+REVISION = 6
 """Bumped by hand when this module's results, or those of `summary`, change."""
 
 NO_VALIDATION = "there are no operating points: no validation patients were kept out of training to fix them on"
@@ -32,7 +32,8 @@ def evaluate(
 ) -> Evaluation:
     """Score `tested` with each seed's network, and write predictions and metrics to `out`.
 
-    view: what the model reads. tested: columns ecg_id, site (one), patient, label, age_years, sex, device.
+    view: what the model reads. tested: columns ecg_id, site (one), patient, label, age_years, sex, device. A model that
+    was not trained has no scores and no metrics, and the reason in their place.
     """
     from ecg_pipeline.evaluation.summary import ATTRIBUTES, ECG_COLUMNS, compute_metrics, validation_thresholds
     from ecg_pipeline.models.load import load_classifier
@@ -45,16 +46,19 @@ def evaluate(
         scores = score(load_classifier(checkpoint).to(device), by_site, table, device=device)
         scored.append(scores.select(*table.columns, pl.lit(seed, pl.Int64).alias("seed"), pl.col("score").cast(float)))
         progress(done * len(table), len(checkpoints) * len(table))
+    if model.not_trained:
+        scored = [table.with_columns(seed=pl.lit(seed, pl.Int64), score=pl.lit(None, float)) for seed in model.seeds()]
     predictions = pl.concat(scored).sort("seed", "ecg_id")
     kept = {seed: path for seed, one in checkpoints.items() if (path := one.folder / "validation.parquet").exists()}
     thresholds, reason = (
         validation_thresholds({seed: pl.read_parquet(path) for seed, path in kept.items()})
         if kept
-        else ({}, NO_VALIDATION)
+        else ({}, model.not_trained or NO_VALIDATION)
     )
     points = {"by_seed": {str(seed): values for seed, values in thresholds.items()}, "reason": reason}
     about = {"operating_points": points, "model": _training_facts(model)}
-    return write_evaluation(predictions, compute_metrics(predictions, thresholds, recipe), about=about, out=out)
+    computed = compute_metrics(predictions, thresholds, recipe, reason=model.not_trained)
+    return write_evaluation(predictions, computed, about=about, out=out)
 
 
 def write_evaluation(
@@ -73,4 +77,5 @@ def _training_facts(model: FinetunedModel) -> dict[str, Any]:
     config, how = model.config(), ("initialisation", "chosen_by", "optimistic")
     counts = ("train_ecgs", "train_patients", "train_positives")
     stated = {name: config[name] for name in how} | model.chosen() | {name: config[name] for name in counts}
-    return {"seeds": config["finetuning"]["seeds"], **stated, **start_words(config)}
+    stated |= {name: config[name] for name in ("not_trained", *COST) if name in config}
+    return {"seeds": model.seeds(), **stated, **start_words(config)}

@@ -35,13 +35,18 @@ class Evaluation:
 
     def predictions(self) -> pl.DataFrame:
         """One row per ECG and seed: ecg_id, site, patient, label (0 or 1), age_years, sex, device, seed, score
-        (probability of 1)."""
+        (probability of 1; null of a model that was not trained)."""
         return pl.read_parquet(self.folder / "predictions.parquet")
 
     def metrics(self) -> dict[str, Any]:
         """Counts and metrics as in `summary.summarise`; under `model` how the model was trained; under
         `operating_points` its thresholds by seed, or the reason why there are none."""
         return read_json(self.folder / "metrics.json")
+
+    @property
+    def not_trained(self) -> str | None:
+        """Why the model was not trained, so that there are no scores; None if it was."""
+        return self.metrics()["model"].get("not_trained")
 
     def thresholds(self) -> dict[int, dict[str, float]]:
         """By seed: the threshold of each operating point, fixed on validation patients."""

@@ -31,12 +31,15 @@ SCHEMA = {
 }
 
 
-def subgroups(predictions: pl.DataFrame, scores: NDArray, ecgs: pl.DataFrame, *, draws: int, seed: int) -> pl.DataFrame:
+def subgroups(
+    predictions: pl.DataFrame, scores: NDArray | None, ecgs: pl.DataFrame, *, draws: int, seed: int
+) -> pl.DataFrame:
     """One row per group of sex, age, site and device, in that order; columns as in `SCHEMA`.
 
-    predictions: columns ecg_id, patient, label. scores: (N,) or (S, N) of its rows. ecgs: columns ecg_id, site,
-    age_years, sex and device. A missing attribute is the group `unknown`. AUROC and interval are null if a group is
-    too small, and `reason` says so. A prediction of an ECG that `ecgs` lacks is a ValueError.
+    predictions: columns ecg_id, patient, label. scores: (N,) or (S, N) of its rows; None if there
+    are none. ecgs: columns ecg_id, site, age_years, sex and device. A missing attribute is the group `unknown`. AUROC
+    and interval are null if a group is too small, and `reason` says so. A prediction of an ECG that `ecgs` lacks is a
+    ValueError.
     """
     described = predictions.select("ecg_id", "patient", "label").join(
         ecgs.select("ecg_id", "site", "age_years", "sex", "device"),
@@ -60,7 +63,8 @@ def subgroups(predictions: pl.DataFrame, scores: NDArray, ecgs: pl.DataFrame, *,
     for attribute in ("sex", "age", "site", "device"):
         for group in sorted(table[attribute].unique(), key=_sort_key):
             in_group = (table[attribute] == group).to_numpy()
-            row = _row(table.filter(in_group), np.asarray(scores)[..., in_group], draws=draws, seed=seed)
+            of_group = None if scores is None else np.asarray(scores)[..., in_group]
+            row = _row(table.filter(in_group), of_group, draws=draws, seed=seed)
             rows.append({"attribute": attribute, "group": group} | row)
     return pl.DataFrame(rows, schema=SCHEMA)
 
@@ -70,9 +74,11 @@ def _sort_key(group: str) -> tuple[int, str]:
     return (AGE_BANDS.index(group), "") if group in AGE_BANDS else (len(AGE_BANDS) + (group == UNKNOWN), group)
 
 
-def _row(table: pl.DataFrame, scores: NDArray, *, draws: int, seed: int) -> dict[str, Any]:
+def _row(table: pl.DataFrame, scores: NDArray | None, *, draws: int, seed: int) -> dict[str, Any]:
     """Counts of one group, and its AUROC with interval, or the reason why there is none."""
     counts = {"ecgs": len(table), "patients": table["patient"].n_unique(), "positives": int(table["label"].sum())}
+    if scores is None:
+        return counts | {"reason": "no scores"}
     ill, well = (table.filter(pl.col("label") == label)["patient"].n_unique() for label in (1, 0))
     if min(ill, well) < MIN_PATIENTS:
         return counts | {"reason": f"too few: {ill} patients with a positive and {well} with a negative ECG"}

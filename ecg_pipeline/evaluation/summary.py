@@ -63,26 +63,28 @@ OPERATING_SCHEMA = {
 }
 
 
-def compute_metrics(predictions: pl.DataFrame, thresholds: Thresholds, recipe: EvaluationRecipe) -> EvaluationMetrics:
+def compute_metrics(
+    predictions: pl.DataFrame, thresholds: Thresholds, recipe: EvaluationRecipe, *, reason: str | None = None
+) -> EvaluationMetrics:
     """Compute all metrics. predictions: columns `ECG_COLUMNS`, `ATTRIBUTES`, seed and score, one row per ECG and seed.
 
-    Curves are empty if all ECGs have the same label.
+    Curves are empty if all ECGs have the same label. reason: why there are no scores, so that only counts are made.
     """
     ecgs, scores = by_ecg(predictions)
     described = predictions.select("ecg_id", "site", *ATTRIBUTES).unique("ecg_id")
     labels, seeds = ecgs["label"].to_numpy(), _seeds(predictions)
-    by_seed = list(zip(seeds, scores, strict=True)) if 0 < labels.sum() < len(labels) else []
+    by_seed = list(zip(seeds, scores, strict=True)) if not reason and 0 < labels.sum() < len(labels) else []
     points = [
         {"seed": seed, "point": point} | asdict(confusion(labels, row, threshold))
         for seed, row in by_seed
         for point, threshold in thresholds.get(seed, {}).items()
     ]
     return EvaluationMetrics(
-        summarise(predictions, recipe),
+        summarise(predictions, recipe, reason=reason),
         _stacked({seed: calibration_curve(labels, row) for seed, row in by_seed}, CALIBRATION_SCHEMA),
         _stacked({seed: decision_curve(labels, row) for seed, row in by_seed}, DECISION_SCHEMA),
         pl.DataFrame(points, schema=OPERATING_SCHEMA),
-        subgroups(ecgs, scores, described, draws=recipe.bootstrap_draws, seed=recipe.seed),
+        subgroups(ecgs, None if reason else scores, described, draws=recipe.bootstrap_draws, seed=recipe.seed),
     )
 
 
@@ -92,13 +94,13 @@ def by_ecg(predictions: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.float64]
     return wide.select(ECG_COLUMNS), wide.drop(ECG_COLUMNS).to_numpy().T
 
 
-def summarise(predictions: pl.DataFrame, recipe: EvaluationRecipe) -> dict[str, Any]:
+def summarise(predictions: pl.DataFrame, recipe: EvaluationRecipe, *, reason: str | None = None) -> dict[str, Any]:
     """Counts and `METRICS` of predictions, by ECG and, under `patient_level`, by patient.
 
     A metric with an interval is the mean over seeds with the interval of this mean, beside the value of each seed
     and their standard deviation (null for one seed). `calibration`: by seed, slope, intercept and in_the_large, or the
-    reason why there is none. If all ECGs have the same label there are no metrics. Missing metrics are null, and
-    `reason` says why.
+    reason why there is none. If all ECGs have the same label, or there are no scores for the given `reason`, there are
+    no metrics. Missing metrics are null, and `reason` says why.
     """
     ecgs, scores = by_ecg(predictions)
     labels, patients, seeds = ecgs["label"].to_numpy(), ecgs["patient"].to_numpy(), _seeds(predictions)
@@ -109,8 +111,8 @@ def summarise(predictions: pl.DataFrame, recipe: EvaluationRecipe) -> dict[str, 
         "draws": recipe.bootstrap_draws,
         **{metric.name: None for metric in METRICS},
     }
-    if not 0 < summary["positives"] < summary["ecgs"]:
-        return summary | {"patient_level": None, "calibration": {}, "reason": ONE_LABEL}
+    if reason or not 0 < summary["positives"] < summary["ecgs"]:
+        return summary | {"patient_level": None, "calibration": {}, "reason": reason or ONE_LABEL}
     values = {metric.name: metric.value(labels, scores) for metric in METRICS if not metric.interval}
     return (
         summary

@@ -54,7 +54,7 @@ def explain(
     device: str = "cpu",
     progress: Progress = no_progress,
 ) -> Saliency:
-    """Explain the chosen ECGs for the first seed of every model whose family is explained, and write to `out`.
+    """Explain the chosen ECGs for the first seed of every trained model whose family is explained, and write to `out`.
 
     predictions, thresholds: by model, as those of `Evaluation`. views: by model, then site, what the model reads.
     stores: by site; waves are delineated on the recordings, filtered by `filters`, over the time that a map shows.
@@ -70,7 +70,7 @@ def explain(
         return recording_windows(stores[site], ecg_id, filters=first)
 
     families = {model: family_of(recipe_from(tuned.config()["model"])) for model, tuned in models.items()}
-    explained = [model for model, family in families.items() if family.is_explained]
+    explained = [model for model, family in families.items() if family.is_explained and not models[model].not_trained]
     chosen = choose({model: predictions[model] for model in explained}, recipe.ecgs)
     places = chosen.select("site", "ecg_id").rows()
     shares, errors, pages = [], [], [[] for _ in places]

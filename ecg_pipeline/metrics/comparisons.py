@@ -57,7 +57,7 @@ def paired_difference(
     values = difference(np.ones(people, np.int64)).tolist()
     sampled = np.array([difference(weights) for weights in patient_draws(people, draws, seed)])
     return {
-        metric.name: _difference(value, column)
+        metric.name: bootstrap_difference(value, column)
         for metric, value, column in zip(metrics, values, sampled.T, strict=True)
     }
 
@@ -89,13 +89,35 @@ def delong(labels: NDArray, one: NDArray, other: NDArray, *, patients: NDArray) 
     return Difference(difference, difference - half_width, difference + half_width, float(p))
 
 
-def _difference(value: float, sampled: NDArray) -> Difference:
-    """The interval and p value of sampled differences, NaN where a draw lacks one of the labels."""
+def bootstrap_difference(value: float, sampled: NDArray) -> Difference:
+    """A difference with the interval and p value of sampled ones, NaN where a draw lacks one of the labels."""
     interval = percentile_interval(value, sampled)
     finite = sampled[np.isfinite(sampled)]
     rarer = min((finite <= 0).sum(), (finite >= 0).sum())
     p = min(1.0, 2 * (rarer + 1) / (len(finite) + 1))
     return Difference(value, interval.low, interval.high, float(p), interval.empty_draws)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P values corrected for their number (Holm 1979), in the given order.
+
+    The smallest of m is multiplied by m, the next by m - 1, and so on, none being smaller than the one before it nor
+    larger than 1. Of all comparisons with a corrected p of at most 0.05, the chance that any is of equal models is 5 %.
+    """
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for done, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - done) * p_values[place]))
+        corrected[place] = largest
+    return corrected
+
+
+def smallest_difference(error: float, *, comparisons: int, level: float = 0.05, power: float = 0.8) -> float:
+    """The smallest true difference that a two-sided comparison would have found with this power.
+
+    (z(1 - level / 2m) + z(power)) times the standard error of the difference, z being normal quantiles and m the number
+    of comparisons: the first of Holm's comparisons must pass level / m. Smaller differences may exist unseen.
+    """
+    return float(norm.ppf(1 - level / (2 * comparisons)) + norm.ppf(power)) * error
 
 
 def _components(positive: NDArray[np.bool_], scores: NDArray) -> NDArray[np.floating]:

@@ -56,7 +56,7 @@ class PretrainedModel:
 @dataclass(frozen=True)
 class FinetunedModel:
     """A classifier fine-tuned, or a linear probe fitted, once per seed. Files: `config.json`, and a checkpoint in each
-    `seed_<n>`."""
+    `seed_<n>`; none where there was nothing to learn from, which the config says."""
 
     folder: Path
 
@@ -68,10 +68,24 @@ class FinetunedModel:
         """What was chosen for each seed, under its name in the config: the epochs, or the C of linear probes."""
         return {name: values for name, values in self.config().items() if name in ("chosen_epochs", "chosen_cs")}
 
-    def checkpoints(self) -> dict[int, Checkpoint]:
-        """The checkpoint of each seed, in the recipe's order."""
-        return {seed: Checkpoint(seed_folder(self.folder, seed)) for seed in self.config()["finetuning"]["seeds"]}
+    @property
+    def not_trained(self) -> str | None:
+        """Why nothing was trained, or None: a fraction whose training ECGs all have the same label trains no model."""
+        return self.config().get("not_trained")
 
+    def seeds(self) -> list[int]:
+        """The recipe's seeds."""
+        return self.config()["finetuning"]["seeds"]
+
+    def checkpoints(self) -> dict[int, Checkpoint]:
+        """The checkpoint of each seed, in the recipe's order; empty if nothing was trained."""
+        if self.not_trained:
+            return {}
+        return {seed: Checkpoint(seed_folder(self.folder, seed)) for seed in self.seeds()}
+
+
+COST = ("parameters", "flops")
+"""What a config states of the cost of training one seed: `training.cost.step_cost`."""
 
 PUBLISHED = "published"
 """Folder of the checkpoint that was taken over from a published file, in that of its pretrained model."""

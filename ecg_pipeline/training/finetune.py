@@ -17,12 +17,22 @@ from ecg_pipeline.storage.shards import ArrayShards
 from ecg_pipeline.training.batches import Batches
 from ecg_pipeline.training.checkpoints import FinetunedModel
 from ecg_pipeline.training.classifier import Classifier
+from ecg_pipeline.training.cost import step_cost
 from ecg_pipeline.training.loop import RunState, backward_and_step, seed_global_generator
 from ecg_pipeline.training.recipes import FinetuneRecipe
 from ecg_pipeline.training.schedules import one_cycle
 from ecg_pipeline.training.score import score
 from ecg_pipeline.training.tracker import NoTracker, Tracker
-from ecg_pipeline.training.tuning import TRACE, Log, check_labels, is_better, loss_and_auroc, train_seeds, tuning_facts
+from ecg_pipeline.training.tuning import (
+    TRACE,
+    Log,
+    is_better,
+    leave_untrained,
+    loss_and_auroc,
+    nothing_to_learn,
+    train_seeds,
+    tuning_facts,
+)
 
 
 def finetune(
@@ -47,10 +57,9 @@ def finetune(
     Files beside each checkpoint: `trace.parquet`, one row per epoch; `validation.parquet`, the validation ECGs' ecg_id,
     patient, label and score at the chosen epoch (not under the official protocol, which has no validation ECGs).
     Deterministic on one kind of processor. A killed run resumes after its last saved epoch; seeds that are complete are
-    not trained again. A `train` with only one class is a ValueError.
+    not trained again. A `train` with only one class gives a model without checkpoints, which says so.
     """
     disable_malloc_trim()
-    check_labels(train)
     batches = Batches(arrays={"view": view}, table=train.select("ecg_id", "site", "label"))
     held_out = selection.select("ecg_id", "site", "patient", "label")
 
@@ -67,7 +76,30 @@ def finetune(
         where_undecided="the last epoch",
     )
     tracker = tracker or NoTracker()
+    if reason := nothing_to_learn(train):
+        return leave_untrained({**facts, **about}, reason, out=out, tracker=tracker)
+    about |= _cost(new_classifier(recipe.seeds[0]).to(device), recipe, batches=batches, device=device)
     return train_seeds(recipe, train_seed, facts={**facts, **about}, out=out, tracker=tracker, progress=progress)
+
+
+def _cost(network: Classifier, recipe: FinetuneRecipe, *, batches: Batches, device: str) -> dict[str, int]:
+    """Parameters and operations of one seed, counted on its first batch."""
+    arrays, rows = next(batches.epoch(0, batch=recipe.batch, seed=recipe.seeds[0]))
+    network.train()
+
+    def step() -> None:
+        examples = shifted(torch.from_numpy(arrays["view"]), recipe.time_shift).to(device)
+        _loss(network, examples, rows, device=device).backward()
+
+    return step_cost(network, step, steps=recipe.epochs * batches.steps(recipe.batch))
+
+
+def _loss(network: Classifier, examples: Tensor, rows: pl.DataFrame, *, device: str) -> Tensor:
+    """Mean cross entropy of a batch. examples: of the view, on the device. rows: column label."""
+    labels = rows["label"].to_torch().float().to(device)[:, None]
+    with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+        log_odds = network(examples)
+    return binary_cross_entropy_with_logits(log_odds.float(), labels)
 
 
 def _finetune_seed(
@@ -107,10 +139,7 @@ def _finetune_seed(
             step = epoch * steps + within
             seed_global_generator(seed, step=step)
             examples = shifted(torch.from_numpy(arrays["view"]), recipe.time_shift).to(device)
-            labels = rows["label"].to_torch().float().to(device)[:, None]
-            with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
-                log_odds = network(examples)
-            loss = binary_cross_entropy_with_logits(log_odds.float(), labels)
+            loss = _loss(network, examples, rows, device=device)
             backward_and_step(network, optimiser, loss=loss, clip=None, step=step)
             schedule.step()
             losses.append(loss.item())

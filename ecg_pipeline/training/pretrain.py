@@ -16,6 +16,7 @@ from ecg_pipeline.storage.files import write_json, write_parquet
 from ecg_pipeline.storage.parallel import disable_malloc_trim
 from ecg_pipeline.training.batches import Batches
 from ecg_pipeline.training.checkpoints import PretrainedModel, seed_folder
+from ecg_pipeline.training.cost import step_cost
 from ecg_pipeline.training.distributed import ProcessGroup
 from ecg_pipeline.training.loop import RunState, clip_and_step
 from ecg_pipeline.training.objective import Objective
@@ -55,6 +56,11 @@ def pretrain(
     disable_malloc_trim()
     tracker = tracker or NoTracker()
     facts = {**facts, "pretraining": asdict(recipe), "examples": batches.examples}
+    if process_group.is_main:
+        objective = new_objective(recipe.seeds[0])
+        facts |= _cost(
+            objective, recipe, batches=batches, micro_batch_size=micro_batch_size, device=process_group.device
+        )
     tracker.parameters(facts)
     for place, seed in enumerate(recipe.seeds):
         folder = seed_folder(out, seed)
@@ -160,6 +166,22 @@ def _pretrain_seed(
         save_checkpoint(out, state=objective.state(), config=config)
         state.discard()
     process_group.barrier()
+
+
+def _cost(
+    objective: Objective, recipe: PretrainRecipe, *, batches: Batches, micro_batch_size: int | None, device: str
+) -> dict[str, int]:
+    """Parameters and operations of one seed, counted on its first batch, in one process."""
+    _, arrays = next(_steps(batches, recipe, seed=recipe.seeds[0], first=0))
+    network = objective.network.to(device).train()
+
+    def step() -> None:
+        batch = range(len(next(iter(arrays.values()))))
+        for places in _divide(batch, objective.group, micro_batch_size):
+            micro_batch = objective.micro_batch(arrays, places, step=0, device=device)
+            objective.backward(network, micro_batch, weight=1 / len(batch))
+
+    return step_cost(network, step, steps=recipe.epochs * batches.steps(recipe.batch))
 
 
 def _steps(

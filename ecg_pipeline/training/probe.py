@@ -24,7 +24,16 @@ from ecg_pipeline.training.classifier import Classifier
 from ecg_pipeline.training.recipes import ProbeRecipe
 from ecg_pipeline.training.score import mean_by_ecg
 from ecg_pipeline.training.tracker import NoTracker, Tracker
-from ecg_pipeline.training.tuning import TRACE, Log, check_labels, is_better, loss_and_auroc, train_seeds, tuning_facts
+from ecg_pipeline.training.tuning import (
+    TRACE,
+    Log,
+    is_better,
+    leave_untrained,
+    loss_and_auroc,
+    nothing_to_learn,
+    train_seeds,
+    tuning_facts,
+)
 
 ROWS = 2**20
 """Rows read at once, at most: shards are smaller."""
@@ -92,9 +101,8 @@ def fit_probe(
     new_classifier, features: of a seed, the classifier whose output layer is replaced, and by site its features. The
     other arguments and the files are those of `finetune`; `trace.parquet` has one row a C. selection: the ECGs on which
     the C with the highest AUROC is chosen, of equal ones the strongest penalty; where no AUROC can be computed, the
-    weakest. A `train` with one class is a ValueError.
+    weakest. A `train` with one class gives a model without checkpoints, which says so.
     """
-    check_labels(train)
 
     def train_seed(seed: int, **options: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
         fitted, held_out = (_Examples.of(table, features(seed)) for table in (train, selection))
@@ -109,6 +117,9 @@ def fit_probe(
         where_undecided="frozen encoder; the weakest penalty",
     )
     tracker = tracker or NoTracker()
+    if reason := nothing_to_learn(train):
+        return leave_untrained({**facts, **about}, reason, out=out, tracker=tracker)
+    about["parameters"] = sum(one.numel() for one in new_classifier(recipe.seeds[0]).parameters())
     return train_seeds(recipe, train_seed, facts={**facts, **about}, out=out, tracker=tracker, progress=progress)
 
 

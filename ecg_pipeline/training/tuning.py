@@ -35,13 +35,15 @@ class TrainSeed(Protocol):
     ) -> tuple[Mapping[str, Tensor], dict[str, Any]]: ...
 
 
-def check_labels(train: pl.DataFrame) -> None:
-    """ValueError if the ECGs to train on have only one label. train: columns patient, label."""
-    if train["label"].n_unique() < 2:
-        raise ValueError(
-            f"{len(train)} training ECGs of {train['patient'].n_unique()} patients have one label: "
-            "use a larger fraction, or check the task's rule"
-        )
+def nothing_to_learn(train: pl.DataFrame) -> str | None:
+    """Why no model can be trained on these ECGs, in words for a table; None if they have both labels.
+
+    train: column label. A small fraction of a rare label may hold negative ECGs alone.
+    """
+    if train["label"].n_unique() > 1:
+        return None
+    held = "one label" if len(train) else "no label"
+    return f"not trained: the {len(train)} training ECGs of this fraction hold {held}"
 
 
 def tuning_facts(
@@ -102,6 +104,15 @@ def train_seeds(
     name = f"chosen_{recipe.chosen}"
     chosen = [Checkpoint(seed_folder(out, seed)).config()[name] for seed in recipe.seeds]
     write_json(out / "config.json", {**facts, f"{name}s": chosen})
+    return FinetunedModel(out)
+
+
+def leave_untrained(facts: Mapping[str, Any], reason: str, *, out: Path, tracker: Tracker) -> FinetunedModel:
+    """Write a model without checkpoints, whose config says why: an output like the others, so that what follows it can
+    say so, too."""
+    facts = {**facts, "chosen_by": "nothing was trained", "not_trained": reason}
+    tracker.parameters(facts)
+    write_json(out / "config.json", facts)
     return FinetunedModel(out)
 
 

@@ -201,9 +201,15 @@ def test_a_layer_decay_trains_the_head_most(examples, tmp_path):
     assert 0 < moved[0] < moved[-1] / 20
 
 
-def test_one_label_alone_cannot_be_learned(examples, tmp_path):
-    with pytest.raises(ValueError, match="use a larger fraction"):
-        tuned(examples, tmp_path, labels=[1] * 48)
+def test_training_ecgs_of_one_label_give_an_output_that_says_so(examples, tmp_path):
+    tracker = Curves()
+    model = tuned(examples, tmp_path, labels=[0] * 32 + [0, 1] * 8, tracker=tracker, seeds=(0, 1))
+    assert model.not_trained == "not trained: the 32 training ECGs of this fraction hold one label"
+    assert model.checkpoints() == {}
+    assert model.chosen() == {}
+    assert (model.seeds(), model.config()["train_positives"]) == ([0, 1], 0)
+    assert tracker.logged["not_trained"] == model.not_trained
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_where_nothing_can_be_compared_the_last_epoch_counts(examples, tmp_path):

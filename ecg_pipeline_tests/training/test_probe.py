@@ -209,6 +209,122 @@ def test_where_nothing_can_be_compared_the_weakest_penalty_is_taken(view, table,
     assert wrongly_chosen(trace, chosen=made.config()["chosen_c"], chosen_on="validation") == []
 
 
+def test_training_ecgs_of_one_label_give_an_output_that_says_so(view, table, tmp_path):
+    model = probed(view, table.with_columns(label=pl.lit(1, pl.Int8)), tmp_path)
+    assert model.not_trained == "not trained: the 60 training ECGs of this fraction hold one label"
+    assert model.checkpoints() == {}
+    assert model.config()["train_positives"] == 60
+
+
+@pytest.mark.parametrize("c", [10.0, 0.1, 1e-4])
+def test_the_folded_layer_gives_scikit_learns_probabilities(c):
+    rng = np.random.default_rng(1)
+    x = (rng.normal(0, 1, (200, D)) * [1, 100, 0.01, 1, 1, 1] + [0, 50, 3, 0, 0, 0]).astype(np.float32)
+    labels = (x[:, 0] + rng.normal(0, 1, 200) > 0).astype(int)
+    (layer,) = fit_layers(x, labels, ProbeRecipe(c=(c,)))
+    classifier = Frozen(0).eval()
+    layer.put(classifier)
+    with torch.inference_mode():
+        given = classifier.classify(torch.from_numpy(x)).sigmoid()[:, 0].numpy()
+    fitted = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=1000)).fit(x.astype(np.float64), labels)
+    np.testing.assert_allclose(given, fitted.predict_proba(x.astype(np.float64))[:, 1], atol=1e-6)
+    assert given.std() > 0.001
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, 1e6])
+def test_a_constant_feature_has_no_weight_and_changes_nothing(constant):
+    rng = np.random.default_rng(2)
+    x = rng.normal(0, 1, (100, D)).astype(np.float32)
+    labels = (x[:, 0] > 0).astype(int)
+    (layer,) = fit_layers(np.column_stack([x, np.full(100, constant, np.float32)]), labels, ProbeRecipe(c=(1.0,)))
+    (without,) = fit_layers(x, labels, ProbeRecipe(c=(1.0,)))
+    assert layer.weight[-1] == 0
+    np.testing.assert_allclose(layer.weight[:-1], without.weight, atol=1e-9)
+    assert layer.bias == pytest.approx(without.bias, abs=1e-9)
+
+
+def test_a_scale_or_an_offset_of_a_feature_changes_no_probability():
+    rng = np.random.default_rng(3)
+    x = rng.normal(0, 1, (100, D)).astype(np.float32)
+    labels, by, offset = (x[:, 0] + x[:, 1] > 0).astype(int), 2.0 ** np.arange(D), 8.0
+    (one,), (other,) = (fit_layers(part, labels, ProbeRecipe(c=(0.1,))) for part in (x, (x * by).astype(np.float32)))
+    np.testing.assert_allclose(one.weight, other.weight * by, rtol=1e-6)
+    (moved,) = fit_layers(x + np.float32(offset), labels, ProbeRecipe(c=(0.1,)))
+    np.testing.assert_allclose(x @ one.weight + one.bias, (x + offset) @ moved.weight + moved.bias, atol=1e-4)
+
+
+def test_a_probe_is_a_classifier_whose_c_is_the_best_of_its_trace(view, table, tmp_path):
+    model = probed(view, table, tmp_path, seeds=(1, 0))
+    config = model.config()
+    assert config["chosen_by"].endswith("C of the logistic regression by highest AUROC on validation patients")
+    assert (config["train_ecgs"], config["train_examples"], config["validation_ecgs"]) == (60, 120, 20)
+    assert list(model.checkpoints()) == [1, 0]
+    assert model.chosen() == {"chosen_cs": [made.config()["chosen_c"] for made in model.checkpoints().values()]}
+    for seed, made in model.checkpoints().items():
+        trace, chosen = pl.read_parquet(made.folder / "trace.parquet"), made.config()["chosen_c"]
+        assert tuple(trace["c"]) == ProbeRecipe().c
+        assert wrongly_chosen(trace, chosen=chosen, chosen_on="validation") == []
+        assert torch.equal(made.state()["rotation"], Frozen(seed).rotation), "the encoder is frozen"
+
+        # The ECGs' scores are means over their examples, and are those of the stored classifier on the view itself.
+        scored = score(loaded(made), {"s": view}, table[60:], device="cpu").sort("ecg_id")
+        kept = pl.read_parquet(made.folder / "validation.parquet").sort("ecg_id")
+        np.testing.assert_allclose(kept["score"], scored["score"], atol=1e-6)
+        assert made.config()["validation_auroc"] == pytest.approx(
+            roc_auc_score(kept["label"], kept["score"]), abs=1e-12
+        )
+        assert made.config()["validation_auroc"] > 0.8
+
+        # Every example counts in the fit.
+        x, labels = of_ecgs(view, table[:60]["ecg_id"]) @ Frozen(seed).rotation.detach().numpy(), table["label"][:60]
+        fitted = make_pipeline(StandardScaler(), LogisticRegression(C=chosen, max_iter=1000))
+        fitted.fit(x.astype(np.float64), np.repeat(labels.to_numpy(), 2))
+        with torch.inference_mode():
+            given = loaded(made).classify(torch.from_numpy(x)).sigmoid()[:, 0].numpy()
+        np.testing.assert_allclose(given, fitted.predict_proba(x.astype(np.float64))[:, 1], atol=1e-4)
+
+
+def weights(model):
+    return [sha256_file(made.folder / "weights.safetensors") for made in model.checkpoints().values()]
+
+
+def test_the_same_probe_has_the_same_bits_and_complete_seeds_are_not_fitted_again(view, table, tmp_path):
+    seen = []
+
+    def cut(done, total):
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        probed(view, table, tmp_path / "cut", progress=cut, seeds=(0, 1))
+    resumed = probed(view, table, tmp_path / "cut", progress=lambda *step: seen.append(step), seeds=(0, 1))
+    assert seen == [(6 + done, 12) for done in range(1, 7)]
+    whole = weights(probed(view, table, tmp_path / "whole", seeds=(0, 1)))
+    assert weights(resumed) == whole
+    assert whole[0] != whole[1]
+
+
+def test_the_official_protocol_chooses_c_on_test_ecgs_and_says_so(view, table, tmp_path):
+    model = probed(view, table, tmp_path, protocol="official")
+    config, (made,) = model.config(), model.checkpoints().values()
+    assert config["optimistic"]
+    assert config["chosen_by"].endswith("on test patients: optimistic")
+    assert not (made.folder / "validation.parquet").exists()
+    trace = pl.read_parquet(made.folder / "trace.parquet")
+    assert trace.columns == ["c", "train_loss", "test_loss", "test_auroc", "iterations"]
+    assert wrongly_chosen(trace, chosen=made.config()["chosen_c"], chosen_on="test") == []
+
+
+@pytest.mark.parametrize("held_out", [slice(60, 60), slice(61, 62)], ids=["none", "of one label"])
+def test_where_nothing_can_be_compared_the_weakest_penalty_is_taken(view, table, tmp_path, held_out):
+    model = probed(view, table, tmp_path, selection=held_out)
+    (made,) = model.checkpoints().values()
+    assert made.config()["chosen_c"] == max(ProbeRecipe().c) == 1
+    assert "the weakest penalty: the validation patients do not have both labels" in model.config()["chosen_by"]
+    trace = pl.read_parquet(made.folder / "trace.parquet")
+    assert wrongly_chosen(trace, chosen=made.config()["chosen_c"], chosen_on="validation") == []
+
+
 def test_one_label_is_refused(view, table, tmp_path):
     with pytest.raises(ValueError, match="60 training ECGs of 60 patients have one label: use a larger fraction"):
         probed(view, table.with_columns(label=pl.lit(1, pl.Int8)), tmp_path)

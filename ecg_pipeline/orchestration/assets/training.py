@@ -227,8 +227,9 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
                     tracker=run,
                     progress=build.progress,
                 )
-                first = next(iter(tuned.checkpoints().values()))
-                build.mlflow_model_id = log_classifier(f"{task}-{model}", first, example_of(study, recipe.view))
+                if not tuned.not_trained:
+                    first = next(iter(tuned.checkpoints().values()))
+                    build.mlflow_model_id = log_classifier(f"{task}-{model}", first, example_of(study, recipe.view))
 
         yield from workspace.materialise(
             context,
@@ -297,5 +298,5 @@ def _chosen_on_validation(made: FinetunedModel, tuning: FinetuneRecipe | ProbeRe
         chosen = checkpoint.config()[f"chosen_{tuning.chosen}"]
         sentences = leaks.wrongly_chosen(trace, chosen=chosen, chosen_on=tuning.chosen_on)
         found += [f"seed {seed}: {sentence}" for sentence in sentences]
-    note = OPTIMISTIC if tuning.is_optimistic else ""
+    note = made.not_trained or (OPTIMISTIC if tuning.is_optimistic else "")
     return check_result("chosen_on_validation", found, note=note, warns=tuning.is_optimistic)

@@ -1,9 +1,9 @@
 """What a metric would have been with other patients and other seeds: bootstrap draws of both, for planned comparisons.
 
-A model is one network per seed, and its seed decides everything random about it: initial weights and order of batches of
-its pretraining and of its fine-tuning. Whether a *method* is better is a question about networks of other seeds, too, so
-each draw takes patients, and of each model seeds. The metric is that of single networks, averaged over the seeds of a
-draw: the mean of several networks' scores would be another, better model, which nobody proposes to use.
+A model is one network per seed, and its seed decides everything random about it: initial weights and order of batches
+of its pretraining and of its fine-tuning. Whether a *method* is better is a question about networks of other seeds,
+too, so each draw takes patients, and of each model seeds. The metric is that of single networks, averaged over the
+seeds of a draw: the mean of several networks' scores would be another, better model, which nobody proposes to use.
 """
 
 from collections.abc import Sequence
@@ -50,11 +50,13 @@ class Resampled:
 def resample(tasks: Sequence[Scored], *, draws: int, seed: int, model: str, metric: Metric = AUROC) -> Resampled:
     """A model's metric, the mean over one or several tasks, in draws of patients and of the model's seeds.
 
-    Models of the same tasks and `seed` get the same draws of patients, which are drawn over all tasks together: a patient
-    is in a draw with all ECGs in all tasks. model: its name, from which the draws of its own seeds follow, so that those
-    of two models are independent. Of S seeds, S - 1 are drawn with replacement: as many as S would show (S - 1) / S of
-    the variance of their mean, which for three seeds is a third too little (McCarthy and Snowden 1985; Rao and Wu 1988).
-    The luck of a single seed cannot be seen, and is not in the draws. Labels that are all 0 or all 1 are a ValueError.
+    Models of the same tasks and `seed` get the same draws of patients, which are drawn over all tasks together: a
+    patient is in a draw with all ECGs in all tasks. model: its name, from which the draws of its own seeds follow, so
+    that those of two models are independent. Of S seeds, S - 1 are drawn with replacement: as many as S would show
+    (S - 1) / S of the variance of their mean, which for three seeds is a third too little (McCarthy and Snowden 1985;
+    Rao and Wu 1988). What a seed gets right with some patients alone is counted in both drawings, so that intervals are
+    rather too wide than too narrow (Owen 2007). The luck of a single seed cannot be seen, and is not in the draws.
+    Labels that are all 0 or all 1 are a ValueError.
     """
     places = np.split(
         patient_indices(np.concatenate([task.patients for task in tasks])),

@@ -1,7 +1,7 @@
 """The inputs of a report, and its files: plain values, independent of what ran the study."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ecg_pipeline.evaluation.results import Evaluation
 from ecg_pipeline.explanation.results import Saliency
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.models.family import ModelRecipe
+from ecg_pipeline.reporting.recipes import ComparisonsRecipe, Pair
 from ecg_pipeline.signals.windows import WindowRecipe
 from ecg_pipeline.tokens.recipes import ImportedTokenizer, TokenizerRecipe
 from ecg_pipeline.training.recipes import FinetuneRecipe, PretrainRecipe, ProbeRecipe
@@ -27,7 +28,8 @@ class TaskResults:
 
     outcome: the rule of the label, in words. evaluation_counts: how often each evaluation was materialised. flow:
     `Cohort.flow`. rejects: number of files by site and reason. roles: `internal`, `external` or `transfer` by site.
-    titles: of sites. saliency: of the models of the largest fraction, or None.
+    titles: of sites. saliency: of the models of the largest fraction, or None. pairs: the planned comparisons.
+    thread_seconds: by model and fraction, what the record of its training says, all seeds together.
     """
 
     name: str
@@ -40,6 +42,22 @@ class TaskResults:
     roles: Mapping[str, str]
     titles: Mapping[str, str]
     saliency: Saliency | None = None
+    pairs: Sequence[Pair] = ()
+    thread_seconds: Mapping[tuple[str, float], float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PretrainingCost:
+    """What the pretraining of a model cost.
+
+    parameters, flops: of one seed, as `training.cost.step_cost`; None in outputs that do not say. seeds: their number.
+    thread_seconds: of all seeds together, by the record; None without one.
+    """
+
+    parameters: int | None
+    flops: int | None
+    seeds: int
+    thread_seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -53,7 +71,8 @@ class Background:
     per step of its first seed. pretrained_on: by model that starts from pretrained weights, ECGs and patients by title
     of their site; None if not known.
     own_finetuning: of models that are not fine-tuned as the others. probes: of frozen arms. recorded: first and last
-    date of an ECG, or None. distances: as `ImageDistance.distances`.
+    date of an ECG, or None. distances: as `ImageDistance.distances`. comparisons: what is planned of them.
+    pretraining_costs: of models that are pretrained here.
     """
 
     paper: str | None
@@ -73,6 +92,8 @@ class Background:
     evaluation: EvaluationRecipe
     distances: Mapping[str, Any] | None
     recorded: tuple[str, str] | None
+    comparisons: ComparisonsRecipe = field(default_factory=ComparisonsRecipe)
+    pretraining_costs: Mapping[str, PretrainingCost] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,7 +107,7 @@ class StudyResults:
 
 @dataclass(frozen=True)
 class Report:
-    """A page and its numbers. Files: `report.html`, `results.parquet`, `differences.parquet`."""
+    """A page and its numbers. Files: `report.html`, `results.parquet`, `differences.parquet`, `comparisons.parquet`."""
 
     folder: Path
 
@@ -102,3 +123,7 @@ class Report:
     def differences(self) -> pl.DataFrame:
         """One row per task, site, fraction and other model, columns as in `tables.DIFFERENCE_SCHEMA`."""
         return pl.read_parquet(self.folder / "differences.parquet")
+
+    def comparisons(self) -> pl.DataFrame:
+        """One row per planned comparison, site and fraction, columns as in `comparisons.SCHEMA`."""
+        return pl.read_parquet(self.folder / "comparisons.parquet")

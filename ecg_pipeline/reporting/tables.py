@@ -13,12 +13,15 @@ from ecg_pipeline.metrics.comparisons import Difference, delong, paired_differen
 from ecg_pipeline.metrics.table import AUROC, METRICS, WITH_INTERVAL
 from ecg_pipeline.models.start import START_WORDS
 from ecg_pipeline.reporting.results import TaskResults
+from ecg_pipeline.training.checkpoints import COST
 
 TOGETHER = "all internal"
 """Name of the population of all sites that train and test."""
 
 Cells = Mapping[tuple[str, float, str], EvaluationMetrics]
 """Metrics by model, fraction and population."""
+
+TRAINED_ON = ("train_ecgs", "train_patients", "train_positives")
 
 CALIBRATION = ("slope", "intercept", "in_the_large")
 
@@ -35,8 +38,7 @@ RESULT_SCHEMA = {
     "fraction": pl.Float64,
     "site": pl.String,
     "role": pl.String,
-    "train_patients": pl.Int64,
-    "train_positives": pl.Int64,
+    **dict.fromkeys((*TRAINED_ON, *COST), pl.Int64),
     "seeds": pl.Int64,
     "optimistic": pl.Boolean,
     "ecgs": pl.Int64,
@@ -51,6 +53,7 @@ RESULT_SCHEMA = {
     **{
         column: pl.Float64 for metric in WITH_INTERVAL for column in _columns(f"patient_{metric.name}", ("low", "high"))
     },
+    "not_trained": pl.String,
 }
 
 DELONG = ("delong_low", "delong_high", "delong_p")
@@ -115,6 +118,12 @@ def predictions(task: TaskResults, model: str, *, fraction: float, population: s
     return pl.concat([task.evaluations[model, fraction, site].predictions() for site in sites]).sort("seed", "ecg_id")
 
 
+def training_of(task: TaskResults, model: str, fraction: float) -> Mapping[str, Any]:
+    """How a model was trained, as its evaluations state under `model`: the same at every site."""
+    first = next(site for of, at, site in task.evaluations if (of, at) == (model, fraction))
+    return task.evaluations[model, fraction, first].metrics()["model"]
+
+
 def compute_cells(task: TaskResults, recipe: EvaluationRecipe) -> Cells:
     """Metrics by model, fraction and population: as stored for one site, computed for several sites together."""
     cells = {}
@@ -125,7 +134,10 @@ def compute_cells(task: TaskResults, recipe: EvaluationRecipe) -> Cells:
                 first.evaluation_metrics()
                 if len(sites) == 1
                 else compute_metrics(
-                    predictions(task, model, fraction=fraction, population=population), first.thresholds(), recipe
+                    predictions(task, model, fraction=fraction, population=population),
+                    first.thresholds(),
+                    recipe,
+                    reason=first.not_trained,
                 )
             )
     return cells
@@ -141,7 +153,7 @@ def result_rows(task: TaskResults, cells: Cells) -> pl.DataFrame:
     rows = []
     for (model, fraction, population), computed in cells.items():
         metrics = computed.metrics
-        about = task.evaluations[model, fraction, populations(task)[population][0]].metrics()["model"]
+        about = training_of(task, model, fraction)
         row: dict[str, Any] = {
             "task": task.name,
             "model": model,
@@ -150,8 +162,8 @@ def result_rows(task: TaskResults, cells: Cells) -> pl.DataFrame:
             "role": role(task, population),
             "seeds": len(about["seeds"]),
         }
-        row |= {name: about[name] for name in ("initialisation", "optimistic", "train_patients", "train_positives")}
-        row |= {name: about.get(name) for name in START_WORDS}
+        row |= {name: about[name] for name in ("initialisation", "optimistic", *TRAINED_ON)}
+        row |= {name: about.get(name) for name in (*START_WORDS, *COST, "not_trained")}
         row |= {name: metrics[name] for name in ("ecgs", "patients", "positives")}
         row |= {metric.name: metrics[metric.name] for metric in METRICS if not metric.interval}
         row |= _intervals(metrics, "", ("low", "high", "sd"))
@@ -178,6 +190,8 @@ def difference_rows(task: TaskResults, first: str, recipe: EvaluationRecipe) -> 
                 row: dict[str, Any] = {"task": task.name, "site": population, "fraction": fraction}
                 row |= {"model": first, "other": other, "ecgs": len(ecgs)}
                 try:
+                    if reason := _not_trained(task, (first, other), fraction):
+                        raise ValueError(reason)
                     found = paired_difference(
                         labels, scores, others, patients=patients, draws=recipe.bootstrap_draws, seed=recipe.seed
                     )
@@ -188,6 +202,11 @@ def difference_rows(task: TaskResults, first: str, recipe: EvaluationRecipe) -> 
                     row["reason"] = str(error)
                 rows.append(row)
     return pl.DataFrame(rows, schema=DIFFERENCE_SCHEMA)
+
+
+def _not_trained(task: TaskResults, names: Iterable[str], fraction: float) -> str | None:
+    """Why one of some models was not trained, or None."""
+    return next(filter(None, (training_of(task, name, fraction).get("not_trained") for name in names)), None)
 
 
 def _intervals(metrics: Mapping[str, Any], prefix: str, spreads: tuple[str, ...]) -> dict[str, float | None]:

@@ -171,3 +171,21 @@ def fractions(study: Study) -> Iterator[Problem]:
                     "synthetic.patients",
                     "fractions",
                 )
+
+
+def comparisons(study: Study) -> Iterator[Problem]:
+    """Check that planned comparisons name models, fractions and tasks that exist."""
+    recipe, used = study.comparisons, set(study.fractions).union(*(task.fractions for task in study.tasks.values()))
+    if (baseline := recipe.baseline) is not None and baseline not in study.models:
+        sentence = f"there is no model `{baseline}`; the models are {', '.join(study.models)}"
+        yield problem(sentence, "comparisons.baseline", f"models.{baseline}")
+    elif baseline is not None and study.starts_from(baseline) is not None:
+        sentence = f"`{baseline}` is pretrained: name a model that is not, which says what pretraining is worth"
+        yield problem(sentence, "comparisons.baseline", f"models.{baseline}")
+    for fraction in recipe.fractions:
+        if fraction not in used:
+            yield problem(f"no task is trained on {fraction:g} of its patients", "comparisons.fractions", "fractions")
+    for task in recipe.mean_of:
+        if task not in study.tasks:
+            sentence = f"there is no task `{task}`; the tasks are {', '.join(study.tasks)}"
+            yield problem(sentence, "comparisons.mean_of", f"tasks.{task}")

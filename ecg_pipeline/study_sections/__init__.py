@@ -32,6 +32,7 @@ from ecg_pipeline.ingest.recipes import IngestRecipe
 from ecg_pipeline.models import FAMILIES
 from ecg_pipeline.models.family import IMAGES, Family, ModelRecipe, windows
 from ecg_pipeline.reporting.papers import PAPERS
+from ecg_pipeline.reporting.recipes import ComparisonsRecipe, Pair
 from ecg_pipeline.signals.filters import FilterRecipe
 from ecg_pipeline.signals.windows import WindowRecipe
 from ecg_pipeline.storage.files import digest_json
@@ -110,6 +111,7 @@ class Study(Section):
     fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.01, 0.1, 0.25, 0.5, 1.0)
     finetuning: Finetuning = Finetuning()
     evaluation: EvaluationRecipe = EvaluationRecipe()
+    comparisons: ComparisonsRecipe = ComparisonsRecipe()
     image_distance: DistanceRecipe = DistanceRecipe()
     saliency: SaliencyRecipe = SaliencyRecipe()
     synthetic: HospitalSystem | None = None
@@ -151,6 +153,49 @@ class Study(Section):
         """The model whose network a frozen arm probes; None for models that are fine-tuned."""
         one = self.models[model]
         return one.like if isinstance(one, Arm) and one.frozen else None
+
+    def network_of(self, model: str) -> str:
+        """The model whose network a model has: its own name, or that of the model that it is an arm of."""
+        one = self.models[model]
+        return one.like if isinstance(one, Arm) else model
+
+    def from_nothing(self, model: str, among: Sequence[str]) -> str | None:
+        """Of some models, the one that differs from a pretrained one in nothing but that it starts from random weights.
+
+        Both are fine-tuned or both frozen; one with the same fine-tuning comes before others.
+        """
+        if self.starts_from(model) is None:
+            return None
+        arms = [
+            other
+            for other in among
+            if self.network_of(other) == self.network_of(model)
+            and self.starts_from(other) is None
+            and bool(self.probe_of(other)) == bool(self.probe_of(model))
+        ]
+        return next((one for one in arms if self.tuning(one) == self.tuning(model)), next(iter(arms), None))
+
+    @property
+    def baseline(self) -> str | None:
+        """The model that pretrained ones are compared with; None if no network is without pretraining."""
+        untrained = (name for name in self.models if self.network_of(name) == name and self.starts_from(name) is None)
+        return self.comparisons.baseline or next(untrained, None)
+
+    def planned_pairs(self, task: str) -> list[Pair]:
+        """The planned comparisons of a task: of every pretrained network, fine-tuned whole or, where the task has only
+        its probe, frozen."""
+        models = self.models_of(task)
+        pretrained = [model for model in models if self.starts_from(model) is not None]
+        whole = {self.network_of(model) for model in pretrained if not self.probe_of(model)}
+        pairs = []
+        for model in pretrained:
+            if self.probe_of(model) and self.network_of(model) in whole:
+                continue
+            if (nothing := self.from_nothing(model, models)) is not None:
+                pairs.append(Pair(model, nothing, "nothing"))
+            if self.baseline in models and self.baseline != nothing:
+                pairs.append(Pair(model, self.baseline, "baseline"))
+        return pairs
 
     @property
     def probes(self) -> dict[str, list[str]]:

@@ -14,10 +14,10 @@ N = 240
 
 
 def scored(rng, seeds, luck=0.0, gain=1.0, labels=None):
-    """A task of N patients and a model whose networks differ in skill by `luck`."""
+    """A task of N patients and a model whose networks see the same noise, and differ in skill by `luck`."""
     labels = (np.arange(N) % 3 == 0).astype(np.int8) if labels is None else labels
     skill = gain + luck * rng.normal(size=(seeds, 1))
-    return Scored(labels, skill * labels + rng.normal(size=(seeds, N)), np.arange(N).astype(str))
+    return Scored(labels, skill * labels + rng.normal(size=N), np.arange(N).astype(str))
 
 
 def test_a_value_is_the_mean_over_seeds_and_tasks_of_the_metric():

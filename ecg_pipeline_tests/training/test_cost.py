@@ -41,7 +41,7 @@ def test_pretraining_and_fine_tuning_state_the_cost_of_a_seed(examples, tmp_path
     start = pretrained(examples, tmp_path / "start", recipe=SHORT)
     config = start.config()
     products = 12 * TINY.width**2 * TINY.depth * (SIDE // TINY.patch_px) ** 2
-    assert 6 * products < config["flops"] / (6 * 6 * 8) < 8 * products, "six operations a weight, patch and example"
+    assert 6 * products < config["flops"] / (6 * 6 * 8) < 10 * products, "six operations a weight, patch and example"
     assert start.checkpoints()[0].config()["flops"] == config["flops"]
     assert config["parameters"] > 12 * TINY.width**2 * TINY.depth + TINY.width * VOCABULARY
     once, twice = (tuned(examples, tmp_path / str(n), start=start, epochs=n).config() for n in (1, 2))

@@ -57,9 +57,7 @@ from ecg_pipeline_tests.training.small import (
     VOCABULARY,
     bars,
     ink_tokens,
-    names,
     table_of,
-    write_view,
 )
 from ecg_pipeline_tests.training.test_distributed import agree, under_torchrun
 
@@ -218,17 +216,6 @@ def example_of(name: str, folder: Path) -> Example:
     return Example(FAMILIES[name], ROWS[name], folder)
 
 
-@pytest.fixture(scope="module", params=list(FAMILIES))
-def example(request, tmp_path_factory):
-    made = example_of(request.param, tmp_path_factory.mktemp(request.param))
-    examples = made.row.examples(labels().repeat(made.together))
-    ecg_ids = np.repeat(names(SHARDS, ECGS // SHARDS), made.together)
-    write_view(made.folder / "view", np.split(examples, SHARDS), ecg_ids)
-    for name, (array, attributes) in made.row.targets(examples).items():
-        write_view(made.folder / name, np.split(array, SHARDS), **attributes)
-    return made
-
-
 def of_families(condition: Callable[[Family], bool]):
     """A test of those families alone that a condition holds for."""
     names = [name for name, family in FAMILIES.items() if condition(family)]
@@ -249,11 +236,6 @@ def home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         yield tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
 
 
 def perturbed(classifier):
@@ -515,20 +497,6 @@ def test_pretraining_moves_the_weights_and_a_classifier_starts_from_them(example
     finetuned = tuned(example, tmp_path / "tuned", start=model)
     assert finetuned.config()["initialisation"] == example.family.objective_name
     assert bool(start_of(finetuned.config()).labels) == ("labels" in example.family.sees)
-
-
-@of_pretrained_families
-def test_a_killed_pretraining_goes_on_bit_for_bit(example, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
-    with pytest.raises(KeyboardInterrupt):
-        example.pretrained(tmp_path / "cut", progress=cut(0.5))
-    assert list((tmp_path / "cut").rglob(".run_state.pt"))
-    seen = []
-    (resumed,) = example.pretrained(tmp_path / "cut", progress=lambda done, total: seen.append(done)).checkpoints()
-    (whole,) = example.pretrained(tmp_path / "whole").checkpoints()
-    assert seen[0] > example.row.pretraining.batch
-    assert weights(resumed) == weights(whole)
-    assert pl.read_parquet(resumed.folder / "trace.parquet").equals(pl.read_parquet(whole.folder / "trace.parquet"))
 
 
 @of_pretrained_families

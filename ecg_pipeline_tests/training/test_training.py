@@ -2,12 +2,7 @@
 
 import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -133,42 +128,6 @@ def test_pretraining_on_nobody_is_an_error(examples, tmp_path):
     )
     with pytest.raises(ValueError, match="none of the pretraining sites"):
         _run_job(job, process_group=ProcessGroup(), tracker=None, progress=no_progress)
-
-
-KILLED = """
-import sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from ecg_pipeline.training import loop
-loop.SAVE_SECONDS = 0.0
-from ecg_pipeline_tests.training.small import examples_in, pretrained
-out = Path(sys.argv[2])
-def progress(done, total):
-    (out / "alive").write_text(str(done))
-pretrained(examples_in(sys.argv[1]), out, progress=progress)
-"""
-
-
-def test_a_killed_pretraining_goes_on_bit_for_bit(examples, tmp_path):
-    whole = pretrained(examples, tmp_path / "whole").checkpoints()[0]
-    out = tmp_path / "cut"
-    out.mkdir()
-    command = [sys.executable, "-c", KILLED, str(examples[0].folder.parent), str(out)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen(command, env=environment)
-    alive, deadline = out / "alive", time.monotonic() + 120
-    while not (alive.exists() and int(alive.read_text() or 0) >= 9 * SHORT.batch) and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    of_seed = out / "seed_0"
-    assert (of_seed / ".run_state.pt").exists()
-    assert not list(out.rglob("config.json"))
-    subprocess.run(command, env=environment, check=True)
-    assert sha256_file(of_seed / "weights.safetensors") == sha256_file(whole.folder / "weights.safetensors")
-    trace = pl.read_parquet(of_seed / "trace.parquet")
-    assert trace.equals(pl.read_parquet(whole.folder / "trace.parquet"))
 
 
 def test_a_number_that_is_not_finite_stops_before_the_weights_move():

@@ -281,7 +281,9 @@ def test_a_classifier_is_a_function_of_its_seed(example):
     made = []
     for chance, seed in enumerate((0, 0, 1)):
         torch.manual_seed(chance)  # must not matter
+        before = torch.get_rng_state()
         made.append(example.classifier(seed).state_dict())
+        assert torch.equal(torch.get_rng_state(), before)
     one, again, other = made
     assert same(one, again)
     assert not same(one, other)

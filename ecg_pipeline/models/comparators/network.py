@@ -10,6 +10,7 @@ from torch.nn.functional import avg_pool2d
 
 from ecg_pipeline.models.comparators.recipes import TimmRecipe
 from ecg_pipeline.models.family import UNKNOWN_LICENCE
+from ecg_pipeline.models.initialisation import seeded
 from ecg_pipeline.models.normalisation import WHITE, normalise
 from ecg_pipeline.models.stages import stages_of_timm
 from ecg_pipeline.training.classifier import Classifier
@@ -73,8 +74,7 @@ def comparator(recipe: TimmRecipe, start: Mapping[str, Tensor] | None, *, output
     size_px = tuple(recipe.image_px // side for side in recipe.average_px)
     config = timm.get_pretrained_cfg(recipe.name)
     size: dict[str, Any] = {"img_size": size_px} if config and config.fixed_input_size else {}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = timm.create_model(recipe.name, pretrained=False, num_classes=outputs, **size)
     if start is not None:
         load_exactly(model, *_without_other_classes(model, start))

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from ecg_pipeline.models.ecg_fm.contrast import mean_over_time
 from ecg_pipeline.models.ecg_fm.network import HEADS
 from ecg_pipeline.models.ecg_fm.recipes import EcgFmRecipe
+from ecg_pipeline.models.initialisation import seeded
 from ecg_pipeline.models.wav2vec2 import WaveformEncoder
 from ecg_pipeline.training.classifier import Classifier
 from ecg_pipeline.training.weights import load_exactly
@@ -52,8 +52,7 @@ def ecg_fm_classifier(
     recipe: EcgFmRecipe, start: Mapping[str, Tensor] | None, *, seed: int, labels: int = 1
 ) -> EcgFmClassifier:
     """A classifier from a pretraining state, of which the encoder is used, or with random weights by `seed`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         classifier = EcgFmClassifier(recipe, labels=labels)
     if start is not None:
         load_exactly(classifier.encoder, {k: tensor for k, tensor in start.items() if not k.startswith(HEADS)})

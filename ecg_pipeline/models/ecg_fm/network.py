@@ -9,6 +9,7 @@ from torch.nn.functional import dropout
 from ecg_pipeline.models.ecg_fm.contrast import frame_logits
 from ecg_pipeline.models.ecg_fm.quantiser import Quantised, Quantiser
 from ecg_pipeline.models.ecg_fm.recipes import EcgFmPretraining, EcgFmRecipe
+from ecg_pipeline.models.initialisation import seeded
 from ecg_pipeline.models.wav2vec2 import WaveformEncoder
 
 HEADS = ("mask_emb", "quantizer.", "project_q.", "final_proj.")
@@ -94,6 +95,5 @@ def _rows(frames: Tensor, places: Tensor) -> Tensor:
 
 def ecg_fm_model(recipe: EcgFmRecipe, pretraining: EcgFmPretraining, *, seed: int) -> EcgFmModel:
     """A model to pretrain, initialised as by the authors."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return EcgFmModel(recipe, pretraining)

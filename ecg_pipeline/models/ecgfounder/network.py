@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv1d, dropout, max_pool1d, pad, silu
 
 from ecg_pipeline.models.ecgfounder.recipes import EcgFounderRecipe
+from ecg_pipeline.models.initialisation import seeded
 
 
 class SameConv(nn.Module):
@@ -134,6 +135,5 @@ class Net1D(nn.Module):
 
 def net1d(recipe: EcgFounderRecipe, *, labels: int, seed: int) -> Net1D:
     """A network with PyTorch's default initialisation, by `seed`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return Net1D(recipe, labels)

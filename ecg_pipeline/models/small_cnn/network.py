@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from ecg_pipeline.models.initialisation import seeded
 from ecg_pipeline.models.small_cnn.recipes import SmallCnnRecipe
 from ecg_pipeline.training.classifier import Classifier
 
@@ -71,6 +72,5 @@ class SmallCnnClassifier(Classifier):
 
 def small_cnn(recipe: SmallCnnRecipe, *, seed: int) -> SmallCnnClassifier:
     """A classifier with PyTorch's default initialisation, by `seed`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return SmallCnnClassifier(recipe)

@@ -33,7 +33,7 @@ class StatementRecipe:
     """Which statements are predicted.
 
     minimum: ECGs of the pretraining set that must have a code. exclude: codes that are not predicted, of any system.
-    Codes that a task counts as positive are never predicted.
+    Codes that a task counts as positive are never predicted, if a model of the task is pretrained on statements.
     """
 
     minimum: int = 20

@@ -241,6 +241,11 @@ class Study(Section):
         """Names of the targets that are pretrained on here."""
         return {target for model in self.trained_here for target in self.family(model).targets}
 
+    def tasks_pretrained_on(self, target: str) -> list[str]:
+        """Names of the tasks that a model is trained for which starts from a pretraining here on a target."""
+        starts = {model for model in self.trained_here if target in self.family(model).targets}
+        return [task for task in self.tasks if any(self.starts_from(model) in starts for model in self.models_of(task))]
+
     @property
     def fitted(self) -> set[str]:
         """Names of the assets that are fitted for the targets."""

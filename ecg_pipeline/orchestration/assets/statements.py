@@ -17,13 +17,16 @@ from ecg_pipeline.orchestration.withdrawn import no_withdrawn_patients
 from ecg_pipeline.provenance.withdraw import CHECK
 from ecg_pipeline.study import Study
 
+STATEMENTS = "statement_targets"
+"""The target that families pretrain on which predict statements."""
+
 
 def statement_assets(study: Study) -> list[dg.AssetsDefinition]:
     """Assets `statement_codes`, and `statement_targets` by site, of a study that pretrains on them."""
-    if "statement_targets" not in study.targets:
+    if STATEMENTS not in study.targets:
         return []
     pretraining = dg.SpecificPartitionsPartitionMapping(list(study.pretraining_sites))
-    asked = answers(study.tasks.values())
+    asked = answers(study.tasks[task] for task in study.tasks_pretrained_on(STATEMENTS))
 
     @dg.asset(
         group_name="statements",
@@ -39,7 +42,8 @@ def statement_assets(study: Study) -> list[dg.AssetsDefinition]:
         waveform_store: dict[str, WaveformStore],
         clinical_labels: dict[str, ClinicalLabels],
     ) -> Events:
-        """Codes that enough training patients of the pretraining sites have, without those that a task asks for."""
+        """Codes that enough training patients of the pretraining sites have, without those that a task of a model that is
+        pretrained on them asks for."""
 
         def make(build: Build) -> None:
             ecgs = pretraining_set((store.ecgs() for store in waveform_store.values()), study.split)

@@ -130,6 +130,25 @@ def test_a_study_has_the_assets_that_its_models_read_and_are_pretrained_with(tmp
     assert (waveforms.targets, waveforms.fitted, waveforms.trained_here) == (set(), set(), ["ecg_fm"])
 
 
+def test_the_answers_of_tasks_whose_models_read_no_statements_may_be_labels(tmp_path):
+    text = """\
+extends: demo
+models: {probe: {like: ecgfounder, frozen: true}, scratch: {like: ecgfounder, pretrained: false}}
+tasks:
+  axis:
+    title: Left axis deviation
+    sites: [mount_sinai]
+    rule: {kind: statement, system: muse, positive: [LEFT AXIS DEVIATION]}
+    models: [MODEL]
+"""
+    path = tmp_path / "study.yaml"
+    for model, expected in (("ecg_fm", False), ("ecgfounder", True), ("probe", True), ("scratch", False)):
+        path.write_text(text.replace("MODEL", model))
+        study = load_study(path)
+        assert ("axis" in study.tasks_pretrained_on("statement_targets")) == expected
+        assert "low_lvef" in study.tasks_pretrained_on("statement_targets")
+
+
 def test_an_arm_has_the_network_of_another_model_and_starts_from_its_weights_or_from_none(tmp_path):
     text = """\
 extends: demo

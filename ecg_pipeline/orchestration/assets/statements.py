@@ -42,8 +42,7 @@ def statement_assets(study: Study) -> list[dg.AssetsDefinition]:
         waveform_store: dict[str, WaveformStore],
         clinical_labels: dict[str, ClinicalLabels],
     ) -> Events:
-        """Codes that enough training patients of the pretraining sites have, without those that a task of a model that is
-        pretrained on them asks for."""
+        """Codes that enough training patients of the pretraining sites have, without those that its tasks ask for."""
 
         def make(build: Build) -> None:
             ecgs = pretraining_set((store.ecgs() for store in waveform_store.values()), study.split)

@@ -22,7 +22,9 @@ def environment() -> Environment:
         "decimal": _decimal,
         "percent": _percent,
         "p_value": _p_value,
+        "scientific": _scientific,
         "threshold": _threshold,
+        "whole": _whole,
     }
     return made
 
@@ -45,6 +47,16 @@ def _percent(share: float, digits: int | None = None) -> str:
 def _threshold(score: float | None) -> str:
     """A score with enough digits to differ from 0."""
     return _decimal(score, 3) if score is None or score >= 0.001 else f"{score:.1g}"
+
+
+def _whole(value: float | None) -> str:
+    """A number without digits after the point, or a dash where there is none."""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def _scientific(value: float | None) -> str:
+    """A large number with two digits, or a dash where there is none."""
+    return "–" if value is None else f"{value:.1e}".replace("e+", "e")
 
 
 def _p_value(p: float | None) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ecg_pipeline.metrics.table import WITH_INTERVAL
 
 HEADINGS = {
+    "summary": "In short",
     "studied": "Who was studied",
     "flow": "From files to ECGs",
     "performance": "How well the models do",
@@ -16,13 +17,14 @@ HEADINGS = {
     "subgroups": "Subgroups",
     "saliency": "What the models look at",
     "published": "The paper's results",
+    "cost": "What it cost",
     "pretraining": "Pretraining",
     "deviations": "Where this differs from the paper",
     "tripod": "TRIPOD+AI",
 }
 """In the order of the page. Those from `studied` to `published` occur once per task."""
 
-TASK_HEADINGS = tuple(HEADINGS)[: tuple(HEADINGS).index("published") + 1]
+TASK_HEADINGS = tuple(HEADINGS)[tuple(HEADINGS).index("studied") : tuple(HEADINGS).index("published") + 1]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The reports: one self-contained HTML page per task, and one over all tasks.
+"""The reports: one self-contained HTML page per task, and one over all tasks, each with a summary at its head.
 
 A page needs no network, can be printed, and has a light and a dark colour scheme.
 """
@@ -11,7 +11,7 @@ import polars as pl
 from ecg_pipeline.reporting.results import Background, Report, StudyResults, TaskResults
 from ecg_pipeline.storage.files import write_parquet, write_text
 
-REVISION = 16
+REVISION = 17
 """Bumped by hand when a page, or a table in it, changes."""
 
 
@@ -21,6 +21,8 @@ def write_report(
     """Write one page over the given tasks to `out`. facts: how the page was made, printed at its foot."""
     from ecg_pipeline.cohorts.splits import SPLITS
     from ecg_pipeline.evaluation.subgroups import MIN_PATIENTS
+    from ecg_pipeline.reporting.comparisons import FEWEST_POSITIVES, subjects
+    from ecg_pipeline.reporting.costs import EQUAL, pretraining_costs
     from ecg_pipeline.reporting.environment import environment
     from ecg_pipeline.reporting.outline import HEADINGS, TABLE_NUMBERS, TASK_HEADINGS
     from ecg_pipeline.reporting.papers import PAPERS
@@ -28,6 +30,8 @@ def write_report(
     from ecg_pipeline.reporting.plots import pretraining_figures
     from ecg_pipeline.reporting.sections import task_section
     from ecg_pipeline.reporting.starts import model_starts
+    from ecg_pipeline.reporting.summary import LEVEL, summary_of
+    from ecg_pipeline.reporting.tables import in_words
     from ecg_pipeline.reporting.tripod import tripod_items
 
     paper = PAPERS[background.paper] if background.paper else None
@@ -35,6 +39,15 @@ def write_report(
     results = pl.concat([section.results for section in sections])
     write_parquet(out / "results.parquet", results)
     write_parquet(out / "differences.parquet", pl.concat([section.differences for section in sections]))
+    summaries = [
+        summary_of(
+            subject,
+            results.filter(pl.col("task").is_in([task.name for task in subject.tasks])),
+            {name: in_words(subject.tasks[0], name) for name in subject.populations},
+        )
+        for subject in subjects(tasks, background.comparisons, seed=background.evaluation.seed)
+    ]
+    write_parquet(out / "comparisons.parquet", pl.concat([summary.table for summary in summaries]))
     study = StudyResults(tasks, results, background)
     page = (
         environment()
@@ -42,6 +55,8 @@ def write_report(
         .render(
             title=title,
             tasks=sections,
+            summaries=summaries,
+            pretraining_costs=pretraining_costs(background),
             background=background,
             paper=paper,
             optimistic=bool(results["optimistic"].any()),
@@ -56,6 +71,9 @@ def write_report(
             comparison_headings=COMPARISON_HEADINGS,
             splits=SPLITS,
             min_patients=MIN_PATIENTS,
+            fewest_positives=FEWEST_POSITIVES,
+            equal=EQUAL,
+            level=LEVEL,
         )
     )
     write_text(out / "report.html", page)

@@ -8,6 +8,7 @@ import polars as pl
 
 from ecg_pipeline.metrics.table import AUROC, METRICS, WITH_INTERVAL, Metric
 from ecg_pipeline.reporting import tables
+from ecg_pipeline.reporting.comparisons import FEWEST_POSITIVES, ranks
 from ecg_pipeline.reporting.estimate import Estimate, estimate
 from ecg_pipeline.reporting.results import EvaluationKey
 
@@ -25,10 +26,16 @@ COMPARISON_HEADINGS = tuple(
 
 @dataclass(frozen=True)
 class Cell:
-    """A metric of one model at one fraction. sd: standard deviation over the seeds, None for one seed."""
+    """A metric of one model at one fraction.
+
+    sd: standard deviation over the seeds, None for one seed. rank: among the models, None where they are not ranked.
+    not_trained: why there is no value.
+    """
 
     estimate: Estimate
     sd: float | None
+    rank: int | None
+    not_trained: str | None
 
 
 @dataclass(frozen=True)
@@ -52,10 +59,19 @@ class Block:
 
 @dataclass(frozen=True)
 class Trained:
-    """Numbers of patients and positive ECGs that the models of one fraction were trained on."""
+    """Numbers of patients, ECGs and positive ECGs that the models of one fraction were trained on.
+
+    is_ranked: whether there are enough positive ones for an order of models to mean something.
+    """
 
     patients: int
+    ecgs: int
     positives: int
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether models are ranked."""
+        return self.positives >= FEWEST_POSITIVES
 
 
 @dataclass(frozen=True)
@@ -104,13 +120,21 @@ def metric_blocks(
     metric: Metric, rows: Rows, *, models: list[str], fractions: list[float], populations: Mapping[str, str]
 ) -> list[Block]:
     """The table of a metric by the fraction of the training patients. populations: in words, by name."""
+    ranked = {
+        (fraction, name): dict(ranks({model: _ranked(rows[model, fraction, name], metric) for model in models}))
+        for fraction in fractions
+        for name in populations
+    }
     return [
         Block(
             words,
             [
                 ModelRow(
                     model,
-                    [_cell(rows[model, fraction, name], metric) for fraction in fractions],
+                    [
+                        _cell(rows[model, fraction, name], metric, rank=ranked[fraction, name].get(model))
+                        for fraction in fractions
+                    ],
                 )
                 for model in models
             ],
@@ -123,7 +147,7 @@ def metric_blocks(
 def trained_on(rows: Rows, *, model: str, fractions: list[float], population: str) -> list[Trained]:
     """Training patients and their positive ECGs, of each fraction."""
     found = [rows[model, fraction, population] for fraction in fractions]
-    return [Trained(row["train_patients"], row["train_positives"]) for row in found]
+    return [Trained(row["train_patients"], row["train_ecgs"], row["train_positives"]) for row in found]
 
 
 def further_measures(rows: Rows, *, models: list[str], largest: float, populations: Mapping[str, str]) -> Measures:
@@ -164,8 +188,13 @@ def missing_values(cells: tables.Cells) -> list[str]:
     return [f"{where}: {reason}" for reason, where in found.items()]
 
 
-def _cell(row: Mapping[str, Any], metric: Metric) -> Cell:
-    return Cell(estimate(row, metric.name), row[f"{metric.name}_sd"])
+def _cell(row: Mapping[str, Any], metric: Metric, *, rank: int | None) -> Cell:
+    return Cell(estimate(row, metric.name), row[f"{metric.name}_sd"], rank, row["not_trained"])
+
+
+def _ranked(row: Mapping[str, Any], metric: Metric) -> float | None:
+    """The value that a model is ranked by; None if it is not."""
+    return row[metric.name] if row["train_positives"] >= FEWEST_POSITIVES else None
 
 
 def _measured(row: Mapping[str, Any]) -> Iterator[Measured]:

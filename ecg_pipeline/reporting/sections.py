@@ -7,6 +7,7 @@ import polars as pl
 
 from ecg_pipeline.metrics.table import WITH_INTERVAL, Metric
 from ecg_pipeline.reporting import tables
+from ecg_pipeline.reporting.costs import Cost, fitting_costs
 from ecg_pipeline.reporting.decisions import OperatingRow, Subgroup, no_operating_points, operating_points, subgroups
 from ecg_pipeline.reporting.flow import Flow, StudiedSite, participant_flow, studied_sites
 from ecg_pipeline.reporting.outline import TABLE_NUMBERS
@@ -66,6 +67,7 @@ class TaskSection:
     """Everything that the page prints of a task.
 
     results, differences: its numbers, as they are in the files. starts: by model, lines on its weights and pretraining.
+    costs: of fitting its models at the largest fraction.
     """
 
     name: str
@@ -85,6 +87,7 @@ class TaskSection:
     missing: list[str]
     evaluation_counts: list[EvaluationCount]
     measures: Measures
+    costs: list[Cost]
     no_operating_points: str | None
     populations: list[PopulationSection]
     saliency: SaliencySection | None
@@ -98,7 +101,7 @@ def task_section(task: TaskResults, background: Background, paper: Paper | None)
     results = tables.result_rows(task, cells)
     differences = tables.difference_rows(task, first, recipe)
     rows, models, fractions = rows_by_evaluation(results), tables.models(task, first), tables.fractions(task)
-    populations = {name: _in_words(task, name) for name in tables.populations(task)}
+    populations = {name: tables.in_words(task, name) for name in tables.populations(task)}
     optimistic = OPTIMISTIC if results["optimistic"].any() else None
     return TaskSection(
         name=task.name,
@@ -125,6 +128,7 @@ def task_section(task: TaskResults, background: Background, paper: Paper | None)
         missing=missing_values(cells),
         evaluation_counts=_evaluation_counts(task),
         measures=further_measures(rows, models=models, largest=fractions[-1], populations=populations),
+        costs=fitting_costs(task, results, models),
         no_operating_points=no_operating_points(task),
         populations=[
             PopulationSection(
@@ -147,12 +151,6 @@ def task_section(task: TaskResults, background: Background, paper: Paper | None)
         saliency=saliency_section(task.saliency) if task.saliency else None,
         published=published_section(task, rows, paper) if paper else None,
     )
-
-
-def _in_words(task: TaskResults, population: str) -> str:
-    """A population in words: its name and role."""
-    role = tables.role(task, population)
-    return f"{population} (internal sites)" if population == tables.TOGETHER else f"{population} ({role})"
 
 
 def _evaluation_counts(task: TaskResults) -> list[EvaluationCount]:

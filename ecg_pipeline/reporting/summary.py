@@ -7,7 +7,7 @@ from typing import Any, Literal
 import polars as pl
 
 from ecg_pipeline.metrics.table import AUROC
-from ecg_pipeline.reporting.comparisons import DRAWS, Subject, compare, ranks
+from ecg_pipeline.reporting.comparisons import DRAWS, Subject, compare
 from ecg_pipeline.reporting.estimate import Estimate
 
 LEVEL = 0.05
@@ -21,7 +21,10 @@ Verdict = Literal["better", "worse", "open"]
 
 @dataclass(frozen=True)
 class Leader:
-    """The model with the highest AUROC at a fraction, of `models`; or why nobody leads. saw: what its pretraining saw."""
+    """The model with the highest AUROC at a fraction, of so many `models`, or why none is called so.
+
+    saw: what its pretraining saw.
+    """
 
     fraction: float
     model: str | None
@@ -57,7 +60,8 @@ class ForestRow:
 
 @dataclass(frozen=True)
 class Finding:
-    """Which models are better or worse than what they are compared with, by how many comparisons."""
+    """Which models are better or worse than what they are compared with, or cannot be told apart from it; with the
+    fractions at which that is so."""
 
     words: str
     better: list[str]
@@ -67,7 +71,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class PopulationSummary:
-    """One population. forest: rows by fraction, the largest first. tested: its ECGs and patients in words."""
+    """One population.
+
+    leaders: by fraction, the largest first. label_efficient: models whose pretraining saw ECGs alone and that are
+    better than everything that they are compared with at a fraction below 1; None where no such model is compared
+    there. read_answers: the other models at such fractions, and what their pretraining saw. smallest: range of the
+    differences that would have been seen. forest: rows by fraction, the largest first.
+    """
 
     heading: str
     leaders: list[Leader]
@@ -150,8 +160,8 @@ def _leader(subject: Subject, results: pl.DataFrame, population: str, fraction: 
     if means.is_empty():
         reason = next(filter(None, reasons.values()), "no AUROC could be computed")
         return Leader(fraction, None, Estimate(None, None, None), 0, "", reason)
-    first = [model for model, rank in ranks(dict(means.select("model", AUROC.name).iter_rows())) if rank == 1][0]
-    row = means.row(by_predicate=pl.col("model") == first, named=True)
+    row = means.sort(AUROC.name, descending=True, maintain_order=True).row(0, named=True)
+    first = row["model"]
     if len(subject.tasks) == 1:
         found = Estimate(row[AUROC.name], row["auroc_low"], row["auroc_high"])
     else:
@@ -163,7 +173,9 @@ def _leader(subject: Subject, results: pl.DataFrame, population: str, fraction: 
 def _findings(table: pl.DataFrame) -> Iterator[Finding]:
     """One finding for each thing that models are compared with."""
     for against, words in (("baseline", "Than {}"), ("nothing", "Than the same network from nothing")):
-        rows = table.filter(against=against).sort("fraction", descending=True, maintain_order=True)
+        rows = table.filter(pl.col("p").is_not_null(), against=against).sort(
+            "fraction", descending=True, maintain_order=True
+        )
         if rows.is_empty():
             continue
         said: dict[Verdict, dict[str, list[float]]] = {"better": {}, "worse": {}, "open": {}}

@@ -95,6 +95,11 @@ def role(task: TaskResults, population: str) -> str:
     return task.roles[populations(task)[population][0]]
 
 
+def in_words(task: TaskResults, population: str) -> str:
+    """A population in words: its name and role."""
+    return f"{population} ({'internal sites' if population == TOGETHER else role(task, population)})"
+
+
 def reference(task: TaskResults, wanted: str) -> str:
     """The model of a task that is compared with the others: the wanted one if the task has it, else its first."""
     names = dict.fromkeys(model for model, _, _ in task.evaluations)

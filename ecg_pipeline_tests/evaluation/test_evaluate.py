@@ -162,3 +162,25 @@ def test_an_ecg_of_several_examples_has_one_row_with_their_mean_probability(tmp_
             scores = load_classifier(checkpoint)(torch.from_numpy(read.read(0)))[:, 0].sigmoid().numpy()
         expected = [scores[[one == name for one in several]].mean() for name in NAMES[12:]]
         np.testing.assert_allclose(predictions.filter(seed=seed)["score"], expected, atol=1e-6)
+
+
+def test_a_model_that_was_not_trained_is_evaluated_to_its_reason(tmp_path):
+    """Counts are those of the tested ECGs; there are no scores, curves, thresholds or metrics."""
+    network, shape, dtype = NETWORKS["waveforms"]
+    read, table = view(tmp_path / "view", NAMES, shape, dtype), labelled()
+    one_label = table.with_columns(
+        label=pl.when(pl.col("ecg_id").is_in(NAMES[:8])).then(0).otherwise("label").cast(pl.Int8)
+    )
+    model = tuned(network, read, one_label, tmp_path / "model")
+    reason = "not trained: the 8 training ECGs of this fraction hold one label"
+    made = evaluate(model, read, one_label[12:], recipe=DRAWS, out=tmp_path / "evaluation")
+    metrics, predictions = made.metrics(), made.predictions()
+    assert made.not_trained == metrics["reason"] == metrics["operating_points"]["reason"] == reason
+    assert (metrics["ecgs"], metrics["patients"], metrics["positives"]) == (12, 12, 6)
+    assert metrics["auroc"] is None
+    assert made.thresholds() == {}
+    assert predictions["score"].null_count() == len(predictions) == 24
+    computed = made.evaluation_metrics()
+    assert computed.calibration.is_empty()
+    assert computed.subgroups["ecgs"].sum() == 4 * 12
+    assert computed.subgroups["auroc"].null_count() == len(computed.subgroups)

@@ -59,11 +59,11 @@ def test_a_patient_is_in_a_draw_with_all_tasks():
 
 
 def test_models_share_patients_and_not_seeds():
-    one = scored(np.random.default_rng(4), 3, luck=0.5)
+    one = scored(np.random.default_rng(4), 3, luck=0.05)
     a, again, b = (resample([one], draws=200, seed=0, model=name) for name in ("a", "a", "b"))
     assert np.array_equal(a.sampled, again.sampled)
     assert not np.array_equal(a.sampled, b.sampled)
-    assert np.corrcoef(a.sampled, b.sampled)[0, 1] > 0.2
+    assert np.corrcoef(a.sampled, b.sampled)[0, 1] > 0.5
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))

@@ -8,6 +8,21 @@ IMPOSSIBLE = [
     (
         """\
 extends: demo
+comparisons:
+  baseline: heartbeit
+  fractions: [0.5]
+  mean_of: [hcm, norm]
+""",
+        [
+            "3: comparisons.baseline: `heartbeit` is pretrained: name a model that is not, which says what pretraining "
+            "is worth",
+            "4: comparisons.fractions: no task is trained on 0.5 of its patients",
+            "5: comparisons.mean_of: there is no task `norm`; the tasks are low_lvef, hcm, stemi",
+        ],
+    ),
+    (
+        """\
+extends: demo
 split:
   kind: ptb_xl_folds
 sites: {ptb_xl_like: null}

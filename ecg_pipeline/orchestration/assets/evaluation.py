@@ -28,10 +28,10 @@ from ecg_pipeline.orchestration.withdrawn import no_withdrawn_patients
 from ecg_pipeline.provenance.withdraw import CHECK
 from ecg_pipeline.reporting import page as reporting
 from ecg_pipeline.reporting.page import write_report
-from ecg_pipeline.reporting.results import Background, Report, TaskResults
+from ecg_pipeline.reporting.results import Background, PretrainingCost, Report, TaskResults
 from ecg_pipeline.reporting.words import outcome
 from ecg_pipeline.study import Study
-from ecg_pipeline.training.checkpoints import FinetunedModel, PretrainedModel
+from ecg_pipeline.training.checkpoints import COST, FinetunedModel, PretrainedModel
 from ecg_pipeline.training.recipes import ProbeRecipe
 
 
@@ -150,6 +150,7 @@ def _report_asset(study: Study, *, tasks: list[str], key: dg.AssetKey, title: st
             split=study.split,
             finetuning=study.finetuning,
             evaluation=study.evaluation,
+            comparisons=study.comparisons,
             metrics=[metric.label for metric in METRICS],
         ),
     )
@@ -173,7 +174,7 @@ def _report_asset(study: Study, *, tasks: list[str], key: dg.AssetKey, title: st
             for task in tasks
         ]
         background = _background(
-            study,
+            workspace,
             pretrained={model: made[f"{model}__pretrained"] for model in study.pretraining},
             distance=made.get("image_distance"),
             stores=waveform_store,
@@ -201,12 +202,15 @@ def _task_results(
     """The results of a task for its report. evaluations: by model and partition."""
     study, recipe = workspace.study, workspace.study.tasks[task]
     partitions, sites = evaluation_partitions(study, task), (*recipe.sites, *recipe.external)
-    by_key, evaluation_counts = {}, {}
+    by_key, evaluation_counts, thread_seconds = {}, {}, {}
     for model, by_partition in evaluations.items():
         for partition, evaluation in by_partition.items():
             cut = dimensions(partitions, partition)
             key = model, float(cut[FRACTION]), cut[SITE]
             by_key[key] = evaluation
+            trained = f"{task}/{model}/finetuned_model", cut[FRACTION]
+            if (seconds := _thread_seconds(workspace, *trained)) is not None:
+                thread_seconds[key[:2]] = seconds
             evaluation_counts[key] = workspace.archive.times(f"{task}/{model}/evaluation", partition)
     return TaskResults(
         name=task,
@@ -219,16 +223,32 @@ def _task_results(
         roles={site: study.sites[site].role for site in sites},
         titles={site: study.sites[site].title for site in sites},
         saliency=saliency,
+        pairs=study.planned_pairs(task),
+        thread_seconds=thread_seconds,
     )
 
 
+def _thread_seconds(workspace: Workspace, asset: str, partition: str | None = None) -> float | None:
+    """Seconds of a thread that the newest output took to make; of a training that was killed, from its last start."""
+    record = workspace.archive.newest(asset, partition)
+    return record.seconds * record.hardware.get("threads", 1) if record else None
+
+
+def _pretraining_cost(workspace: Workspace, model: str, made: PretrainedModel) -> PretrainingCost:
+    config = made.config()
+    stated = {name: config.get(name) for name in COST}
+    seconds = _thread_seconds(workspace, f"{model}/pretrained_checkpoint")
+    return PretrainingCost(**stated, seeds=len(config["checkpoints"]), thread_seconds=seconds)
+
+
 def _background(
-    study: Study,
+    workspace: Workspace,
     *,
     pretrained: Mapping[str, PretrainedModel],
     distance: ImageDistance | None,
     stores: Mapping[str, WaveformStore],
 ) -> Background:
+    study = workspace.study
     traces = {model: made.checkpoints()[0].folder / "trace.parquet" for model, made in pretrained.items()}
     dates = (
         pl.concat([store.scan().select("acquired_at") for store in stores.values()])
@@ -258,6 +278,10 @@ def _background(
         probes={model: tuning for model in study.models if isinstance(tuning := study.tuning(model), ProbeRecipe)},
         evaluation=study.evaluation,
         distances=distance.distances() if distance else None,
+        comparisons=study.comparisons,
+        pretraining_costs={
+            model: _pretraining_cost(workspace, model, pretrained[model]) for model in study.trained_here
+        },
         recorded=(f"{dates[0]:%Y-%m}", f"{dates[-1]:%Y-%m}") if len(dates) else None,
     )
 

@@ -47,7 +47,9 @@ def evaluate(
         scored.append(scores.select(*table.columns, pl.lit(seed, pl.Int64).alias("seed"), pl.col("score").cast(float)))
         progress(done * len(table), len(checkpoints) * len(table))
     if model.not_trained:
-        scored = [table.with_columns(seed=pl.lit(seed, pl.Int64), score=pl.lit(None, float)) for seed in model.seeds()]
+        scored = [
+            table.with_columns(seed=pl.lit(seed, pl.Int64), score=pl.lit(None, pl.Float64)) for seed in model.seeds()
+        ]
     predictions = pl.concat(scored).sort("seed", "ecg_id")
     kept = {seed: path for seed, one in checkpoints.items() if (path := one.folder / "validation.parquet").exists()}
     thresholds, reason = (

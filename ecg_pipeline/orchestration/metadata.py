@@ -273,6 +273,7 @@ def report(made: Report, home: Path) -> dict[str, Any]:
     return {
         "page": dg.MetadataValue.url(report_page(made.folder, home=home)),
         "results": _table(_rounded(made.results().select([*counts, *values]))),
+        "comparisons": _table(_rounded(made.comparisons())),
         "differences": _table(_rounded(made.differences().select([*compared, *differences]))),
     }
 

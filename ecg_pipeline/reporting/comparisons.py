@@ -21,6 +21,9 @@ DRAWS = 2000
 FEWEST_POSITIVES = 10
 """Positive training ECGs below which models are neither ranked nor compared: their order would be luck."""
 
+MEAN = "mean"
+"""Name of the subject that is the mean over tasks."""
+
 SCHEMA = {
     "subject": pl.String,
     "site": pl.String,
@@ -113,10 +116,12 @@ def subjects(tasks: Sequence[TaskResults], recipe: ComparisonsRecipe, *, seed: i
     together = [task for task in tasks if task.name in recipe.mean_of]
     if len(together) < max(2, len(recipe.mean_of)):
         together = []
-    alone = [Subject(task.name, task.title, [task], recipe, seed) for task in tasks if task not in together]
+    names = {task.name for task in together}
+    alone = [Subject(task.name, task.title, [task], recipe, seed) for task in tasks if task.name not in names]
     if not together:
         return alone
-    return [*alone, Subject("mean", f"Mean over {', '.join(task.title for task in together)}", together, recipe, seed)]
+    title = f"Mean over {', '.join(task.title for task in together)}"
+    return [*alone, Subject(MEAN, title, together, recipe, seed)]
 
 
 def compare(subject: Subject) -> pl.DataFrame:

@@ -80,6 +80,8 @@ def subgroups(
 
 
 def no_operating_points(task: TaskResults) -> str | None:
-    """Why some models have no operating points, or None."""
-    reasons = (evaluation.metrics()["operating_points"]["reason"] for evaluation in task.evaluations.values())
+    """Why some models that saw all training patients have no operating points, or None."""
+    largest = tables.fractions(task)[-1]
+    evaluations = (evaluation for (_, fraction, _), evaluation in task.evaluations.items() if fraction == largest)
+    reasons = (evaluation.metrics()["operating_points"]["reason"] for evaluation in evaluations)
     return next(filter(None, reasons), None)

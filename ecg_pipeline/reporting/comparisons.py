@@ -16,7 +16,7 @@ from ecg_pipeline.reporting.recipes import ComparisonsRecipe, Pair
 from ecg_pipeline.reporting.results import TaskResults
 
 DRAWS = 2000
-"""Bootstrap draws, so that a p value of 0.001 can be seen and be corrected for dozens of comparisons."""
+"""Bootstrap draws, so that a p value of 0.001 can be seen. More are drawn for more than 50 comparisons."""
 
 FEWEST_POSITIVES = 10
 """Positive training ECGs below which models are neither ranked nor compared: their order would be luck."""
@@ -78,6 +78,11 @@ class Subject:
         first, *others = (tables.main_populations(task) for task in self.tasks)
         return [name for name in first if all(name in names for names in others)]
 
+    @property
+    def draws(self) -> int:
+        """Bootstrap draws: as many as a corrected p of 0.05 needs, whose least is 2 / (draws + 1) times comparisons."""
+        return max(DRAWS, 40 * len(self.populations) * len(self.fractions) * len(self.pairs))
+
     @cached_property
     def _drawn(self) -> dict[tuple[str, float, str], Resampled]:
         return {}
@@ -87,7 +92,7 @@ class Subject:
         key = model, fraction, population
         if key not in self._drawn:
             scored = [_scored(task, *key) for task in self.tasks]
-            self._drawn[key] = resample(scored, draws=DRAWS, seed=self.seed, model=model)
+            self._drawn[key] = resample(scored, draws=self.draws, seed=self.seed, model=model)
         return self._drawn[key]
 
     def interval(self, model: str, fraction: float, population: str) -> Interval:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import polars as pl
 
 from ecg_pipeline.metrics.table import AUROC
-from ecg_pipeline.reporting.comparisons import DRAWS, Subject, compare
+from ecg_pipeline.reporting.comparisons import Subject, compare
 from ecg_pipeline.reporting.estimate import Estimate
 
 LEVEL = 0.05
@@ -115,7 +115,7 @@ def summary_of(subject: Subject, results: pl.DataFrame, headings: Mapping[str, s
             for name in subject.populations
         ],
         comparisons=table["p"].drop_nulls().len(),
-        draws=DRAWS,
+        draws=subject.draws,
         seeds=int(results["seeds"].to_numpy().max()),
         zero=axis.place(0),
         ticks=axis.ticks(),
@@ -172,7 +172,7 @@ def _leader(subject: Subject, results: pl.DataFrame, population: str, fraction: 
 
 def _findings(table: pl.DataFrame) -> Iterator[Finding]:
     """One finding for each thing that models are compared with."""
-    for against, words in (("baseline", "Than {}"), ("nothing", "Than the same network from nothing")):
+    for against, words in (("baseline", "Against {}"), ("nothing", "Against no pretraining")):
         rows = table.filter(pl.col("p").is_not_null(), against=against).sort(
             "fraction", descending=True, maintain_order=True
         )
@@ -185,7 +185,14 @@ def _findings(table: pl.DataFrame) -> Iterator[Finding]:
 
 
 def _with_fractions(models: Mapping[str, Sequence[float]]) -> list[str]:
-    return [f"{model} at {' and '.join(f'{100 * at:g} %' for at in fractions)}" for model, fractions in models.items()]
+    """Models with the fractions at which something is said of them, those of the same fractions together."""
+    together: dict[tuple[float, ...], list[str]] = {}
+    for model, fractions in models.items():
+        together.setdefault(tuple(fractions), []).append(model)
+    return [
+        f"{', '.join(names)} at {' and '.join(f'{100 * at:g} %' for at in fractions)}"
+        for fractions, names in together.items()
+    ]
 
 
 def _beats_all(rows: pl.DataFrame) -> bool:

@@ -101,7 +101,7 @@ def evaluation(folder, model, *, skill, fraction, ecgs, task=""):
 def task_of(folder, name, skills, pairs, *, title="Myocardial infarction", ecgs=300, fractions=FRACTIONS):
     """A task whose models have these skills."""
     places = [(model, fraction, SITE) for model in skills for fraction in fractions]
-    steps = {"ecgs_in_store": ecgs, "without_label": 0}
+    steps = {"ecgs_in_store": ecgs, "without_patient_id": 0, "without_label": 0}
     steps |= {
         f"{split}_{what}": ecgs if split == "test" else 0
         for split in ("train", "validation", "test", "external")

@@ -74,6 +74,8 @@ class Family(ABC):
     reads side by side, if it compares them; ECGs with fewer are left out. objective_name, sees: what its pretraining is
     called and what it sees (ECGs, reports, labels), in words. licence: of the published weights, in a few words, such
     as "MIT". The config of `import_weights` may state another licence, and another `sees`, of the file that it read.
+    leads: of the windows that files of its weights are for, in their order, as a network cannot tell leads apart; empty
+    if there are no such files, or if it reads images. A study's window of as many leads must have this order.
     is_explained: whether FullGrad handles its networks; ECGs of others are not explained. second_view: what is shown
     below FullGrad, of networks that have attention: "rollout" of patches of images, or the "attention_curve" of frames
     of waveforms.
@@ -87,6 +89,7 @@ class Family(ABC):
     objective_name: str = ""
     sees: str = ""
     licence: str = UNKNOWN_LICENCE
+    leads: tuple[str, ...] = ()
     is_explained: bool = False
     second_view: Literal["rollout", "attention_curve"] | None = None
 

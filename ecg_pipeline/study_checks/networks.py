@@ -141,6 +141,20 @@ def _network(study: Study, name: str) -> Iterator[Problem]:
     yield from _problems(
         lambda: study.family(name).check(recipe, study.shapes), {"": f"models.{name}."}, f"models.{name}", section
     )
+    yield from _lead_order(study, name)
+
+
+def _lead_order(study: Study, name: str) -> Iterator[Problem]:
+    """Check that a window has its leads in the order that weights of the model's family are for."""
+    wanted, view = study.family(name).leads, study.recipes[name].view
+    for window, recipe in study.windows.items():
+        if windows(window) == view and len(recipe.leads) == len(wanted) and recipe.leads != wanted:
+            yield problem(
+                f"`{name}` takes the leads for {', '.join(wanted)}, but those of `{window}` are "
+                f"{', '.join(recipe.leads)}: give them in that order",
+                f"windows.{window}.leads",
+                f"models.{name}.window",
+            )
 
 
 def _own_networks(study: Study) -> Iterator[tuple]:

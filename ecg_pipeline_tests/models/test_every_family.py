@@ -264,6 +264,7 @@ def test_the_row_is_a_whole_example_of_its_family(example):
     shapes = {name: by_site["s"].read(0).shape[1:] for name, by_site in example.arrays.items()}
     family.check(row.recipe, shapes)
     assert (row.published is not None) == family.has_published_weights
+    assert len(family.leads) == (0 if row.published is None or row.recipe.view == IMAGES else example.stored.shape[1])
     assert (row.pretraining is not None) == (family.pretraining is not None)
     if family.pretraining is None:
         assert not family.targets

@@ -196,6 +196,25 @@ windows:
             "3: windows.ten_seconds: the window `ten_seconds` has 3 leads, not 12",
         ],
     ),
+    # As MIMIC-IV-ECG orders them: taken-over weights would read aVF as aVL, and nothing would fail.
+    (
+        """\
+extends: demo
+windows:
+  filtered_window:
+    leads: [I, II, III, aVR, aVF, aVL, V1, V2, V3, V4, V5, V6]
+  segments:
+    leads: [V1, V2, V3, V4, V5, V6, I, II, III, aVR, aVL, aVF]
+""",
+        [
+            "6: windows.segments.leads: `ecg_fm` takes the leads for I, II, III, aVR, aVL, aVF, V1, V2, V3, V4, V5, "
+            "V6, but those of `segments` are V1, V2, V3, V4, V5, V6, I, II, III, aVR, aVL, aVF: give them in that "
+            "order",
+            "4: windows.filtered_window.leads: `ecgfounder` takes the leads for I, II, III, aVR, aVL, aVF, V1, V2, V3, "
+            "V4, V5, V6, but those of `filtered_window` are I, II, III, aVR, aVF, aVL, V1, V2, V3, V4, V5, V6: give "
+            "them in that order",
+        ],
+    ),
     (
         """\
 extends: demo

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecg_pipeline.ecg import RecipeError
+from ecg_pipeline.ecg import LEADS, RecipeError
 from ecg_pipeline.models.ecg_fm.recipes import EcgFmPretraining, EcgFmRecipe
 from ecg_pipeline.models.family import Family
 
@@ -26,6 +26,7 @@ class EcgFm(Family):
     objective_name = "wav2vec 2.0 with CMSC and random lead masks"
     sees = "ECGs"
     licence = "MIT"
+    leads = LEADS
     is_explained = True
     second_view = "attention_curve"
 

@@ -27,6 +27,7 @@ class EcgFounder(Family):
     objective_name = "supervised pretraining on statements"
     sees = "ECGs, labels"
     licence = "MIT"
+    leads = LEADS
     is_explained = True
 
     def check(self, recipe: EcgFounderRecipe, shapes: Mapping[str, tuple[int, ...]]) -> None:

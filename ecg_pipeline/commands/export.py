@@ -15,8 +15,8 @@ from ecg_pipeline.commands.common import (
     open_archive,
     output_named,
 )
+from ecg_pipeline.provenance.export.collect import AlteredFilesError
 from ecg_pipeline.provenance.export.extra import MissingExtra
-from ecg_pipeline.provenance.export.facts import AlteredFilesError
 from ecg_pipeline.provenance.export.formats import FORMATS, ExportError, write_export
 from ecg_pipeline.provenance.signing import SignatureError
 

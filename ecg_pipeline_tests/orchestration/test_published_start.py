@@ -11,7 +11,7 @@ from ecg_pipeline.models.comparators.network import comparator
 from ecg_pipeline.models.comparators.recipes import TimmRecipe
 from ecg_pipeline.orchestration.runs import RunsFailed
 from ecg_pipeline.provenance.audit import audit
-from ecg_pipeline.provenance.export.facts import facts_of
+from ecg_pipeline.provenance.export.collect import facts_of
 from ecg_pipeline.provenance.export.model_card import card
 from ecg_pipeline.provenance.lineage import lineage
 from ecg_pipeline.reporting.results import Report

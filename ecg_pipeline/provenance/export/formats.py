@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.provenance.export import croissant, cyclonedx, model_card, openlineage, prov, ro_crate, slsa
-from ecg_pipeline.provenance.export.facts import Facts, facts_of
+from ecg_pipeline.provenance.export.collect import facts_of
+from ecg_pipeline.provenance.export.facts import Facts
 from ecg_pipeline.provenance.lineage import lineage
 from ecg_pipeline.provenance.record import Record
 

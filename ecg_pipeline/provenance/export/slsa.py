@@ -9,8 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ecg_pipeline.provenance.export.collect import AlteredFilesError
 from ecg_pipeline.provenance.export.extra import audit_extra
-from ecg_pipeline.provenance.export.facts import AlteredFilesError, Facts, InputFact, OutputFact, package_url, zulu
+from ecg_pipeline.provenance.export.facts import Facts, InputFact, OutputFact, package_url, zulu
 from ecg_pipeline.provenance.signing import SignatureError, sign
 from ecg_pipeline.storage.files import write_atomically, write_json
 

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from ecg_pipeline.provenance.export.facts import facts_of
+from ecg_pipeline.provenance.export.collect import facts_of
 from ecg_pipeline.provenance.export.formats import FOLDERS, SIGNED, write_export
 from ecg_pipeline.provenance.lineage import lineage
 from ecg_pipeline_tests.provenance.export.tools import Tools

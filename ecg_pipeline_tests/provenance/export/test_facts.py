@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from ecg_pipeline.provenance.archive import Archive
-from ecg_pipeline.provenance.export.facts import AlteredFilesError, dimensions, facts_of, package_url
+from ecg_pipeline.provenance.export.collect import AlteredFilesError, facts_of
+from ecg_pipeline.provenance.export.facts import dimensions, package_url
 from ecg_pipeline.provenance.lineage import lineage
 from ecg_pipeline_tests.provenance import homes
 from ecg_pipeline_tests.provenance.export.conftest import MODEL

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ecg_pipeline.provenance.archive import Archive
-from ecg_pipeline.provenance.export.facts import AlteredFilesError
+from ecg_pipeline.provenance.export.collect import AlteredFilesError
 from ecg_pipeline.provenance.export.formats import write_export
 from ecg_pipeline.provenance.signing import SignatureError, verified_payload
 from ecg_pipeline_tests.provenance.export.conftest import MODEL

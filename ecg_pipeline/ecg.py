@@ -49,7 +49,9 @@ class Ecg:
     """One ECG as recorded: its samples as counts, their scale, and the metadata of its file.
 
     counts: (L, T) int16, baseline removed. Millivolts = counts * microvolts_per_count[:, None] / 1000.
-    source_sha256: digest of the file that was read; of a WFDB record, its header.
+    source_sha256: digest of the file that was read; of a WFDB record, its header; of an ECG in a file of many, its
+    samples as the file holds them.
+    rounding_microvolts: largest difference to the file's samples, where these are no counts.
     patient_id is the hospital's own identifier: it never leaves `ingest`, which replaces it by a keyed pseudonym.
     """
 
@@ -65,6 +67,7 @@ class Ecg:
     site_name: str | None = None
     device: str | None = None
     fold: int | None = None
+    rounding_microvolts: float = 0.0
 
     @property
     def seconds(self) -> float:

@@ -139,9 +139,10 @@ def _file_subject(archive: Archive, study: str | None, file: Path) -> Subject:
                 key = site_key(named, site, archive.home)
             except ValueError as error:
                 fail(str(error))
+            names = drop.ecg_names(name)
             return Subject(
-                ecg_ids=frozenset({ecg_id_of(drop, key, name)}),
-                sources=frozenset({(site, source_of(drop, key, name))}),
+                ecg_ids=frozenset(ecg_id_of(drop, key, one) for one in names),
+                sources=frozenset((site, source_of(drop, key, one)) for one in names),
                 contents=contents,
             )
     if not contents:

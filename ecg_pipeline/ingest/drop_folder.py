@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from math import inf
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import polars as pl
 
+from ecg_pipeline.ingest.checks import check_file
 from ecg_pipeline.ingest.formats import FORMATS
+from ecg_pipeline.ingest.rejects import Rejected
 from ecg_pipeline.ingest.withdrawals import NOBODY, Withdrawals
 
 Patients = Literal["private", "public", "synthetic"]
@@ -25,6 +28,9 @@ Patients = Literal["private", "public", "synthetic"]
 LISTING_SCHEMA = {"name": pl.String, "size": pl.Int64, "mtime_ns": pl.Int64}
 RECENT_NS = 3600 * 10**9
 """A file that changed longer ago than this is not checked a second time; clocks of two hosts differ by less."""
+
+MEMBER = "#"
+"""What separates the name of a file of many ECGs from that of one of them."""
 
 _ROWS = 2**16
 _LATEST_NS = 2**62
@@ -74,12 +80,42 @@ class DropFolder:
         }
 
     def ecg_files(self, listing: pl.DataFrame) -> pl.DataFrame:
-        """The rows of a listing that should each be an ECG: neither label tables nor the format's own tables."""
+        """The rows of a listing that should each hold ECGs: neither label tables nor the format's own tables."""
         ecg_format = FORMATS[self.format]
         tables = {PurePosixPath(name).as_posix() for name in self.label_tables}
         tables |= {table.name for table in ecg_format.tables}
         is_ecg = (name not in tables and ecg_format.is_ecg_file(name) for name in listing["name"])
         return listing.filter(pl.Series(is_ecg, dtype=pl.Boolean))
+
+    def ecgs(self, listing: pl.DataFrame) -> pl.DataFrame:
+        """One row per ECG of a listing: its files that should be ECGs, and of a file of many ECGs a row for each."""
+        files = self.ecg_files(listing)
+        if FORMATS[self.format].members is None:
+            return files
+        return files.with_columns(name=pl.Series(map(self.ecg_names, files["name"]), dtype=pl.List(pl.String))).explode(
+            "name"
+        )
+
+    def ecg_names(self, name: str) -> list[str]:
+        """The names of the ECGs in a listed file: `file#ecg` in a file of many, else the file's own. A file that cannot
+        be read has its own name, under which it becomes a reject.
+        """
+        members, path = FORMATS[self.format].members, self.file(name)
+        if members is None:
+            return [name]
+        try:
+            check_file(path, self.path, inf)
+            return [f"{name}{MEMBER}{member}" for member in members(path)] or [name]
+        except (Rejected, OSError):
+            return [name]
+
+    def place(self, name: str) -> tuple[Path, str | None]:
+        """Where an ECG of `ecgs` is: the path of its file, and which ECG it is, if the file holds many."""
+        ecg_format = FORMATS[self.format]
+        if ecg_format.members is None or ecg_format.is_ecg_file(name):
+            return self.file(name), None
+        file, _, member = name.rpartition(MEMBER)
+        return self.file(file), member
 
     def file(self, name: str) -> Path:
         """Path of a file, by its name in a listing."""

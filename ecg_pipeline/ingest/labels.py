@@ -6,7 +6,7 @@ counted.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ import polars as pl
 
 from ecg_pipeline.ingest.drop_folder import DropFolder
 from ecg_pipeline.ingest.formats import FORMATS
+from ecg_pipeline.ingest.formats.format import Statements
 from ecg_pipeline.ingest.pseudonyms import PseudonymKey, known_id
 from ecg_pipeline.ingest.reading import ecg_id_of
 from ecg_pipeline.storage.files import read_json, write_json, write_parquet
 
-REVISION = 3
+REVISION = 4
 """Bumped by hand when this module's results change."""
 
 LABEL_SCHEMA = {
@@ -57,8 +58,8 @@ class ClinicalLabels:
     def labels(self) -> pl.DataFrame:
         """One row per label, columns as in `LABEL_SCHEMA`: of a patient on a date, or of one ECG (a statement).
 
-        system: "measurement", "diagnosis", "scp", "snomed" or "muse". value: the measured value, 1 or 0 for a diagnosis
-        made or excluded, the likelihood of a statement (PTB-XL writes 0 for unknown).
+        system: "measurement", "diagnosis", or that of a statement, as `Statements.system`. value: the measured value,
+        1 or 0 for a diagnosis made or excluded, the likelihood of a statement (PTB-XL writes 0 for unknown).
         """
         return pl.read_parquet(self.folder / "labels.parquet")
 
@@ -129,12 +130,25 @@ def _statements(
 ) -> Iterator[dict[str, Any]]:
     """A row of the labels for each statement that the format's own files make."""
     ecg_format = FORMATS[drop.format]
-    if ecg_format.statements is None:
+    if not ecg_format.statements:
         return
     for table in ecg_format.tables:
         drop.table_file(listing, table.name)
-    files = ((name, drop.file(name)) for name in drop.ecg_files(listing)["name"])
-    for statement in ecg_format.statements.read(drop.path, files, skipped):
+    names = drop.ecgs(listing)["name"]
+    for statements in ecg_format.statements:
+        files = ((name, drop.place(name)[0]) for name in names)
+        yield from _rows(statements, files, drop, key, skipped)
+
+
+def _rows(
+    statements: Statements,
+    files: Iterable[tuple[str, Path]],
+    drop: DropFolder,
+    key: PseudonymKey,
+    skipped: Counter[str],
+) -> Iterator[dict[str, Any]]:
+    """A row of the labels for each statement of one system."""
+    for statement in statements.read(drop.path, files, skipped):
         if drop.site_names and statement.site_name not in drop.site_names:
             skipped["statement of an ECG of another site"] += 1
             continue
@@ -145,7 +159,7 @@ def _statements(
         yield {
             "patient": patient,
             "ecg_id": ecg_id_of(drop, key, statement.file),
-            "system": ecg_format.statements.system,
+            "system": statements.system,
             "code": statement.code,
             "value": statement.value,
         }

@@ -1,6 +1,9 @@
-"""Reading one listed file of a drop folder: it becomes an ECG with its table row, or a reject."""
+"""Reading one listed file of a drop folder, or one ECG of a file of many: it becomes an ECG with its table row, or a
+reject.
+"""
 
 import hashlib
+from math import inf
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,21 +20,21 @@ from ecg_pipeline.ingest.rejects import Rejected, RejectReason, reader_error
 
 CHANGED = "changed since the folder was listed"
 
-PLAIN_SUFFIXES = {".xml", ".hea", ".txt", ".csv", ".pdf", ".dat", ".mat", ".zip"}
+PLAIN_SUFFIXES = {".xml", ".hea", ".txt", ".csv", ".pdf", ".dat", ".mat", ".zip", ".dcm", ".h5", ".hdf5"}
 """Suffixes of private files that may be stored: any other may be part of a patient's name."""
 
 
 def read_listed_file(
     name: str, listed: tuple[int, int], *, drop: DropFolder, recipe: IngestRecipe, key: PseudonymKey
 ) -> tuple[Ecg, dict[str, Any]]:
-    """Read a listed file: its ECG, and its row of the table as in `ecg_row`. Raises `Rejected`, also for any other
-    exception of a reader but MemoryError.
+    """Read an ECG of `DropFolder.ecgs`: the ECG, and its row of the table as in `ecg_row`. Raises `Rejected`, also for
+    any other exception of a reader but MemoryError.
 
     listed: the file's size and time of change in the listing; a file that has changed since is a reject.
     """
-    path, patient = drop.file(name), None
+    (path, member), patient = drop.place(name), None
     try:
-        ecg = _parse(path, drop, recipe)
+        ecg = _parse(path, drop, recipe, member)
         patient = key.pseudonym(drop.mrn_system, ecg.patient_id) if ecg.patient_id else None
         if drop.withdrawals.entry_of(key, patient):
             raise Rejected(RejectReason.WITHDRAWN)
@@ -58,10 +61,11 @@ def read_ecg(path: Path, drop: DropFolder, recipe: IngestRecipe) -> Ecg:
     return ecg
 
 
-def _parse(path: Path, drop: DropFolder, recipe: IngestRecipe) -> Ecg:
-    """The content of a file, before it is checked whether it can be used."""
-    check_file(path, drop.path, recipe.largest_file_mb)
-    return FORMATS[drop.format].read(EcgFile(path, drop.path, recipe.largest_file_mb))
+def _parse(path: Path, drop: DropFolder, recipe: IngestRecipe, member: str | None = None) -> Ecg:
+    """The content of a file, or of one ECG of a file of many, before it is checked whether it can be used."""
+    ecg_format = FORMATS[drop.format]
+    check_file(path, drop.path, recipe.largest_file_mb if ecg_format.members is None else inf)
+    return ecg_format.read(EcgFile(path, drop.path, recipe.largest_file_mb, member))
 
 
 def ecg_row(name: str, ecg: Ecg, *, drop: DropFolder, key: PseudonymKey) -> dict[str, Any]:
@@ -82,6 +86,7 @@ def ecg_row(name: str, ecg: Ecg, *, drop: DropFolder, key: PseudonymKey) -> dict
         "sex": ecg.sex,
         "device": ecg.device,
         "fold": ecg.fold,
+        "rounding_microvolts": ecg.rounding_microvolts,
     }
 
 
@@ -99,7 +104,7 @@ def waveform_sha256(ecg: Ecg) -> str:
 
 
 def ecg_id_of(drop: DropFolder, key: PseudonymKey, name: str) -> str:
-    """Sixteen hex digits for one file of a site: the primary key of its ECG in every later table."""
+    """Sixteen hex digits for one ECG of a site, by its name in `DropFolder.ecgs`: its primary key in every table."""
     return key.digest(f"record\0{drop.site}\0{name}")[:16]
 
 

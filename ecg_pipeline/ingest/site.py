@@ -99,7 +99,7 @@ def named_rejects(drop: DropFolder, key: PseudonymKey, store: WaveformStore) -> 
     Columns name, reason, detail, twin_name, in the order of the names; null where no such file is in the folder now.
     Names may identify patients: show them, but do not store them.
     """
-    listed = drop.ecg_files(list_files(drop)).select("name")
+    listed = drop.ecgs(list_files(drop)).select("name")
     named = listed.with_columns(
         source=pl.col("name").map_elements(lambda name: source_of(drop, key, name), return_dtype=pl.String)
     )
@@ -114,10 +114,10 @@ def named_rejects(drop: DropFolder, key: PseudonymKey, store: WaveformStore) -> 
 
 
 def _shard_files(drop: DropFolder, listing: pl.DataFrame, size: int) -> Iterator[pl.DataFrame]:
-    """The rows of each shard's files, with a column `beside`: suffix, size and time of change of all files that have
+    """The rows of each shard's ECGs, with a column `beside`: suffix, size and time of change of all files that have
     the ECG's name before the suffix; empty if an ECG is one file. Memory is some tens of bytes per file.
     """
-    files = drop.ecg_files(listing)
+    files = drop.ecgs(listing)
     if FORMATS[drop.format].signal_files is None:
         yield from files.with_columns(beside=pl.lit("")).iter_slices(size)
         return

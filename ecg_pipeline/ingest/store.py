@@ -18,7 +18,7 @@ from ecg_pipeline.ingest.rejects import READER_ERROR
 from ecg_pipeline.leads import limb_lead
 from ecg_pipeline.storage.shards import open_array, shard_name, shards_in
 
-REVISION = 4
+REVISION = 5
 """Bumped by hand when the store of the same files changes."""
 
 ECG_SCHEMA = {
@@ -40,6 +40,7 @@ ECG_SCHEMA = {
     "sex": pl.String,
     "device": pl.String,
     "fold": pl.Int32,
+    "rounding_microvolts": pl.Float64,
 }
 REJECT_SCHEMA = {
     "site": pl.String,
@@ -65,7 +66,8 @@ class WaveformStore:
         """One row per ECG, in the order of the files' names; columns as in `ECG_SCHEMA`.
 
         patient: null where unknown. source: the file's name, or at a private site its keyed digest.
-        waveform_sha256: the recording, whatever its scale; see `reading.waveform_sha256`.
+        waveform_sha256: the recording, whatever its scale; see `reading.waveform_sha256`. rounding_microvolts: largest
+        difference to the file's samples; 0 where the file holds counts.
         """
         return pl.scan_parquet(self.folder / "ecgs.parquet")
 

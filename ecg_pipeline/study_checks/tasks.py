@@ -1,10 +1,11 @@
 """Checks of tasks: names, sites, labels, and training patients."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import ceil
 
 from ecg_pipeline.cohorts.tasks import MeasurementRule, StatementRule, TaskRecipe
 from ecg_pipeline.ingest.formats import FORMATS
+from ecg_pipeline.ingest.formats.format import Statements
 from ecg_pipeline.study_checks.hospital_system import missing_codes, most_training_patients
 from ecg_pipeline.study_checks.problem import Problem, problem
 from ecg_pipeline.study_checks.sites import formats_with_folds
@@ -52,8 +53,7 @@ def statements(study: Study) -> Iterator[Problem]:
     are some of a closed list, if all sites have one."""
     if "statement_targets" not in study.targets:
         return
-    found = [FORMATS[study.sites[site].format].statements for site in study.pretraining_sites]
-    carried = [one for one in found if one]
+    carried = [one for site in study.pretraining_sites for one in FORMATS[study.sites[site].format].statements]
     if study.pretraining_sites and not carried:
         yield problem(
             "statements are pretrained on, but no pretraining site has any: "
@@ -64,6 +64,15 @@ def statements(study: Study) -> Iterator[Problem]:
         known = {code for one in carried if one.codes for code in one.codes()}
         if unknown := [code for code in study.statements.exclude if code not in known]:
             yield problem(f"no pretraining site can state {', '.join(unknown)}", "statements.exclude")
+    for one in {one.system: one for one in carried}.values():
+        yield from _replaced_codes(one, study.statements.exclude, "statements.exclude")
+
+
+def _replaced_codes(statements: Statements, codes: Sequence[str], *keys: str) -> Iterator[Problem]:
+    """Check that none of the codes is one that is read as another."""
+    for code in codes:
+        if code in statements.equal:
+            yield problem(f"{statements.system} {code} is read as {statements.equal[code]}: write that", *keys)
 
 
 def split(study: Study) -> Iterator[Problem]:
@@ -102,23 +111,25 @@ def _labels(study: Study, name: str, task: TaskRecipe, site: str) -> Iterator[Pr
     """Check that a site can have labels for a task's rule."""
     place, rule, form = f"tasks.{name}.rule", task.rule, study.sites[site].format
     if isinstance(rule, StatementRule):
-        statements = FORMATS[form].statements
-        system = statements.system if statements else None
-        if system != rule.system:
+        by_system = {one.system: one for one in FORMATS[form].statements}
+        statements = by_system.get(rule.system)
+        if statements is None:
             yield problem(
                 f"ECGs of `{site}` carry no statements of system {rule.system}: format {form} has "
-                f"{system or 'none'}; change the rule, or remove the site",
+                f"{' and '.join(by_system) or 'none'}; change the rule, or remove the site",
                 f"{place}.system",
                 place,
                 f"tasks.{name}.sites",
                 f"sites.{site}.format",
             )
-        elif statements and statements.codes:
+        else:
             for key in ("positive", "exclude"):
-                if unknown := [code for code in getattr(rule, key) if code not in statements.codes()]:
+                codes = getattr(rule, key)
+                if statements.codes and (unknown := [code for code in codes if code not in statements.codes()]):
                     yield problem(
                         f"system {rule.system} has no statement {', '.join(unknown)}", f"{place}.{key}", place
                     )
+                yield from _replaced_codes(statements, codes, f"{place}.{key}", place)
     elif not study.sites[site].label_tables:
         yield problem(
             f"a {rule.kind} needs a label table, and `{site}` has none: add label_tables, or remove the site",

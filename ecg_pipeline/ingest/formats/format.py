@@ -1,8 +1,8 @@
 """The interface of a file format: how a file is read, and the tables and statements that come with the ECGs."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -13,16 +13,18 @@ from ecg_pipeline.ecg import Ecg
 class EcgFile:
     """A file to read: a regular file inside its drop folder.
 
-    largest_mb: size that neither it nor a file that it refers to may exceed.
+    largest_mb: size that neither it nor a file that it refers to may exceed; in a file of many ECGs, one ECG.
+    member: the ECG to read, of a file of many.
     """
 
     path: Path
     folder: Path
     largest_mb: float = 32.0
+    member: str | None = None
 
 
 class Reader(Protocol):
-    """Reads one file as one ECG. Whether the ECG can be used is decided later, by `checks.check_ecg`.
+    """Reads one file, or one ECG of a file of many. Whether it can be used is decided later, by `checks.check_ecg`.
 
     A reader takes the leads from `checks.standard_leads` and the rate from `checks.whole_hz`; a count of
     `checks.INVALID_SAMPLE` is a sample that was not recorded. For a file that cannot be read it raises `Rejected`, and
@@ -38,9 +40,9 @@ class Reader(Protocol):
 class Statement:
     """A coded statement about one ECG.
 
-    file: the ECG's file, as a listing names it. patient_id: the data set's own identifier, None where unknown; it does
-    not leave `ingest`. value: likelihood in the data set's own unit, 1 if it gives none. site_name: the hospital that
-    the file names, if its format does (`Format.names_site`).
+    file: the ECG by its name in `DropFolder.ecgs`: its file, or one ECG of a file of many. patient_id: the data set's
+    own identifier, None where unknown; it does not leave `ingest`. value: likelihood in the data set's own unit, 1 if
+    it gives none. site_name: the hospital that the file names, if its format does (`Format.names_site`).
     """
 
     file: str
@@ -56,7 +58,7 @@ class StatementReader(Protocol):
     def __call__(self, folder: Path, files: Iterable[tuple[str, Path]], skipped: Counter[str]) -> Iterator[Statement]:
         """Read the statements of a folder.
 
-        files: the ECG files, each with its name in the listing; not yet checked with `checks.check_file`.
+        files: the ECGs by their names in `DropFolder.ecgs`, each with its file, which `checks.check_file` has not seen.
         skipped: counter by reason, to increase for rows and files that cannot be used. They do not raise.
         """
         ...
@@ -67,11 +69,13 @@ class Statements:
     """The statements that come with the ECGs of a format.
 
     system: the vocabulary of their codes. codes: all codes that it has; None if the list is not closed.
+    equal: codes that `read` replaces by another one of the same meaning.
     """
 
     system: str
     read: StatementReader
     codes: Callable[[], Collection[str]] | None = None
+    equal: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,8 @@ class Format:
     is_ecg_file: whether a file of this name should be an ECG; called with names of listed files.
     signal_files: names of the files beside an ECG's file that hold its samples, as a rule under its name with another
     suffix; None if the file holds them itself.
+    members: the names of the ECGs in a file of many; raises `Rejected` if it cannot be read. None if a file is one ECG.
+    statements: by system, each system once.
     dated: whether files say when the ECG was recorded. names_site: whether they name the hospital.
     has_folds: whether the data set assigns ECGs to folds.
     """
@@ -99,8 +105,9 @@ class Format:
     read: Reader
     is_ecg_file: Callable[[str], bool]
     signal_files: Callable[[Path], Collection[str]] | None = None
+    members: Callable[[Path], Collection[str]] | None = None
     tables: tuple[Table, ...] = ()
-    statements: Statements | None = None
+    statements: tuple[Statements, ...] = ()
     dated: bool = True
     names_site: bool = False
     has_folds: bool = False

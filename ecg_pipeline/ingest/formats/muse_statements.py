@@ -41,13 +41,17 @@ def muse_statements(folder: Path, files: Iterable[tuple[str, Path]], skipped: Co
 
 def _stated(root: etree._Element) -> list[str]:
     """The names of the list that the cart stated, each once."""
-    names = _by_text()
     found = dict.fromkeys(
-        names.get(_normalised(statement.findtext("StmtText")))
+        listed_statement(statement.findtext("StmtText"))
         for statement in root.iterfind("OriginalDiagnosis/DiagnosisStatement")
         if all((flag.text or "").strip().upper() != PHYSICIAN for flag in statement.iterfind("StmtFlag"))
     )
     return [name for name in found if name]
+
+
+def listed_statement(text: str | None) -> str | None:
+    """The name in the closed list that a cart's text is, however it is written; None if it is in no such list."""
+    return _by_text().get(_normalised(text))
 
 
 @cache

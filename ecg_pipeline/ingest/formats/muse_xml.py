@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ecg_pipeline.ecg import LEADS, Ecg
 from ecg_pipeline.ingest.checks import INVALID_SAMPLE, standard_leads, whole_hz
 from ecg_pipeline.ingest.formats.format import EcgFile
+from ecg_pipeline.ingest.formats.safe_xml import check_xml, parse_xml
 from ecg_pipeline.ingest.formats.values import to_float, to_time
 from ecg_pipeline.ingest.pseudonyms import known_id
 from ecg_pipeline.ingest.rejects import Rejected, RejectReason
@@ -43,9 +44,6 @@ _CUT_REFERENCE = re.compile(rb"&#(?:0*127|x0*7f);", re.I)
 MAX_SKELETON_BYTES = 4 * 2**20
 """Limit of the XML around the waveforms. Exports have tens of kilobytes; parsed it takes thirty times as much."""
 
-_ENCODINGS = {b"", b"utf-8", b"us-ascii", b"ascii", b"iso-8859-1", b"latin1", b"windows-1252"}
-_ENCODING = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([^\"']*)[\"']")
-_DECLARED_ENTITY = re.compile(rb"<!\s*(?:ENTITY|ATTLIST|ELEMENT|NOTATION)", re.I)
 _BARE_AMPERSAND = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos|#\d{1,7}|#[xX][0-9a-fA-F]{1,6});)")
 _BARE_LESS_THAN = re.compile(rb"<(?![A-Za-z/!?])")
 _DECLARATION = re.compile(rb"^\s*<\?xml[^>]*\?>")
@@ -106,21 +104,12 @@ def _cut(content: bytes) -> tuple[bytes, list[bytes]]:
 
 def _parse(content: bytes) -> etree._Element:
     """The root element. Content that is not well-formed in any of `_readings` is rejected, never read in part."""
-    if not content.strip():
-        raise Rejected(RejectReason.EMPTY_FILE)
     if len(content) > MAX_SKELETON_BYTES:
         raise Rejected(RejectReason.TOO_LARGE, f"{len(content) / 2**20:.0f} MB beside its waveforms")
-    declared = _ENCODING.match(content)
-    if b"\0" in content[:4096] or (declared and declared[1].lower() not in _ENCODINGS):
-        raise Rejected(RejectReason.UNREADABLE, "not in an encoding that MUSE writes")
-    if _DECLARED_ENTITY.search(content):
-        raise Rejected(RejectReason.FORBIDDEN_XML, "the file declares entities")
+    check_xml(content)
     for reading in _readings(content):
-        # A new parser for each document: lxml's parsers keep all names they have seen in memory.
-        parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
-        try:
-            root = etree.fromstring(reading, parser)
-        except etree.XMLSyntaxError:
+        root = parse_xml(reading)
+        if root is None:
             continue
         if root.tag != "RestingECG":
             raise Rejected(RejectReason.NOT_AN_ECG, "the root element is not RestingECG")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ecg_pipeline.ecg import LEADS, Ecg
 from ecg_pipeline.ingest.checks import INVALID_SAMPLE, leaves_folder, standard_leads, whole_hz
 from ecg_pipeline.ingest.formats.format import EcgFile
+from ecg_pipeline.ingest.formats.samples import without_baseline
 from ecg_pipeline.ingest.rejects import Rejected, RejectReason
 from ecg_pipeline.storage.files import sha256_file
 
@@ -26,7 +27,6 @@ MAX_HEADER_BYTES = 2**20
 """Real headers have a few thousand bytes."""
 
 MAX_SAMPLES = 10_000_000
-MAX_BASELINE = 65_536
 
 WFDB_FORMATS = {"8", "24", "32", "61", "80", "160", "212", "310", "311"}
 """Formats that the wfdb package decodes from the files that the header names, without a further package."""
@@ -114,7 +114,7 @@ def read_wfdb(file: EcgFile) -> Ecg:
     digital = _digital(file.path, header, file.largest_mb)
     counts = np.empty((len(rows), digital.shape[1]), np.int16)
     for place, row in enumerate(rows):
-        counts[place] = _without_baseline(digital[row], header.signals[row].baseline)
+        counts[place] = without_baseline(digital[row], header.signals[row].baseline)
     return Ecg(counts, leads, scales, sampling_hz, sha256_file(file.path))
 
 
@@ -197,18 +197,6 @@ def _check_signal_file(folder: Path, name: str, largest_mb: float) -> None:
     size = (folder / name).stat().st_size
     if size > largest_mb * 2**20:
         raise Rejected(RejectReason.TOO_LARGE, f"{size / 2**20:.0f} MB of signals")
-
-
-def _without_baseline(digital: NDArray[np.int16], baseline: int) -> NDArray[np.int16]:
-    """(T,) counts whose zero is zero volts; invalid samples stay as they are."""
-    if baseline == 0:
-        return digital
-    if abs(baseline) <= MAX_BASELINE:
-        is_valid = digital != INVALID_SAMPLE
-        counts = np.where(is_valid, digital.astype(np.int32) - baseline, 0)
-        if np.abs(counts).max() <= np.iinfo(np.int16).max:
-            return np.where(is_valid, counts, INVALID_SAMPLE).astype(np.int16)
-    raise Rejected(RejectReason.BAD_CALIBRATION, "baseline outside the range of the counts")
 
 
 def _read_with_wfdb(path: Path) -> NDArray[np.int16]:

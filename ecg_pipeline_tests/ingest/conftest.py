@@ -1,8 +1,10 @@
 """Exports and WFDB records of any content, and reading one of them."""
 
 import base64
+import csv
 import zlib
 
+import h5py
 import numpy as np
 import pytest
 
@@ -50,16 +52,48 @@ def write_record(path, samples, leads=LEADS, file=None, sampling_hz=500, first_l
     return path
 
 
-def read(reader, path, folder=None):
-    """The ECG of a file as the reader of a format gives it."""
-    return reader(EcgFile(path, folder or path.parent))
+def read(reader, path, folder=None, member=None):
+    """The ECG of a file, or one of a file of many, as the reader of a format gives it."""
+    return reader(EcgFile(path, folder or path.parent, member=member))
 
 
-def reason_of(reader, path):
+def reason_of(reader, path, member=None):
     """Why a file is a reject, by its reader or by the checks that follow."""
     with pytest.raises(Rejected) as rejected:
-        check_ecg(read(reader, path), site_names=(), minimum_seconds=5)
+        check_ecg(read(reader, path, member=member), site_names=(), minimum_seconds=5)
     return rejected.value.reason
+
+
+EXAM = {
+    "age": "50",
+    "is_male": "True",
+    **dict.fromkeys(("1dAVb", "RBBB", "LBBB", "SB", "ST", "AF", "normal_ecg"), "False"),
+}
+"""A row of CODE-15's table without its identifiers."""
+
+
+def write_code15(folder, exams, rows=(), name="exams_part0.hdf5", samples=4096, **options):
+    """A folder in CODE-15's layout. exams: the tracings in millivolts (T, 12) by exam, put in the middle of zeros; a
+    last exam 0 is all zeros, as in the published files. rows: rows of the table, as what differs from `EXAM`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tracings = np.zeros((len(exams) + 1, samples, 12), np.float32)
+    for place, x_mv in enumerate(exams.values()):
+        before = (samples - len(x_mv)) // 2
+        tracings[place, before : before + len(x_mv)] = x_mv
+    with h5py.File(folder / name, "w") as file:
+        file["exam_id"] = np.array([*exams, 0], np.int64)
+        file.create_dataset("tracings", data=tracings, **options)
+    lines = [{"exam_id": exam, "patient_id": f"9{exam}", **EXAM} for exam in exams] if rows == () else rows
+    write_csv(folder / "exams.csv", [{**EXAM, **line} for line in lines])
+    return folder / name
+
+
+def write_csv(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(column for row in rows for column in row)))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def test_targets_have_one_row_an_ecg_of_each_site(statements):
         ("statements: {exclude: [NORM]}", "3: statements.exclude: no pretraining site can state NORM"),
         ("statements: {minimum: 0}", "3: statements.minimum: a minimum of 0 ECGs must be at least 1"),
         (
-            "sites: {mount_sinai: {format: mimic_iv_ecg, site_names: []}, beth_israel: {pretraining: false}}",
+            "sites: {mount_sinai: {format: hl7_aecg, site_names: []}, beth_israel: {pretraining: false}}",
             "sites: statements are pretrained on, but no pretraining site has any",
         ),
     ],

@@ -10,6 +10,7 @@ Files are little-endian and not compressed: a compressed one may be of any size 
 import re
 import warnings
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from ecg_pipeline.ingest.formats.samples import whole_baseline, without_baseline
 from ecg_pipeline.ingest.formats.values import to_float, to_time, years_between
 from ecg_pipeline.ingest.pseudonyms import known_id
 from ecg_pipeline.ingest.rejects import Rejected, RejectReason
-from ecg_pipeline.storage.files import sha256_file
+from ecg_pipeline.storage.files import sha256_bytes
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -46,8 +47,8 @@ MAX_BYTES = 8 * 2**20
 
 _LEAD_CODE = re.compile(r"(?:5\.6\.3-9-|2:)(\d+)")
 _AGE = re.compile(r"(\d{1,3})([YMWD])")
-_FAULTS = (ValueError, KeyError, AttributeError, TypeError, IndexError, OverflowError, RecursionError, EOFError)
-"""What pydicom raises for damaged files, beside its own errors and those of the disk."""
+_FAULTS = (ValueError, KeyError, AttributeError, TypeError, IndexError, RuntimeError, OverflowError, OSError, EOFError)
+"""What pydicom raises for damaged files, beside errors of its own."""
 
 
 def read_dicom(file: EcgFile) -> Ecg:
@@ -57,26 +58,27 @@ def read_dicom(file: EcgFile) -> Ecg:
 
     if file.path.stat().st_size > MAX_BYTES:
         raise Rejected(RejectReason.TOO_LARGE, "longer than an ECG")
+    # Read whole, so that an OSError further on is pydicom's about damage, and not the disk's.
+    content = file.path.read_bytes()
     # Warnings about malformed values quote them.
     with warnings.catch_warnings(action="ignore"), disable_value_validation():
         try:
-            return _ecg(file.path)
+            return _ecg(file.path, content)
         except InvalidDicomError:
             raise Rejected(RejectReason.NOT_AN_ECG, "not a DICOM file") from None
-        except (*_FAULTS, NotImplementedError, BytesLengthException):
+        except (*_FAULTS, BytesLengthException):
             raise Rejected(RejectReason.UNREADABLE, "damaged DICOM") from None
 
 
-def _ecg(path: Path) -> Ecg:
+def _ecg(path: Path, content: bytes) -> Ecg:
     from pydicom import dcmread
     from pydicom.filereader import read_file_meta_info
 
-    with path.open("rb") as opened:
-        if opened.read(132)[128:] != b"DICM":
-            raise Rejected(RejectReason.NOT_AN_ECG, "not a DICOM file")
+    if content[128:132] != b"DICM":
+        raise Rejected(RejectReason.NOT_AN_ECG, "not a DICOM file")
     if str(read_file_meta_info(path).get("TransferSyntaxUID")) not in NATIVE:
         raise Rejected(RejectReason.UNREADABLE, "a transfer syntax that is not read")
-    found = dcmread(path, specific_tags=TAGS)
+    found = dcmread(BytesIO(content), specific_tags=TAGS)
     group = _rhythm(found)
     channels = {lead: row for row, channel in enumerate(group.ChannelDefinitionSequence) if (lead := _lead(channel))}
     leads = standard_leads(channels)
@@ -94,7 +96,7 @@ def _ecg(path: Path) -> Ecg:
         leads,
         tuple(scales),
         whole_hz(to_float(_text(group, "SamplingFrequency")) or 0.0),
-        sha256_file(path),
+        sha256_bytes(content),
         patient_id=known_id(_text(found, "PatientID")),
         acquired_at=acquired_at,
         age_years=_age(_text(found, "PatientAge"))

@@ -43,27 +43,28 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 _WORDS = {
     ENGLISH: (
-        "and are arrhythmia be beat beats block borderline branch bundle conduction consider consistent depressed deviation "
-        "due early enlargement fibrillation flattening flutter hypertrophy inverted is it lead leads left limb limits "
-        "may no of old otherwise paced pacemaker possible premature probable probably prolonged rate rhythm right "
-        "segment segments slightly tachycardia bradycardia the there this to tracing undetermined voltage voltages "
-        "wave waves with within"
+        "and are arrhythmia be beat beats block borderline bradycardia branch bundle conduction consider consistent "
+        "depressed deviation due early enlargement fibrillation flattening flutter hypertrophy inverted is it lead "
+        "leads left limb limits may no of old otherwise paced pacemaker possible premature probable probably "
+        "prolonged rate rhythm right segment segments slightly tachycardia the there this to tracing undetermined "
+        "voltage voltages wave waves with within"
     ),
     GERMAN: (
-        "abnorm abnorme abnormes abnormales abnormale alt auf bei der die ersatzrhythmus extrasystole extrasystolen grenzbefund indifferenztyp "
-        "infarkt inferiorer ischämie kein keine lagetyp leitungsstörung linksanteriorer linkshypertrophie "
-        "linksschenkelblock linkslagetyp linkstyp linksbelastung mit mittellagetyp niederspannung normales nicht oder "
-        "pathologisches rechtsschenkelblock rechtstyp rhythmus schrittmacher sinusarrhythmie sinusbradykardie sinusrhythmus sinustachykardie sonst "
-        "steiltyp typ und unbest unspezifische unspezifisches unvollständiger verdacht ventrikuläre von vorhofflimmern "
-        "vorhofflattern wahrscheinlich zeichen über überdrehter ueberdrehter hebung senkung möglich arrhythmie "
-        "tachykardie bradykardie hemiblock"
+        "abnorm abnormale abnormales abnorme abnormes alt arrhythmie auf bei bradykardie der die ersatzrhythmus "
+        "extrasystole extrasystolen grenzbefund hebung hemiblock indifferenztyp infarkt inferiorer ischämie kein "
+        "keine lagetyp leitungsstörung linksanteriorer linksbelastung linkshypertrophie linkslagetyp "
+        "linksschenkelblock linkstyp mit mittellagetyp möglich nicht niederspannung normales oder pathologisches "
+        "rechtsschenkelblock rechtstyp rhythmus schrittmacher senkung sinusarrhythmie sinusbradykardie "
+        "sinusrhythmus sinustachykardie sonst steiltyp tachykardie typ ueberdrehter unbest und unspezifische "
+        "unspezifisches unvollständiger ventrikuläre verdacht von vorhofflattern vorhofflimmern wahrscheinlich "
+        "zeichen über überdrehter"
     ),
     SWEDISH: (
-        "avvikande axel belastning bör eller eljest el ensidig extremitetsavledningarna flimmer fladder frekvens "
-        "förlopp förmaksflimmer förmaksfladder förmaksrytm förändring förändringar hypertrofi höger inkomplett "
-        "ischemi kammarhypertrofi lågvoltage myokardskada normalt och ospecifik ospecifikt rytm sannolikt "
-        "sinusbradykardi sinusrytm sinustakykardi skänkelblock skänkelbock som såsom sänkning takykardi bradykardi "
-        "vid vänster vänstersidig övervägas överväg åldersobestämd höjning låga amplituder"
+        "amplituder avvikande axel belastning bradykardi bör el eljest eller ensidig extremitetsavledningarna "
+        "fladder flimmer frekvens förlopp förmaksfladder förmaksflimmer förmaksrytm förändring förändringar "
+        "hypertrofi höger höjning inkomplett ischemi kammarhypertrofi låga lågvoltage myokardskada normalt och "
+        "ospecifik ospecifikt rytm sannolikt sinusbradykardi sinusrytm sinustakykardi skänkelblock skänkelbock som "
+        "sänkning såsom takykardi vid vänster vänstersidig åldersobestämd överväg övervägas"
     ),
 }
 _LANGUAGES = {word: language for language, words in _WORDS.items() for word in words.split()}

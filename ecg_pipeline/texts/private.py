@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 SHARED_BY = 5
 """Patients of a site who must share a word for it to be kept."""
@@ -41,7 +41,7 @@ def _patients_by_word(texts: Sequence[str], patients: Sequence[str | None]) -> M
     return counts
 
 
-def _struck(text: str, is_struck) -> str:
+def _struck(text: str, is_struck: Callable[[str], bool]) -> str:
     """A text without some words, and without the blanks and punctuation that this leaves."""
     kept = (_WORD.sub(lambda found: "" if is_struck(found[0]) else found[0], part) for part in text.split())
     return " ".join(part for part, whole in zip(kept, text.split(), strict=True) if _WORD.search(part) or part == whole)

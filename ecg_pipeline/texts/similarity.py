@@ -1,10 +1,13 @@
 """How alike texts are by the words that they share: TF-IDF, reduced by a singular value decomposition."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
+
+WORD = re.compile(r"[^\W_]+")
 
 DIMENSIONS = 128
 """Length of the vectors, at most."""
@@ -19,7 +22,7 @@ def tf_idf(texts: Sequence[str]) -> NDArray[np.float32]:
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    weighted = TfidfVectorizer(token_pattern=r"\w+").fit_transform(texts)
+    weighted = TfidfVectorizer(analyzer=WORD.findall).fit_transform(texts)
     if min(weighted.shape) <= DIMENSIONS:
         return weighted.toarray().astype(np.float32)
     with threadpool_limits(1):

@@ -54,7 +54,7 @@ class ClinicalTexts:
 def collect_texts(drop: DropFolder, listing: pl.DataFrame, *, key: PseudonymKey, out: Path) -> ClinicalTexts:
     """Write a site's texts to `out`, from the files of a listing.
 
-    At a private site, identities of the text's own file are struck out, and then what few patients share, see `private`.
+    At a private site, identities of a text's own file are struck out, and then what few patients share: see `private`.
     A missing table of the format is an error that names it, and one that is still being written an UnsettledError.
     """
     skipped = Counter[str]()
@@ -65,9 +65,6 @@ def collect_texts(drop: DropFolder, listing: pl.DataFrame, *, key: PseudonymKey,
     texts = pl.DataFrame(
         [{**row, "language": language_of(row["text"])} for row in rows if row["text"]], schema=TEXT_SCHEMA
     )
-    repeated = texts["ecg_id"].is_duplicated()
-    if repeated.any():
-        raise ValueError(f"site {drop.site}: {repeated.sum()} texts are of one ECG with another: report it, please")
     skipped[NO_TEXT] += sum(not row["text"] for row in rows)
     write_parquet(out / "texts.parquet", texts.sort("ecg_id"))
     write_json(out / "skipped.json", dict(sorted((reason, count) for reason, count in skipped.items() if count)))
@@ -75,7 +72,7 @@ def collect_texts(drop: DropFolder, listing: pl.DataFrame, *, key: PseudonymKey,
 
 
 def training_texts(texts: Iterable[ClinicalTexts], ecgs: pl.DataFrame) -> pl.DataFrame:
-    """The texts of some ECGs, by ecg_id: columns ecg_id, text and language. texts: of each site. ecgs: column ecg_id."""
+    """The texts of some ECGs (column ecg_id), by ecg_id: columns ecg_id, text and language. texts: of each site."""
     wanted = pl.col("ecg_id").is_in(ecgs["ecg_id"].implode())
     found = [one.texts().filter(wanted).select("ecg_id", "text", "language") for one in texts]
     return pl.concat(found).sort("ecg_id")
@@ -90,6 +87,8 @@ def _cleaned(
         return
     for table in ecg_format.tables:
         drop.table_file(listing, table.name)
+    if ecg_format.texts.table and (drop.path / ecg_format.texts.table).is_file():
+        drop.table_file(listing, ecg_format.texts.table)
     files = ((name, drop.file(name)) for name in drop.ecg_files(listing)["name"])
     for found in ecg_format.texts.read(drop.path, files, skipped):
         if drop.site_names and found.site_name not in drop.site_names:

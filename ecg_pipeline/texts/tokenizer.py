@@ -87,8 +87,8 @@ def _finished(folder: Path, *, kind: str, mask: str, longest: int, texts: Sequen
     """Write the config last, so that a folder with a config is complete."""
     tokenizer = _read(folder / FILE)
     ids = {"pad": PAD, "end": END, "unknown": UNKNOWN, "mask": mask}
-    known = {name: tokenizer.token_to_id(token) for name, token in ids.items()}
-    if missing := [ids[name] for name, number in known.items() if number is None]:
+    known = {name: number for name, token in ids.items() if (number := tokenizer.token_to_id(token)) is not None}
+    if missing := [token for name, token in ids.items() if name not in known]:
         raise ValueError(f"{FILE} is no tokenizer of a T5: it has no token {', '.join(missing)}")
     if tokenizer.encode("a").ids[-1] != known["end"]:
         raise ValueError(f"{FILE} is no tokenizer of a T5: its texts do not end with {END}")
@@ -113,7 +113,7 @@ def _read(file: Path) -> Tokenizer:
     """A tokenizer without the padding that its file may ask for. A file that is none is a ValueError."""
     try:
         tokenizer = Tokenizer.from_str(file.read_text(encoding="utf-8"))
-    except Exception as error:  # the package raises `Exception` itself
+    except Exception as error:  # noqa: BLE001 - the package raises no other
         raise ValueError(f"{file.name} is no file of a tokenizer: {error}") from None
     tokenizer.no_padding()
     return tokenizer

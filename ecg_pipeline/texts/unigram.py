@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from math import exp, log
 
-from scipy.special import digamma
-
 BLANK = "▁"
 """Stands for the blank before a word, at the beginning of its first piece."""
 
@@ -119,6 +117,8 @@ def _maximised(expected: Mapping[str, float], pieces: Mapping[str, float]) -> di
 
     A character stays, at the least probability that there is.
     """
+    from scipy.special import digamma
+
     kept = {piece: count for piece, count in expected.items() if count >= RARE}
     if not kept:
         return dict(pieces)

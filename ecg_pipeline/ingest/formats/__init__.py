@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from ecg_pipeline.ingest.formats.cinc import cinc_statements, read_cinc
 from ecg_pipeline.ingest.formats.format import Format, Statements, Table, Texts, every_file
+from ecg_pipeline.ingest.formats.mimic_iv_ecg import TEXTS as MIMIC_IV_ECG_TEXTS
 from ecg_pipeline.ingest.formats.mimic_iv_ecg import mimic_iv_ecg_texts, read_mimic_iv_ecg
 from ecg_pipeline.ingest.formats.muse_statements import muse_statements
 from ecg_pipeline.ingest.formats.muse_texts import muse_texts
@@ -30,7 +31,12 @@ FORMATS: Mapping[str, Format] = {
         texts=Texts("cart or physician", ptb_xl_texts),
         has_folds=True,
     ),
-    "mimic_iv_ecg": Format(read_mimic_iv_ecg, is_header, signal_files, texts=Texts("cart", mimic_iv_ecg_texts)),
+    "mimic_iv_ecg": Format(
+        read_mimic_iv_ecg,
+        is_header,
+        signal_files,
+        texts=Texts("cart", mimic_iv_ecg_texts, table=MIMIC_IV_ECG_TEXTS),
+    ),
     "cinc": Format(read_cinc, is_header, signal_files, statements=Statements("snomed", cinc_statements), dated=False),
 }
 """The formats by the name that a study file gives them."""

@@ -99,10 +99,15 @@ class TextReader(Protocol):
 
 @dataclass(frozen=True)
 class Texts:
-    """The texts that come with the ECGs of a format. source: who wrote them, or where they stand, in a few words."""
+    """The texts that come with the ECGs of a format.
+
+    source: who wrote them, in a few words. table: where they stand, if it is not one of the format's `tables`; a folder
+    may lack it.
+    """
 
     source: str
     read: TextReader
+    table: str | None = None
 
 
 @dataclass(frozen=True)

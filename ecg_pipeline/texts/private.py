@@ -1,4 +1,4 @@
-"""Keeping people out of the texts of private sites: a text may only have words that many patients share."""
+"""Keeping people out of texts: the identities of their own files, and at private sites what few patients share."""
 
 import re
 from collections import defaultdict

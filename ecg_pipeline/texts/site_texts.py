@@ -1,4 +1,4 @@
-"""The texts of a site's ECGs: read with the files, cleaned, and at private sites stripped of people."""
+"""The texts of a site's ECGs: read from its files, cleaned, and stripped of people."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -54,7 +54,7 @@ class ClinicalTexts:
 def collect_texts(drop: DropFolder, listing: pl.DataFrame, *, key: PseudonymKey, out: Path) -> ClinicalTexts:
     """Write a site's texts to `out`, from the files of a listing.
 
-    At a private site, identities of a text's own file are struck out, and then what few patients share: see `private`.
+    Identities of a text's own file are struck out, and at a private site what few patients share: see `private`.
     A missing table of the format is an error that names it, and one that is still being written an UnsettledError.
     """
     skipped = Counter[str]()
@@ -99,7 +99,7 @@ def _cleaned(
             skipped[WITHDRAWN] += 1
             continue
         text = clean(found.text)
-        if text and drop.private:
+        if text and found.identities:
             text = clean(without_identities(text, found.identities))
         if text is None:
             skipped[NO_TEXT] += 1

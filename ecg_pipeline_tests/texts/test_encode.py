@@ -1,4 +1,4 @@
-"""Text tokens: a row for each ECG that has a text, in the shards of the waveform store, with ids that all sites share."""
+"""Text tokens: a row for each ECG that has a text, in the shards of the store, with ids that all sites share."""
 
 import numpy as np
 import pytest

@@ -168,6 +168,6 @@ def test_a_study_whose_models_read_no_texts_has_no_such_asset():
     from ecg_pipeline.orchestration.assets import study_assets
     from ecg_pipeline.study import study_file
 
-    keys = {key.to_user_string() for asset in study_assets(load_study(study_file("demo"))) for key in asset.keys}
+    keys = {key.to_user_string() for asset in study_assets(load_study(study_file("heartbeit"))) for key in asset.keys}
     assert "clinical_labels" in keys
     assert not keys & {"clinical_texts", "text_tokenizer", "text_negatives", "text_tokens"}

@@ -36,6 +36,10 @@ from ecg_pipeline.reporting.results import Report
 from ecg_pipeline.signals.filters import FilteredWaveforms
 from ecg_pipeline.signals.windows import WaveformWindows
 from ecg_pipeline.storage.files import read_json
+from ecg_pipeline.texts.encode import LENGTH, TEXT_ID, TextTokens
+from ecg_pipeline.texts.negatives import NO_TEXT_ID, TextNegatives
+from ecg_pipeline.texts.site_texts import ClinicalTexts
+from ecg_pipeline.texts.tokenizer import TextTokenizer
 from ecg_pipeline.tokens.shards import TokenShards
 from ecg_pipeline.tokens.tokenizer import ImageTokenizer, id_counts, usage
 from ecg_pipeline.training.checkpoints import FinetunedModel, PretrainedModel
@@ -151,6 +155,41 @@ def statement_targets(targets: StatementTargets, codes: StatementCodes) -> dict[
     of_each = dict(zip(("stated", "not stated", "unknown"), counts, strict=True))
     table = codes.table().select("system", "code").with_columns(**of_each)
     return {"dagster/row_count": len(targets), "codes": _table(table)}
+
+
+def clinical_texts(texts: ClinicalTexts) -> dict[str, Any]:
+    """Counts by language, and of files and rows without a text by reason."""
+    table = texts.texts()
+    languages = table.group_by("language").agg(texts=pl.len(), different=pl.col("text").n_unique())
+    skipped = pl.DataFrame(list(texts.skipped().items()), {"reason": pl.String, "files": pl.Int64}, orient="row")
+    return {
+        "dagster/row_count": len(table),
+        "languages": _table(languages.sort("language")),
+        "without_a_text": _table(skipped),
+    }
+
+
+def text_tokenizer(tokenizer: TextTokenizer) -> dict[str, Any]:
+    """Vocabulary, and how it cuts the training texts."""
+    config = tokenizer.config()
+    return {name: config[name] for name in ("kind", "vocabulary", "texts", "tokens_per_text", "unknown_share")}
+
+
+def text_tokens(tokens: TextTokens) -> dict[str, Any]:
+    """Count of ECGs with a text, their tokens on average, and how many texts no training patient has."""
+    rows = np.concatenate([array[:, [TEXT_ID, LENGTH]] for _, array in tokens]) if len(tokens) else np.zeros((0, 2))
+    return {
+        "dagster/row_count": len(tokens),
+        "tokens_per_text": round(float(rows[:, 1].mean()), 2) if len(rows) else 0.0,
+        "not_among_the_training_texts": int((rows[:, 0] == NO_TEXT_ID).sum()),
+    }
+
+
+def text_negatives(negatives: TextNegatives) -> dict[str, Any]:
+    """Counts by language, and the least number of negatives of a text."""
+    table = negatives.table().with_columns(negatives=(negatives.arrays()["negatives"] != NO_TEXT_ID).sum(axis=1))
+    languages = table.group_by("language").agg(different=pl.len(), ecgs=pl.col("ecgs").sum(), least=pl.min("negatives"))
+    return {"dagster/row_count": len(table), "languages": _table(languages.sort("language"))}
 
 
 def pretrained_checkpoint(model: PretrainedModel) -> dict[str, Any]:

@@ -25,6 +25,8 @@ CHECKED = (
     "waveform_store",
     "image_tokenizer",
     "statement_codes",
+    "text_tokenizer",
+    "text_negatives",
     "pretrained_checkpoint",
     "finetuned_model",
     "evaluation",

@@ -75,6 +75,18 @@ def _replaced_codes(statements: Statements, codes: Sequence[str], *keys: str) ->
             yield problem(f"{statements.system} {code} is read as {statements.equal[code]}: write that", *keys)
 
 
+def texts(study: Study) -> Iterator[Problem]:
+    """Check that ECGs of a pretraining site come with texts, if texts are pretrained on."""
+    if "text_tokens" not in study.targets or not study.pretraining_sites:
+        return
+    if not any(FORMATS[study.sites[site].format].texts for site in study.pretraining_sites):
+        yield problem(
+            "texts are pretrained on, but no pretraining site has any: "
+            f"use one of format {', '.join(name for name, each in FORMATS.items() if each.texts)}",
+            "sites",
+        )
+
+
 def split(study: Study) -> Iterator[Problem]:
     """Check that `ptb_xl_folds` is only used if a site has folds."""
     has_folds = any(FORMATS[site.format].has_folds for site in study.sites.values())

@@ -39,6 +39,7 @@ from ecg_pipeline.storage.files import digest_json
 from ecg_pipeline.study_sections.models import Arm, Finetuning, Pretraining, model_section, with_families
 from ecg_pipeline.study_sections.section import Name, Section
 from ecg_pipeline.synthetic.hospital import HospitalSystem
+from ecg_pipeline.texts.recipes import TextRecipe
 from ecg_pipeline.tokens.recipes import GRID, ImportedTokenizer, TokenizerRecipe
 from ecg_pipeline.training.recipes import FinetuneRecipe, ProbeRecipe
 
@@ -104,6 +105,7 @@ class Study(Section):
     windows: dict[Name, WindowRecipe] = Field(default_factory=dict)
     tokenizer: Tokenizer = TokenizerRecipe()
     statements: StatementRecipe = StatementRecipe()
+    texts: TextRecipe = TextRecipe()
     split: SplitRecipe = SplitRecipe()
     models: dict[Name, Annotated[Any, PlainValidator(model_section)]]
     pretraining: dict[Name, Pretraining] = Field(default_factory=dict)
@@ -259,6 +261,7 @@ class Study(Section):
             **{windows(name): recipe.shape for name, recipe in self.windows.items()},
             "patch_tokens": (GRID**2,),
             "statement_targets": (-1,),
+            "text_tokens": (2 + self.texts.longest,),
         }
 
     @property

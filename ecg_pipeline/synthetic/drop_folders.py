@@ -19,9 +19,11 @@ from ecg_pipeline.synthetic.people import Case, Visit, ejection_fraction, sample
 from ecg_pipeline.synthetic.wfdb_files import twelve_leads, write_wfdb
 
 EXPORTERS: Mapping[str, Exporter] = {
-    "mount_sinai": Exporter(1, "MOUNT SINAI HOSPITAL", "9.0.9.18167", "MAC55"),
-    "beth_israel": Exporter(4, "BETH ISRAEL MEDICAL CENTER", "8.0.2.10132", "MAC5K", True, True),
-    "morningside": Exporter(7, "ST.LUKE'S-ROOSEVELT HOSPITAL (S)", "9.0.10.18530", "MV360"),
+    "mount_sinai": Exporter(1, "MOUNT SINAI HOSPITAL", "9.0.9.18167", "MAC55", ("QUANDRELLY", "IXEN")),
+    "beth_israel": Exporter(
+        4, "BETH ISRAEL MEDICAL CENTER", "8.0.2.10132", "MAC5K", ("VIXMOREAU", "OZBERT"), True, True
+    ),
+    "morningside": Exporter(7, "ST.LUKE'S-ROOSEVELT HOSPITAL (S)", "9.0.10.18530", "MV360", ("ZEBBERLING", "JUXLEY")),
 }
 """The hospitals, by site."""
 
@@ -79,6 +81,27 @@ HEALTHY = {
     "flat_t": "NDT",
 }
 """The statement that a physician makes about a variant."""
+
+
+TYPED = "quorvellosis"
+"""An invented word that stands in sentences of persons, and in no other."""
+
+GERMAN = {
+    "NORM": "normales ekg",
+    "IMI": "inferiorer infarkt     alter unbest.",
+    "LVH": "mÄssige amplitudenkriterien fÜr linkshypertrophie",
+    "IRBBB": "unvollstÄndiger rechtsschenkelblock",
+    "NDT": "unspezifisches abnormales t",
+    "INJAS": "st-hebung anteroseptal, frischer infarkt mÖglich",
+    "INJAL": "st-hebung anterolateral, frischer infarkt mÖglich",
+    "INJIN": "st-hebung inferior, frischer infarkt mÖglich",
+    "INJIL": "st-hebung inferolateral, frischer infarkt mÖglich",
+    "INJLA": "st-hebung lateral, frischer infarkt mÖglich",
+    "SR": "sinusrhythmus",
+    "STACH": "sinustachykardie",
+    "SBRAD": "sinusbradykardie",
+}
+"""The statements in German, with the capital umlauts of PTB-XL."""
 
 
 @dataclass(frozen=True)
@@ -175,11 +198,26 @@ def _database_row(ecg_id: int, *, visit: Visit, place: int, codes: Mapping[str, 
         "sex": int(visit.case.patient.sex == "F"),
         "device": "CS-12   E",
         "recording_date": f"{visit.at:%Y-%m-%d %H:%M:%S}",
-        "report": ", ".join(SCP_DESCRIPTIONS[code][0] for code in codes),
+        "report": _report(ecg_id, codes),
         "scp_codes": str(codes),
         "strat_fold": 1 + place % 10,
         "filename_hr": _ptb_xl_name(ecg_id),
     }
+
+
+def _report(ecg_id: int, codes: Mapping[str, float]) -> str:
+    """What a physician wrote on an ECG with these statements, the rhythm first: in English or, of two in three,
+    German. Some end with the remark of a cart's program or with the codes of a curator, and some ECGs have none."""
+    if ecg_id % 40 == 0:
+        return "trace only requested."
+    *findings, rhythm = codes
+    if ecg_id % 3:
+        said = " ".join(GERMAN[code] for code in (rhythm, *findings))
+    else:
+        said = " ".join(f"{SCP_DESCRIPTIONS[code][0]}." for code in (rhythm, *findings))
+    if ecg_id % 8 == 1:
+        said += f" 4.46{' ' * 26}unbestÄtigter bericht"
+    return said + (f" Edit: {', '.join(codes)}" if ecg_id % 16 == 5 else "")
 
 
 def _heart(visit: Visit, rng: np.random.Generator) -> Heart:
@@ -213,6 +251,7 @@ def _simulate_muse_ecg(
         premature=tuple(premature.tolist()),
         measurements=measured,
         statements=_statements(visit, measured, premature=bool(premature.any()), rng=rng),
+        typed=_typed(visit, exporter),
         escaped=bool(rng.random() < 0.5),
     )
     if rng.random() < 0.1:
@@ -237,6 +276,13 @@ def _statements(visit: Visit, measured: Measurements, *, premature: bool, rng: n
     if rng.random() < 0.05:
         said.append(f"Discussed with {who.first_name} {who.last_name} & family")
     return tuple(said)
+
+
+def _typed(visit: Visit, exporter: Exporter) -> tuple[str, ...]:
+    """What a person inserts into the cart's statements: at times a sentence about the patient, and who confirmed."""
+    who, (last, first) = visit.case.patient, exporter.physician
+    sentence = (f"Known {TYPED} of {who.first_name} {who.last_name}, ask {last}",) if visit.at.second < 20 else ()
+    return (*sentence, f"Confirmed by {last}, {first} ({exporter.site_number}42) on {visit.at:%m/%d/%Y %H:%M:%S}")
 
 
 def _scp_codes(visit: Visit, heart_rate_bpm: float, rng: np.random.Generator) -> dict[str, float]:

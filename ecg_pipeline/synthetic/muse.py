@@ -35,13 +35,15 @@ class Patient:
 class Exporter:
     """A hospital's MUSE system: what its exports say of themselves, and what depends on its version.
 
-    rhythm_first: the rhythm strip comes before the median beat. signed_checksums: CRC-32 as a signed number.
+    physician: last and first name of who reads the ECGs. rhythm_first: the rhythm strip comes before the median beat.
+    signed_checksums: CRC-32 as a signed number.
     """
 
     site_number: int
     site_name: str
     version: str
     device: str
+    physician: tuple[str, str]
     rhythm_first: bool = False
     signed_checksums: bool = False
 
@@ -51,7 +53,8 @@ class MuseEcg:
     """What one export holds. Counts are (L, T) int16 for `leads`; `median` is (L, 1.2 s), `rhythm` the whole strip.
 
     patient_id: as the file gives it: the MRN, a masked one, or None where the element is missing.
-    r_times_ms and premature: the beats within the strip.
+    r_times_ms and premature: the beats within the strip. statements: of the cart; one that begins with "with" goes on
+    in the line before. typed: sentences that a person inserted.
     """
 
     exporter: Exporter
@@ -66,6 +69,7 @@ class MuseEcg:
     premature: tuple[bool, ...]
     measurements: Measurements
     statements: tuple[str, ...]
+    typed: tuple[str, ...] = ()
     leads: tuple[str, ...] = INDEPENDENT_LEADS
     escaped: bool = True
 
@@ -107,6 +111,8 @@ def muse_xml(ecg: MuseEcg) -> bytes:
                 _text("AcquisitionTime", stamp.strftime("%H:%M:%S")),
                 _text("AcquisitionDate", stamp.strftime("%m-%d-%Y")),
                 _text("AnalysisSoftwareVersion", 241),
+                _text("OverreaderLastName", exporter.physician[0]),
+                _text("OverreaderFirstName", exporter.physician[1]),
                 _text("HISStatus", 0),
             ),
             *_element("RestingECGMeasurements", *_measurements(ecg)),
@@ -200,13 +206,17 @@ def _measurements(ecg: MuseEcg) -> list[str]:
 
 
 def _statements(ecg: MuseEcg) -> list[str]:
+    """The cart's statements, and after them what was typed, each with its flags."""
+    goes_on = [statement.startswith("with ") for statement in (*ecg.statements[1:], "")]
+    said = [(text, () if more else ("ENDSLINE",)) for text, more in zip(ecg.statements, goes_on, strict=True)]
+    said += [(text, ("ENDSLINE", "USERINSERT")) for text in ecg.typed]
     return [
         line
-        for statement in ecg.statements
+        for text, flags in said
         for line in _element(
             "DiagnosisStatement",
-            _text("StmtFlag", "ENDSLINE"),
-            _text("StmtText", statement.replace("&", "&amp;") if ecg.escaped else statement),
+            *(_text("StmtFlag", flag) for flag in flags),
+            _text("StmtText", text.replace("&", "&amp;") if ecg.escaped else text),
         )
     ]
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from ecg_pipeline.ingest.formats import code15, sph
 from ecg_pipeline.ingest.formats.cinc import EQUAL_CODES, cinc_statements, read_cinc
 from ecg_pipeline.ingest.formats.dicom import read_dicom
-from ecg_pipeline.ingest.formats.format import Format, Statements, Table, every_file
+from ecg_pipeline.ingest.formats.format import Format, Statements, Table, Texts, every_file
 from ecg_pipeline.ingest.formats.hl7_aecg import read_hl7_aecg
 from ecg_pipeline.ingest.formats.mimic_iv_ecg import (
     MEASUREMENTS,
@@ -13,12 +13,14 @@ from ecg_pipeline.ingest.formats.mimic_iv_ecg import (
     mimic_measurements,
     mimic_records,
     mimic_statements,
+    mimic_texts,
     read_mimic_iv_ecg,
 )
 from ecg_pipeline.ingest.formats.muse_statements import muse_statements
+from ecg_pipeline.ingest.formats.muse_texts import muse_texts
 from ecg_pipeline.ingest.formats.muse_xml import read_muse_xml
 from ecg_pipeline.ingest.formats.ptb_xl import TABLE as PTB_XL_TABLE
-from ecg_pipeline.ingest.formats.ptb_xl import ptb_xl_rows, ptb_xl_statements, read_ptb_xl
+from ecg_pipeline.ingest.formats.ptb_xl import ptb_xl_rows, ptb_xl_statements, ptb_xl_texts, read_ptb_xl
 from ecg_pipeline.ingest.formats.wfdb import is_header, signal_files
 from ecg_pipeline.statements import statement_names
 
@@ -27,6 +29,7 @@ FORMATS: Mapping[str, Format] = {
         read_muse_xml,
         every_file,
         statements=(Statements("muse", muse_statements, statement_names),),
+        texts=Texts("cart", muse_texts),
         names_site=True,
     ),
     "ptb_xl": Format(
@@ -35,6 +38,7 @@ FORMATS: Mapping[str, Format] = {
         signal_files,
         tables=(Table(PTB_XL_TABLE, ptb_xl_rows),),
         statements=(Statements("scp", ptb_xl_statements),),
+        texts=Texts("cart or physician", ptb_xl_texts),
         has_folds=True,
     ),
     "mimic_iv_ecg": Format(
@@ -43,6 +47,7 @@ FORMATS: Mapping[str, Format] = {
         signal_files,
         tables=(Table(RECORDS, mimic_records), Table(MEASUREMENTS, mimic_measurements)),
         statements=(Statements("muse", mimic_statements, statement_names),),
+        texts=Texts("cart", mimic_texts),
     ),
     "cinc": Format(
         read_cinc,

@@ -1,4 +1,4 @@
-"""The interface of a file format: how a file is read, and the tables and statements that come with the ECGs."""
+"""The interface of a file format: how a file is read, and the tables, statements and texts that come with the ECGs."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -79,6 +79,37 @@ class Statements:
 
 
 @dataclass(frozen=True)
+class SourceText:
+    """What was written about one ECG, as its source has it, without what is known to have been typed by a person.
+
+    file, patient_id, site_name: as of a `Statement`. identities: values beside the text that name people, such as the
+    patient and those who read the ECG; none of them leaves `ingest` and `texts`.
+    """
+
+    file: str
+    patient_id: str | None
+    text: str
+    site_name: str | None = None
+    identities: tuple[str, ...] = ()
+
+
+class TextReader(Protocol):
+    """Reads the texts about all ECGs of a folder."""
+
+    def __call__(self, folder: Path, files: Iterable[tuple[str, Path]], skipped: Counter[str]) -> Iterator[SourceText]:
+        """Read the texts of a folder; the arguments are those of a `StatementReader`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The texts that come with the ECGs of a format. source: who wrote them, in a few words."""
+
+    source: str
+    read: TextReader
+
+
+@dataclass(frozen=True)
 class Table:
     """A table that the folder must contain: each ECG is read together with its row of it.
 
@@ -108,6 +139,7 @@ class Format:
     members: Callable[[Path], Collection[str]] | None = None
     tables: tuple[Table, ...] = ()
     statements: tuple[Statements, ...] = ()
+    texts: Texts | None = None
     dated: bool = True
     names_site: bool = False
     has_folds: bool = False

@@ -1,4 +1,4 @@
-"""MIMIC-IV-ECG: WFDB records in folders that are named after the subject, and what the cart stated in a table.
+"""MIMIC-IV-ECG: WFDB records in folders named after subject and study, and the cart's words in a table.
 
 Gow et al. 2023, MIMIC-IV-ECG: Diagnostic Electrocardiogram Matched Subset. `record_list.csv` has the path of each
 study, `machine_measurements.csv` up to 18 lines of the cart's words on each study. Their rows differ in order and
@@ -15,7 +15,7 @@ import polars as pl
 
 from ecg_pipeline.ecg import Ecg
 from ecg_pipeline.ingest.formats.csv_table import CsvTable, csv_table
-from ecg_pipeline.ingest.formats.format import EcgFile, Statement
+from ecg_pipeline.ingest.formats.format import EcgFile, SourceText, Statement
 from ecg_pipeline.ingest.formats.muse_statements import listed_statement
 from ecg_pipeline.ingest.formats.values import to_time
 from ecg_pipeline.ingest.formats.wfdb import read_header, read_wfdb
@@ -25,7 +25,7 @@ RECORDS = "record_list.csv"
 MEASUREMENTS = "machine_measurements.csv"
 LINES = tuple(f"report_{number}" for number in range(18))
 
-_SUBJECT = re.compile(r"/p(\d{6,9})/s\d+/")
+_SUBJECT = re.compile(r"/p(\d{6,9})/s(\d+)/")
 
 
 def read_mimic_iv_ecg(file: EcgFile) -> Ecg:
@@ -63,3 +63,22 @@ def mimic_statements(folder: Path, files: Iterable[tuple[str, Path]], skipped: C
         for code in dict.fromkeys(listed_statement(line) for line in row["lines"] or ()):
             if code and row["path"]:
                 yield Statement(f"{row['path']}.hea", known_id(row["subject_id"]), code, 1.0)
+
+
+def mimic_texts(folder: Path, files: Iterable[tuple[str, Path]], skipped: Counter[str]) -> Iterator[SourceText]:
+    """The lines of each record's study in `machine_measurements.csv`, joined by blanks; see `format.TextReader`.
+
+    A study with several rows that differ has no text.
+    """
+    measured = mimic_measurements(folder).table
+    lines = [pl.col(column).replace("", None) for column in LINES if column in measured.columns]
+    rows = measured.select("study_id", text=pl.concat_str(lines, separator=" ", ignore_nulls=True)).unique()
+    texts = dict(rows.iter_rows())
+    several = rows.filter(pl.col("study_id").is_duplicated())["study_id"].unique()
+    skipped["study with several texts"] += len(several)
+    texts |= dict.fromkeys(several, "")
+    for name, path in files:
+        if (found := _SUBJECT.search(path.as_posix())) is None:
+            continue
+        subject = known_id(found.group(1))
+        yield SourceText(name, subject, texts.get(found.group(2), ""), identities=(subject,) if subject else ())

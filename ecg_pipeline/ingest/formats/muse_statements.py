@@ -25,6 +25,15 @@ PHYSICIAN = "USERINSERT"
 
 def muse_statements(folder: Path, files: Iterable[tuple[str, Path]], skipped: Counter[str]) -> Iterator[Statement]:
     """The cart's statements in exports, each name once an ECG; see `format.StatementReader`."""
+    for name, root in read_exports(folder, files, skipped):
+        for code in _stated(root):
+            yield Statement(name, patient_id(root), code, 1.0, site_name(root))
+
+
+def read_exports(
+    folder: Path, files: Iterable[tuple[str, Path]], skipped: Counter[str]
+) -> Iterator[tuple[str, etree._Element]]:
+    """The name and the root element of every export that can be read; the arguments are a `StatementReader`'s."""
     for name, path in files:
         try:
             check_file(path, folder, EcgFile.largest_mb)
@@ -33,19 +42,30 @@ def muse_statements(folder: Path, files: Iterable[tuple[str, Path]], skipped: Co
             # The waveform store rejects the same file with its reason.
             skipped["export that cannot be read"] += 1
             continue
-        patient_id = known_id(root.findtext("PatientDemographics/PatientID"))
-        site_name = (root.findtext("TestDemographics/SiteName") or "").strip() or None
-        for code in _stated(root):
-            yield Statement(name, patient_id, code, 1.0, site_name)
+        yield name, root
+
+
+def patient_id(root: etree._Element) -> str | None:
+    """The patient's identifier in an export."""
+    return known_id(root.findtext("PatientDemographics/PatientID"))
+
+
+def site_name(root: etree._Element) -> str | None:
+    """The name of the hospital in an export."""
+    return (root.findtext("TestDemographics/SiteName") or "").strip() or None
+
+
+def cart_fragments(root: etree._Element) -> Iterator[tuple[str, list[str]]]:
+    """The cart's own fragments of text in order, each with its flags, upper-case; none that a person inserted."""
+    for statement in root.iterfind("OriginalDiagnosis/DiagnosisStatement"):
+        flags = [(flag.text or "").strip().upper() for flag in statement.iterfind("StmtFlag")]
+        if PHYSICIAN not in flags:
+            yield statement.findtext("StmtText") or "", flags
 
 
 def _stated(root: etree._Element) -> list[str]:
     """The names of the list that the cart stated, each once."""
-    found = dict.fromkeys(
-        listed_statement(statement.findtext("StmtText"))
-        for statement in root.iterfind("OriginalDiagnosis/DiagnosisStatement")
-        if all((flag.text or "").strip().upper() != PHYSICIAN for flag in statement.iterfind("StmtFlag"))
-    )
+    found = dict.fromkeys(listed_statement(text) for text, _ in cart_fragments(root))
     return [name for name in found if name]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ecg_pipeline.ecg import Ecg
-from ecg_pipeline.ingest.formats.format import EcgFile, Statement
+from ecg_pipeline.ingest.formats.format import EcgFile, SourceText, Statement
 from ecg_pipeline.ingest.formats.values import to_float, to_time
 from ecg_pipeline.ingest.formats.wfdb import read_wfdb
 from ecg_pipeline.ingest.pseudonyms import known_id
@@ -56,6 +56,15 @@ def ptb_xl_statements(folder: Path, files: Iterable[tuple[str, Path]], skipped: 
             continue
         for code, likelihood in likelihoods.items():
             yield Statement(f"{name}.hea", _patient(row), code, likelihood)
+
+
+def ptb_xl_texts(folder: Path, files: Iterable[tuple[str, Path]], skipped: Counter[str]) -> Iterator[SourceText]:
+    """The column `report` of every row of the table, whether its file is there or not; see `format.TextReader`."""
+    for name, row in ptb_xl_rows(folder).items():
+        patient_id = _patient(row)
+        yield SourceText(
+            f"{name}.hea", patient_id, row.get("report", ""), identities=(patient_id,) if patient_id else ()
+        )
 
 
 def ptb_xl_rows(folder: Path) -> Mapping[str, Mapping[str, str]]:

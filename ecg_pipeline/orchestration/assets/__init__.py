@@ -19,6 +19,7 @@ from ecg_pipeline.orchestration.assets.published import (
 from ecg_pipeline.orchestration.assets.saliency import saliency_asset
 from ecg_pipeline.orchestration.assets.signals import signal_assets
 from ecg_pipeline.orchestration.assets.statements import statement_assets
+from ecg_pipeline.orchestration.assets.texts import text_assets
 from ecg_pipeline.orchestration.assets.tokens import token_assets
 from ecg_pipeline.orchestration.assets.training import finetuning_asset, pretraining_assets
 from ecg_pipeline.study import Study
@@ -33,6 +34,7 @@ def study_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
         *image_assets(study),
         *token_assets(study),
         *statement_assets(study),
+        *text_assets(study),
         *pretraining_assets(study),
         *published_assets(study),
         *features_assets(study),

@@ -1,4 +1,4 @@
-"""Drop folders, the waveform store read from them, and the clinical labels."""
+"""Drop folders, and what is read from them: the waveform store, the clinical labels and texts."""
 
 from collections.abc import Callable, Iterator
 
@@ -20,6 +20,8 @@ from ecg_pipeline.orchestration.resources import Events, Workspace
 from ecg_pipeline.orchestration.withdrawn import no_withdrawn_patients
 from ecg_pipeline.provenance.withdraw import CHECK
 from ecg_pipeline.study import Study, drop_folder, site_key
+from ecg_pipeline.texts import site_texts
+from ecg_pipeline.texts.site_texts import ClinicalTexts, collect_texts
 
 GROUP = "ingest"
 RAW = dg.AssetKey("raw_ecg_files")
@@ -44,7 +46,8 @@ def raw_version(study: Study) -> Callable[[str | None], str]:
 
 
 def ingest_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
-    """Assets `raw_ecg_files`, `waveform_store` and `clinical_labels`, by site."""
+    """Assets `raw_ecg_files`, `waveform_store`, `clinical_labels`, and in a study that pretrains on texts
+    `clinical_texts`, by site."""
     sites, listings = site_partitions(study), _ListingCache(study)
 
     @dg.observable_source_asset(
@@ -137,7 +140,30 @@ def ingest_assets(study: Study) -> list[dg.AssetsDefinition | dg.SourceAsset]:
             read={RAW: listing_version(drop, listing)},
         )
 
-    return [raw_ecg_files, waveform_store, clinical_labels]
+    @dg.asset(
+        partitions_def=sites,
+        deps=[raw_ecg_files, *hospital_deps(study)],
+        group_name=GROUP,
+        kinds={"parquet"},
+        pool=DATA,
+        **identified(site_texts.REVISION),
+    )
+    def clinical_texts(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Events:
+        """What carts and physicians wrote on the ECGs, cleaned of people, dates and codes."""
+        site = context.partition_key
+        drop, key, listing = drop_folder(study, site), site_key(study, site), listings.settled(context)
+        if listing is None:
+            raise dg.Failure(reason_to_confirm(drop, listing, 0))
+        yield from workspace.materialise(
+            context,
+            ClinicalTexts,
+            make=lambda build: collect_texts(drop, listing, key=key, out=build.folder),
+            metadata_of=metadata.clinical_texts,
+            read={RAW: listing_version(drop, listing)},
+        )
+
+    read = [clinical_labels, clinical_texts] if "text_tokens" in study.targets else [clinical_labels]
+    return [raw_ecg_files, waveform_store, *read]
 
 
 class _ListingCache:

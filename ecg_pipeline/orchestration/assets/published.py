@@ -9,6 +9,9 @@ from ecg_pipeline.storage.files import sha256_file
 from ecg_pipeline.study import Study
 from ecg_pipeline.tokens.recipes import ImportedTokenizer
 
+T5_FILES = {"text_tokenizer": "tokenizer.json", "text_encoder": "model.safetensors"}
+"""What is used of a T5's folder, by the names of the source assets."""
+
 
 def weights_file(name: str) -> Path:
     """A local weights file that the study names, below `ECG_WEIGHTS` (by default ./weights)."""
@@ -19,10 +22,12 @@ def weights_file(name: str) -> Path:
 
 
 def published_names(study: Study) -> dict[str, str]:
-    """The weights file of each model, and of the tokenizer, that is taken over from one."""
+    """The weights file of each model, tokenizer and encoder of texts that is taken over from one."""
     named = {model: section.weights for model, section in study.pretraining.items() if section.weights}
     if isinstance(study.tokenizer, ImportedTokenizer) and "image_tokenizer" in study.fitted:
         named["image_tokenizer"] = study.tokenizer.weights
+    if study.texts.t5 and "text_tokens" in study.targets:
+        named |= {name: f"{study.texts.t5}/{file}" for name, file in T5_FILES.items()}
     return named
 
 

@@ -1,0 +1,142 @@
+"""The tokenizer of texts, the texts least like each, and the tokens of every text."""
+
+from collections.abc import Mapping
+
+import dagster as dg
+import polars as pl
+
+from ecg_pipeline.cohorts.pretraining_set import pretraining_set, save_training_set
+from ecg_pipeline.ingest.store import WaveformStore
+from ecg_pipeline.orchestration import metadata
+from ecg_pipeline.orchestration.assets.published import published_key, published_names, weights_file
+from ecg_pipeline.orchestration.checks import blocking_checks
+from ecg_pipeline.orchestration.identity import identified
+from ecg_pipeline.orchestration.instance import DATA
+from ecg_pipeline.orchestration.partitions import site_partitions
+from ecg_pipeline.orchestration.resources import Build, Events, Workspace
+from ecg_pipeline.orchestration.withdrawn import no_withdrawn_patients
+from ecg_pipeline.provenance.withdraw import CHECK
+from ecg_pipeline.study import Study
+from ecg_pipeline.texts import encode, recipes
+from ecg_pipeline.texts.encode import TextTokens, encode_site
+from ecg_pipeline.texts.negatives import TextNegatives, find_negatives
+from ecg_pipeline.texts.site_texts import ClinicalTexts, training_texts
+from ecg_pipeline.texts.tokenizer import TextTokenizer, import_tokenizer, train_tokenizer
+
+
+def text_assets(study: Study) -> list[dg.AssetsDefinition]:
+    """Assets `text_tokenizer`, `text_negatives`, and `text_tokens` by site, of a study that pretrains on texts."""
+    if "text_tokens" not in study.targets:
+        return []
+    pretraining = dg.SpecificPartitionsPartitionMapping(list(study.pretraining_sites))
+    read = {name: dg.AssetIn(partition_mapping=pretraining) for name in ("waveform_store", "clinical_texts")}
+    recipe = study.texts
+
+    @dg.asset(
+        group_name="texts",
+        ins=read,
+        deps=[published_key("text_tokenizer")] if recipe.t5 else [],
+        check_specs=blocking_checks(["text_tokenizer"], CHECK),
+        pool=DATA,
+        **identified(
+            recipes.REVISION, t5=recipe.t5, vocabulary=recipe.vocabulary, longest=recipe.longest, split=study.split
+        ),
+    )
+    def text_tokenizer(
+        context: dg.AssetExecutionContext,
+        workspace: dg.ResourceParam[Workspace],
+        waveform_store: dict[str, WaveformStore],
+        clinical_texts: dict[str, ClinicalTexts],
+    ) -> Events:
+        """A Unigram tokenizer of the texts of the pretraining sites' training patients, or that of a local T5."""
+
+        def make(build: Build) -> None:
+            ecgs, texts = _training(study, waveform_store, clinical_texts)
+            save_training_set(build.folder, "text_tokenizer", None if recipe.t5 else ecgs)
+            said = texts["text"].to_list()
+            if recipe.t5:
+                file = weights_file(published_names(study)["text_tokenizer"])
+                import_tokenizer(file, longest=recipe.longest, texts=said, out=build.folder)
+            else:
+                train_tokenizer(said, vocabulary=recipe.vocabulary, longest=recipe.longest, out=build.folder)
+
+        yield from workspace.materialise(
+            context,
+            TextTokenizer,
+            make=make,
+            metadata_of=metadata.text_tokenizer,
+            check=lambda made: [no_withdrawn_patients(study, workspace.home, made.folder)],
+        )
+
+    @dg.asset(
+        group_name="texts",
+        ins=read,
+        deps=[published_key("text_encoder")] if recipe.t5 else [],
+        check_specs=blocking_checks(["text_negatives"], CHECK),
+        kinds={"parquet"},
+        pool=DATA,
+        **identified(recipes.REVISION, t5=recipe.t5, negatives=recipe.negatives, split=study.split),
+    )
+    def text_negatives(
+        context: dg.AssetExecutionContext,
+        workspace: dg.ResourceParam[Workspace],
+        waveform_store: dict[str, WaveformStore],
+        clinical_texts: dict[str, ClinicalTexts],
+        text_tokenizer: TextTokenizer,
+    ) -> Events:
+        """The distinct texts of training patients, each with the least similar ones of its language."""
+
+        def make(build: Build) -> None:
+            ecgs, texts = _training(study, waveform_store, clinical_texts)
+            save_training_set(build.folder, "text_negatives", ecgs)
+            find_negatives(texts, text_tokenizer, count=recipe.negatives, out=build.folder, progress=build.progress)
+
+        yield from workspace.materialise(
+            context,
+            TextNegatives,
+            make=make,
+            metadata_of=metadata.text_negatives,
+            check=lambda made: [no_withdrawn_patients(study, workspace.home, made.folder)],
+        )
+
+    @dg.asset(
+        partitions_def=site_partitions(study),
+        group_name="texts",
+        kinds={"zarr"},
+        pool=DATA,
+        **identified(encode.REVISION),
+    )
+    def text_tokens(
+        context: dg.AssetExecutionContext,
+        workspace: dg.ResourceParam[Workspace],
+        waveform_store: WaveformStore,
+        clinical_texts: ClinicalTexts,
+        text_tokenizer: TextTokenizer,
+        text_negatives: TextNegatives,
+    ) -> Events:
+        """The text of each ECG as tokens, one row an ECG that has one."""
+        yield from workspace.materialise(
+            context,
+            TextTokens,
+            make=lambda build: encode_site(
+                waveform_store,
+                clinical_texts,
+                text_tokenizer,
+                text_negatives,
+                out=build.folder,
+                progress=build.progress,
+                previous=build.previous(),
+            ),
+            metadata_of=metadata.text_tokens,
+        )
+
+    return [text_tokenizer, text_negatives, text_tokens]
+
+
+def _training(
+    study: Study, stores: Mapping[str, WaveformStore], texts: Mapping[str, ClinicalTexts]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The ECGs of the pretraining set that have a text, and their texts."""
+    ecgs = pretraining_set((store.ecgs() for store in stores.values()), study.split)
+    said = training_texts(texts.values(), ecgs)
+    return ecgs.filter(pl.col("ecg_id").is_in(said["ecg_id"].implode())), said

@@ -45,12 +45,14 @@ class Texts:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NegativeTexts:
-    """The least similar texts of every training text.
+    """All T training texts, each with the least similar ones. A text's id is its row in each array.
 
-    texts: the distinct ones, with ascending ids. negatives (n, K): places in `texts` of the K least similar ones.
+    tokens (T, M), padded; lengths (T,). negatives (T, K): ids of the least similar texts, and -1 after them where there
+    are fewer than K.
     """
 
-    texts: Texts
+    tokens: NDArray[np.int64]
+    lengths: NDArray[np.int64]
     negatives: NDArray[np.int64]
 
 
@@ -59,30 +61,24 @@ def replace_texts(
 ) -> tuple[Texts, NDArray[np.bool_]]:
     """Replace a share of the texts of a group by one of their least similar texts, each at random.
 
-    Of B texts, share * B are replaced, rounded at random. A text that is not among those of `negatives`, or none of
-    whose negatives differs from it, stays. Returns the texts, and which are those of their ECG, (B,) bool.
+    Of B texts, share * B are replaced, rounded at random; one that has no negatives stays. Returns the texts, and which
+    are those of their ECG, (B,) bool.
     """
     count = len(texts.ids)
     chosen = rng.permutation(count)[: int(share * count + rng.random())]
-    which = rng.integers(0, max(1, negatives.negatives.shape[1]), count)
-    known = negatives.texts.ids
-    at = np.searchsorted(known, texts.ids).clip(max=max(0, len(known) - 1))
-    is_aligned = np.ones(count, bool)
-    if not negatives.negatives.size:
-        return texts, is_aligned
-    new = negatives.negatives[at, which]
-    is_aligned[chosen] = ~((known[at] == texts.ids) & (known[new] != texts.ids))[chosen]
-    width = max(texts.tokens.shape[1], negatives.texts.tokens.shape[1])
-    return (
-        Texts(
-            ids=np.where(is_aligned, texts.ids, known[new]),
-            tokens=np.where(
-                is_aligned[:, None], _widened(texts.tokens, width), _widened(negatives.texts.tokens[new], width)
-            ),
-            lengths=np.where(is_aligned, texts.lengths, negatives.texts.lengths[new]),
-        ),
-        is_aligned,
+    uniform = rng.random(count)
+    available = (negatives.negatives >= 0).sum(axis=1)[texts.ids] * (texts.ids >= 0)
+    replaced = np.zeros(count, bool)
+    replaced[chosen] = available[chosen] > 0
+    new = negatives.negatives[texts.ids, (uniform * available).astype(int)]
+    width = max(texts.tokens.shape[1], negatives.tokens.shape[1])
+    own, other = _widened(texts.tokens, width), _widened(negatives.tokens[new], width)
+    shown = Texts(
+        ids=np.where(replaced, new, texts.ids),
+        tokens=np.where(replaced[:, None], other, own),
+        lengths=np.where(replaced, negatives.lengths[new], texts.lengths),
     )
+    return shown, ~replaced
 
 
 def mask_words(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 from torch import Tensor, nn
 
 from ecg_pipeline.models.d_beta.losses import (
@@ -181,7 +182,7 @@ def shortened(texts: Texts) -> Texts:
 
 
 def pairs_that_count(own: NDArray, shown: NDArray) -> NDArray[np.bool_]:
-    """Pairs of an ECG and another's text that are not the same text as its own, and every ECG with its text: (B, B).
+    """All pairs but those of an ECG and another's text that is the same as its own: (B, B) bool, ECGs by texts.
 
     own: ids of the ECGs' own texts. shown: of those that the network reads.
     """
@@ -196,15 +197,9 @@ def words_of(texts: Mapping[str, ArrayShards]) -> Words:
 
 
 def read_negatives(folder: Path) -> NegativeTexts:
-    """The file `negatives.safetensors`: text_ids (n,), token_ids (n, M), lengths (n,), negatives (n, K)."""
-    from safetensors.numpy import load_file
-
-    found = {name: array.astype(np.int64) for name, array in load_file(folder / "negatives.safetensors").items()}
-    order = found["text_ids"].argsort()
-    places = np.empty_like(order)
-    places[order] = np.arange(len(order))
-    texts = Texts(ids=found["text_ids"][order], tokens=found["token_ids"][order], lengths=found["lengths"][order])
-    return NegativeTexts(texts=texts, negatives=places[found["negatives"][order]])
+    """The fitted negatives: a folder with `texts.safetensors`, see `masking.NegativeTexts`."""
+    found = {name: array.astype(np.int64) for name, array in load_file(folder / "texts.safetensors").items()}
+    return NegativeTexts(tokens=found["token_ids"], lengths=found["lengths"], negatives=found["negatives"])
 
 
 def d_beta_objective(

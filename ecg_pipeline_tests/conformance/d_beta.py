@@ -1,4 +1,4 @@
-"""Checks of D-BETA: both encoders, the layers that join them, every loss with its gradients, vectors, what is random."""
+"""Checks of D-BETA: both encoders, the layers that join them, losses with their gradients, vectors, what is random."""
 
 import runpy
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ecg_pipeline.models.d_beta.heads import position_table
 from ecg_pipeline.models.d_beta.losses import pair_loss, reconstruction_target
 from ecg_pipeline.models.d_beta.masking import NOT_PREDICTED, NegativeTexts, Words, leads_kept, order_tokens
 from ecg_pipeline.models.d_beta.network import ECG_PATH, DBetaModel
@@ -25,6 +26,8 @@ OFFICIAL_TERMS = {"mlm": "words", "mem": "reconstruction", "etm": "matching", "e
 
 def dbeta_small(fixture: Fixture) -> None:
     model = network_of(fixture.facts, fixture.named("sd."))
+    table = fixture.tensors["sd.mim_head.decoder_pos_embed.pe"]
+    close(position_table(*table.shape[1:])[None], table, WITHIN, "table of positions")
     with torch.no_grad():
         _front_end(fixture, model)
         _joined(fixture, model)
@@ -42,7 +45,9 @@ def dbeta_ecg_fullsize(fixture: Fixture) -> None:
     parameters = {name: p for name, p in whole.named_parameters() if name.startswith(ECG_PATH)}
     assert sum(parameter.numel() for parameter in parameters.values()) == facts["param_count"]
     assert {shape_key(name): list(p.shape) for name, p in parameters.items()} == facts["layout"]
-    state = {name: torch.from_numpy(rule["fill"](shape_key(name), p.shape, facts["salt"])) for name, p in parameters.items()}
+    state = {
+        name: torch.from_numpy(rule["fill"](shape_key(name), p.shape, facts["salt"])) for name, p in parameters.items()
+    }
     model = whole.to_empty(device="cpu")
     model.load_state_dict(state, strict=False)
     x = rule["signal"]((2, 12, 5000), facts["input_seed"])
@@ -116,11 +121,15 @@ class Between:
         outputs["mem_decoder_out_TBC"] = model.mim_head.decoder.resblocks
         outputs |= {f"enc_layer{place}_TBC": layer for place, layer in enumerate(model.ecg_encoder.encoder.layers)}
         for name, module in outputs.items():
-            self.hooks.append(module.register_forward_hook(lambda _, inputs, output, name=name: self._keep(name, output)))
+            self.hooks.append(
+                module.register_forward_hook(lambda _, inputs, output, name=name: self._keep(name, output))
+            )
         for modality, layers in (("text", model.multi_modal_language_layers), ("ecg", model.multi_modal_ecg_layers)):
             for place, layer in enumerate(layers):
                 name = f"multi_modal_{modality}_feats_{place}"
-                self.hooks.append(layer.register_forward_pre_hook(lambda _, given, name=name: self._keep(name, given[0])))
+                self.hooks.append(
+                    layer.register_forward_pre_hook(lambda _, given, name=name: self._keep(name, given[0]))
+                )
         return self
 
     def __exit__(self, *error: object) -> None:

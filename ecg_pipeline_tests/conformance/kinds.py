@@ -68,6 +68,7 @@ FOUNDER_DBETA: dict[str, Callable[[Fixture], None]] = {
 
 FAMILIES = {"heartbeit": HEARTBEIT, "ecg_fm": ECG_FM, "founder_dbeta": FOUNDER_DBETA}
 
+
 def check(fixture: Fixture) -> None:
     """AssertionError where the project's numbers are not the fixture's; a kind that nothing checks is one, too."""
     kinds = FAMILIES[fixture.family]

@@ -32,7 +32,9 @@ def test_the_reference_gives_the_published_numbers():
     if not fixture.path.with_suffix(".json").exists():
         pytest.skip(f"there is no folder {SHARED.name}/golden beside the project")
     facts, tensors = fixture.facts, fixture.tensors
-    config = facts["config"] | {"convolutions": [layer[0] for layer in conv_layers(facts["config"]["conv_feature_layers"])]}
+    config = facts["config"] | {
+        "convolutions": [layer[0] for layer in conv_layers(facts["config"]["conv_feature_layers"])]
+    }
     with torch.no_grad():
         net = reference.Net(config, double(fixture.named("sd.")), facts["t5_config"])
         tokens = net.front(tensors["ecg"].double())["embeddings"]
@@ -98,11 +100,12 @@ MISTAKES = {
         "ecg = of_ecg(ecg, text, None, is_word, rows); text = of_text(text, ecg, is_word, None)",
     ),
     "modalities_swapped": partial(
-        rewritten, JOIN, "ecg + modalities[ECG], text + modalities[TEXT]", "ecg + modalities[TEXT], text + modalities[ECG]"
+        rewritten,
+        JOIN,
+        "ecg + modalities[ECG], text + modalities[TEXT]",
+        "ecg + modalities[TEXT], text + modalities[ECG]",
     ),
-    "ecg_before_text": partial(
-        rewritten, JOIN, "torch.cat(together, dim=1)", "torch.cat(together[::-1], dim=1)"
-    ),
+    "ecg_before_text": partial(rewritten, JOIN, "torch.cat(together, dim=1)", "torch.cat(together[::-1], dim=1)"),
     "padding_joined": partial(rewritten, JOIN, "None, is_word, rows)", "None, None, rows)"),
     "class_token_with_a_position": partial(
         rewritten,
@@ -110,9 +113,7 @@ MISTAKES = {
         "self.class_embedding.to(tokens.dtype)",
         "(self.class_embedding + self.ecg_encoder.conv_pos.pos_conv[0].bias)",
     ),
-    "texts_without_padding_as_masked": partial(
-        rewritten, network.DBetaModel.text_states, '== "masked"', '!= "masked"'
-    ),
+    "texts_without_padding_as_masked": partial(rewritten, network.DBetaModel.text_states, '== "masked"', '!= "masked"'),
     "tokens_not_put_back": partial(rewritten, heads.ReconstructionHead.forward, "order.argsort(dim=1)", "order"),
     "exact_gelu_in_the_decoder": partial(
         rewritten, heads.DecoderLayer.forward, "inner * torch.sigmoid(1.702 * inner)", "nn.functional.gelu(inner)"
@@ -126,7 +127,10 @@ MISTAKES = {
     ),
     "leads_kept_and_lost": partial(rewritten, masking.leads_kept, ">=", "<"),
     "one_token_less": partial(
-        rewritten, recipes.DBetaPretraining.tokens_kept, "int(tokens * (1 - self.ecg_mask))", "int(tokens * (1 - self.ecg_mask)) - 1"
+        rewritten,
+        recipes.DBetaPretraining.tokens_kept,
+        "int(tokens * (1 - self.ecg_mask))",
+        "int(tokens * (1 - self.ecg_mask)) - 1",
     ),
 }
 """By what is wrong."""

@@ -40,7 +40,9 @@ class DBeta(Family):
         """Check the number of leads, and that an ECG has tokens, but not more than the decoder has positions for."""
         leads, samples = shapes[recipe.view]
         if leads != len(LEADS):
-            raise RecipeError(f"the window `{recipe.window}` has {leads} leads: the network reads {len(LEADS)}", "window")
+            raise RecipeError(
+                f"the window `{recipe.window}` has {leads} leads: the network reads {len(LEADS)}", "window"
+            )
         tokens = recipe.ecg_shape.frames(samples)
         if not 1 <= tokens < POSITIONS:
             sentence = f"the window `{recipe.window}` of {samples} samples gives {tokens} tokens"

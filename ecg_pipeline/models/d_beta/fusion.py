@@ -72,7 +72,12 @@ class FusionLayer(nn.Module):
         self.output = Residual(MLP_RATIO * width, width, rate=rate)
 
     def forward(
-        self, x: Tensor, other: Tensor, attended: Tensor | None, other_attended: Tensor | None, rows: slice = slice(None)
+        self,
+        x: Tensor,
+        other: Tensor,
+        attended: Tensor | None,
+        other_attended: Tensor | None,
+        rows: slice = slice(None),
     ) -> Tensor:
         """x, other: (B, T, H), (B, K, H). attended, other_attended: (B, T), (B, K) bool, the keys that count in each.
 

@@ -34,7 +34,7 @@ def pair_loss(
 def reconstruction_target(x: Tensor, *, tokens: int, samples: int, standardised: bool) -> Tensor:
     """What is to be reconstructed of ECGs as the network sees them: (B, L, T) -> (B, tokens, L, samples).
 
-    Samples beyond the last token are left out. standardised: each lead of an ECG, with the variance of a sample (n - 1).
+    Samples beyond the last token are left out. standardised: each lead of an ECG, by the variance of a sample (n - 1).
     """
     x = x[..., : tokens * samples]
     if standardised:

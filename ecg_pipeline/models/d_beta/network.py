@@ -101,7 +101,9 @@ class DBetaModel(EcgPath):
         self.mim_head = ReconstructionHead(recipe)
         self.itm_head = MatchingHead(width)
 
-    def forward(self, x: Tensor, token_ids: Tensor, is_word: Tensor, *, is_masked: Tensor, order: Tensor, kept: int) -> Predictions:
+    def forward(
+        self, x: Tensor, token_ids: Tensor, is_word: Tensor, *, is_masked: Tensor, order: Tensor, kept: int
+    ) -> Predictions:
         """x: (B, L, T). token_ids, is_word, is_masked: (B, M), texts, where they are no padding, and where words are to
         be predicted. order: (B, N), places of the ECG tokens, of which the first `kept` are seen.
         """

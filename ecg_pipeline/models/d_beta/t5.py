@@ -39,7 +39,9 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """bias: (1 or B, heads, L, L), added to the logits."""
-        q, k, v = (projection(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for projection in (self.q, self.k, self.v))
+        q, k, v = (
+            projection(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for projection in (self.q, self.k, self.v)
+        )
         rate = self.rate if self.training else 0.0
         y = scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), dropout_p=rate, scale=1.0)
         return self.o(y.transpose(1, 2).flatten(2))

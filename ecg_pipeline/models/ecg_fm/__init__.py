@@ -66,6 +66,7 @@ class EcgFm(Family):
         pretraining: EcgFmPretraining,
         *,
         arrays: "Mapping[str, Mapping[str, ArrayShards]]",
+        fitted: Mapping[str, Path],
         table: "pl.DataFrame",
         seed: int,
     ) -> "EcgFmObjective":

@@ -1,7 +1,7 @@
 """D-BETA without modules: attention written out by head, convolutions as sums over taps, losses as sums over pairs."""
 
 from dataclasses import dataclass
-from math import log, pi, sqrt
+from math import cos, log, pi, sin, sqrt
 from typing import Any
 
 import torch
@@ -77,7 +77,9 @@ def ecg_layout(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         shapes |= _linear(f"{name}fc2", width, config["encoder_ffn_embed_dim"])
         shapes |= _norm(f"{name}self_attn_layer_norm", width) | _norm(f"{name}final_layer_norm", width)
     hidden = config["hidden_dim"]
-    return shapes | _linear("multi_modal_ecg_proj", hidden, width) | _linear("unimodal_ecg_pooler.dense", hidden, hidden)
+    return (
+        shapes | _linear("multi_modal_ecg_proj", hidden, width) | _linear("unimodal_ecg_pooler.dense", hidden, hidden)
+    )
 
 
 @dataclass
@@ -224,13 +226,9 @@ class Net:
         """One text (M,) -> (H,)."""
         return self._pooled(self.read(ids[None])[0], "unimodal_language")[0]
 
-    def _attend(
-        self, x: Tensor, others: Tensor, names: list[str], heads: int, counts: Tensor | None = None
-    ) -> Tensor:
+    def _attend(self, x: Tensor, others: Tensor, names: list[str], heads: int, counts: Tensor | None = None) -> Tensor:
         query, key, value = names
-        return attend(
-            self._linear(x, query), self._linear(others, key), self._linear(others, value), heads, counts
-        )
+        return attend(self._linear(x, query), self._linear(others, key), self._linear(others, value), heads, counts)
 
     def _linear(self, x: Tensor, name: str) -> Tensor:
         return x @ self.state[f"{name}.weight"].T + self.state[f"{name}.bias"]
@@ -284,7 +282,7 @@ def positions(count: int, width: int) -> Tensor:
     """Sine and cosine of each position, one beside the other."""
     return torch.tensor(
         [
-            [(torch.sin, torch.cos)[place % 2](torch.tensor(at / 10000 ** ((place - place % 2) / width))).item() for place in range(width)]
+            [(sin, cos)[place % 2](at / 10000 ** ((place - place % 2) / width)) for place in range(width)]
             for at in range(count)
         ],
         dtype=torch.float64,

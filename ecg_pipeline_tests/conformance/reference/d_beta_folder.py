@@ -106,9 +106,12 @@ def write_d_beta(files: Files, *, seed: int) -> None:
     losses["masked_npl1"]["total"].backward()
     facts["grad_norm_total"] = float(sum(tensor.grad.square().sum() for tensor in own.values()) ** 0.5)
     tensors |= under("grad.", {name: own[name].grad for name in GRADIENTS})
-    facts["losses"] = {case: {k: float(torch.as_tensor(v).detach()) for k, v in terms.items()} for case, terms in losses.items()}
-    vectors = net.pooled_ecg(ecg), torch.stack(
-        [net.pooled_text(ids[:length]) for ids, length in zip(given["text"], LENGTHS, strict=True)]
+    facts["losses"] = {
+        case: {k: float(torch.as_tensor(v).detach()) for k, v in terms.items()} for case, terms in losses.items()
+    }
+    vectors = (
+        net.pooled_ecg(ecg),
+        torch.stack([net.pooled_text(ids[:length]) for ids, length in zip(given["text"], LENGTHS, strict=True)]),
     )
     tensors |= {"infer.ecg_pooled": vectors[0], "infer.text_pooled_unpadded": vectors[1]}
     tensors["infer.similarity"] = vectors[0] @ vectors[1].T
@@ -171,7 +174,9 @@ def _losses(found: State, given: State, *, kept: int, restore: Tensor) -> tuple[
     }
     removed, losses, targets = restore >= kept, {}, {}
     for case, standardised in (("masked_npl0", False), ("masked_npl1", True)):
-        wanted = target(given["ecg"].double(), restore.shape[1], found["mem_logits"].shape[3], standardised=standardised)
+        wanted = target(
+            given["ecg"].double(), restore.shape[1], found["mem_logits"].shape[3], standardised=standardised
+        )
         error = (found["mem_logits"].flatten(2) - wanted).square().mean(dim=2)
         mem = (error * removed).sum() / removed.sum()
         losses[case] = terms | {"mem": mem, "total": terms["mlm"] + mem + terms["etm"] + terms["ets"]}

@@ -50,6 +50,10 @@ class SelfAttention(nn.Module):
 class FeedForward(nn.Module):
     """The MLP of a layer: (B, L, D) -> (B, L, D)."""
 
+    wi: nn.Linear
+    wi_0: nn.Linear
+    wi_1: nn.Linear
+
     def __init__(self, shape: T5Shape, *, rate: float):
         super().__init__()
         self.rate, self.is_gated = rate, shape.activation == "gated-gelu"

@@ -16,7 +16,7 @@ from ecg_pipeline.models.d_beta.objective import d_beta_objective, pairs_that_co
 from ecg_pipeline.models.d_beta.recipes import MIMIC_LEADS, TEXTS, DBetaPretraining, DBetaRecipe
 from ecg_pipeline.models.d_beta.t5 import T5Encoder, read_t5_folder
 from ecg_pipeline.models.d_beta.t5_shape import shape_of
-from ecg_pipeline.models.d_beta.vectors import ecg_vectors, load_pretrained, text_vectors
+from ecg_pipeline.models.d_beta.vectors import ecg_vectors, load_pretrained, mean_text_vectors, text_vectors
 from ecg_pipeline.training.weights import load_exactly, save_checkpoint
 
 TINY = DBetaRecipe(
@@ -309,7 +309,7 @@ def test_pretraining_starts_from_a_local_t5(tmp_path):
 
     shape = TINY.text_shape
     config = T5Config(
-        vocab_size=30, d_model=16, d_kv=6, d_ff=20, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu"
+        vocab_size=33, d_model=16, d_kv=6, d_ff=20, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu"
     )
     theirs = T5EncoderModel(config)
     theirs.save_pretrained(tmp_path)
@@ -319,8 +319,20 @@ def test_pretraining_starts_from_a_local_t5(tmp_path):
     assert torch.equal(started.network.language_encoder.shared.weight, theirs.shared.weight)
     assert started.facts(torch.tensor([1, 3]), 4)["text_encoder"] == f"local T5 folder {tmp_path.name}"
     assert shape == shape_of(config.to_dict())
+    assert len(started.network.mlm_head.bias) == 33  # the table has more rows than the tokenizer has tokens
     with pytest.raises(ValueError, match="but the recipe says"):
         d_beta_objective(replace(TINY, text_depth=3), made.pretraining, **options)
+    with pytest.raises(ValueError, match="33 tokens for a tokenizer of 40"):
+        d_beta_objective(TINY, made.pretraining, **options | {"words": replace(WORDS, vocabulary=40)})
+
+
+def test_the_mean_vector_of_a_text_is_that_of_its_words(model):
+    encoder, said = model.language_encoder, texts([5, 9, 11, 1], [7, 1])
+    found = mean_text_vectors(encoder, said.tokens.astype(np.int32), said.lengths.astype(np.int32))
+    for vector, ids in zip(found, ([5, 9, 11, 1], [7, 1]), strict=True):
+        with torch.no_grad():
+            alone = encoder(torch.tensor([ids])).mean(dim=1)[0].numpy()
+        np.testing.assert_allclose(vector, alone, atol=1e-5)
 
 
 def test_a_loaded_network_is_that_of_its_checkpoint(tmp_path, model):

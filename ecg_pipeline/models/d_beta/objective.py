@@ -30,7 +30,7 @@ from ecg_pipeline.models.d_beta.masking import (
 )
 from ecg_pipeline.models.d_beta.network import DBetaModel, Predictions, d_beta_model
 from ecg_pipeline.models.d_beta.recipes import TEXTS, DBetaPretraining, DBetaRecipe
-from ecg_pipeline.models.d_beta.t5 import read_t5_folder
+from ecg_pipeline.models.d_beta.t5 import EMBEDDING, read_t5_folder
 from ecg_pipeline.storage.shards import ArrayShards
 
 TERMS = ("words", "reconstruction", "matching", "pairs")
@@ -213,16 +213,20 @@ def d_beta_objective(
 ) -> DBetaObjective:
     """The objective of a new network. text_folder: a local T5 that the text encoder starts from; None is at random.
 
-    A T5 of other sizes than the recipe's or the tokenizer's is a ValueError.
+    A T5 of other sizes than the recipe's is a ValueError, and so is one with fewer tokens than the tokenizer; it may have
+    more, as Flan-T5 has.
     """
-    state, start = None, {"text_encoder": "random initialisation"}
+    state, start, vocabulary = None, {"text_encoder": "random initialisation"}, words.vocabulary
     if text_folder is not None:
         shape, state = read_t5_folder(text_folder)
         if shape != recipe.text_shape:
             raise ValueError(f"{text_folder} has a T5 of {shape}, but the recipe says {recipe.text_shape}")
+        vocabulary = len(state[EMBEDDING])
+        if vocabulary < words.vocabulary:
+            raise ValueError(f"{text_folder} has a T5 of {vocabulary} tokens for a tokenizer of {words.vocabulary}")
         start = {"text_encoder": f"local T5 folder {text_folder.name}"}
     return DBetaObjective(
-        network=d_beta_model(recipe, vocabulary=words.vocabulary, rate=pretraining.dropout, seed=seed, text=state),
+        network=d_beta_model(recipe, vocabulary=vocabulary, rate=pretraining.dropout, seed=seed, text=state),
         recipe=recipe,
         pretraining=pretraining,
         words=words,

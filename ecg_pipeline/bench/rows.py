@@ -31,6 +31,7 @@ ROWS: Mapping[str, Callable[[], list[Row]]] = {
     "pretrain-ecg-fm": _benchmark("ecg_fm", "pretrain"),
     "pretrain-ecg-fm-tiny": _benchmark("ecg_fm", "pretrain_tiny"),
     "contrast": _benchmark("ecg_fm", "contrast"),
+    "pretrain-d-beta": _benchmark("d_beta", "pretrain"),
     "train-ecgfounder": _benchmark("founder", "train_ecgfounder"),
     "bootstrap": _benchmark("evaluation", "bootstrap"),
     "image-distance": _benchmark("evaluation", "image_distance"),

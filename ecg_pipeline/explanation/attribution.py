@@ -27,7 +27,7 @@ from torch.nn import functional as F  # noqa: N812
 from ecg_pipeline.explanation.places import GridMode, prefix_tokens, spread
 from ecg_pipeline.training.classifier import Classifier
 
-ACTIVATIONS = frozenset({"gelu", "silu", "mish", "elu", "hardswish"})
+ACTIVATIONS = frozenset({"gelu", "silu", "mish", "elu", "hardswish", "tanh"})
 GATES = frozenset({"sigmoid", "hardsigmoid", "softmax"})
 CONVOLUTIONS = frozenset({"conv1d", "conv2d"})
 

@@ -5,7 +5,7 @@ Families of other packages are found by their entry points in the group `ecg_pip
 
 from importlib.metadata import entry_points
 
-from ecg_pipeline.models import comparators, ecg_fm, ecgfounder, heartbeit, small_cnn
+from ecg_pipeline.models import comparators, d_beta, ecg_fm, ecgfounder, heartbeit, small_cnn
 from ecg_pipeline.models.family import Family
 
 GROUP = "ecg_pipeline.families"
@@ -31,5 +31,6 @@ FAMILIES: dict[str, Family] = {
     "small_cnn": small_cnn.FAMILY,
     "ecg_fm": ecg_fm.FAMILY,
     "ecgfounder": ecgfounder.FAMILY,
+    "d_beta": d_beta.FAMILY,
 }
 FAMILIES |= _installed(FAMILIES)

@@ -69,11 +69,12 @@ class Family(ABC):
     """One model family.
 
     recipe: type of its model section. pretraining: type of the recipe of its own objective; None if it has none.
-    targets: site assets that the objective predicts. fitted: assets without partitions that are fitted for the targets,
-    such as a tokenizer; whom they were fitted to is recorded. examples_per_ecg: how many examples of an ECG pretraining
-    reads side by side, if it compares them; ECGs with fewer are left out. objective_name, sees: what its pretraining is
-    called and what it sees (ECGs, reports, labels), in words. licence: of the published weights, in a few words, such
-    as "MIT". The config of `import_weights` may state another licence, and another `sees`, of the file that it read.
+    targets: site assets that the objective predicts; ECGs without a row of each are left out. fitted: assets without
+    partitions that are fitted for the targets, such as a tokenizer; whom they were fitted to is recorded.
+    examples_per_ecg: how many examples of an ECG pretraining reads side by side, if it compares them; ECGs with fewer
+    are left out. objective_name, sees: what its pretraining is called and what it sees (ECGs, reports, labels), in
+    words. licence: of the published weights, in a few words, such as "MIT". The config of `import_weights` may state
+    another licence, and another `sees`, of the file that it read.
     leads: of the windows that files of its weights are for, in their order, as a network cannot tell leads apart; empty
     if there are no such files, or if it reads images. A study's window of as many leads must have this order.
     is_explained: whether FullGrad handles its networks; ECGs of others are not explained. second_view: what is shown
@@ -115,12 +116,14 @@ class Family(ABC):
         pretraining: Any,
         *,
         arrays: "Mapping[str, Mapping[str, ArrayShards]]",
+        fitted: Mapping[str, Path],
         table: "pl.DataFrame",
         seed: int,
     ) -> "Objective":
         """A new network with the objective that pretrains it.
 
-        arrays: the view and the targets, by name and site. table: the ECGs to train on, columns ecg_id and site.
+        arrays: the view and the targets, by name and site. fitted: the folders of what was fitted for the targets, by
+        name. table: the ECGs to train on, columns ecg_id and site.
         """
         raise NotImplementedError(f"{type(self).__name__} has no pretraining objective")
 

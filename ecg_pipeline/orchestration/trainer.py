@@ -35,13 +35,14 @@ class TrainingJob:
     """A pretraining to run into the folder `out`, written by Dagster's step and read by the trainer's processes.
 
     model, pretraining: recipes as JSON; the model's names its family. arrays: the view, then the targets, by name and
-    site. training_set: table of the pretraining ECGs. experiment, tags: of its MLflow run. parent_pid: the process
-    that started it.
+    site. fitted: the folders of what was fitted for the targets, by name. training_set: table of the pretraining ECGs.
+    experiment, tags: of its MLflow run. parent_pid: the process that started it.
     """
 
     model: dict[str, Any]
     pretraining: dict[str, Any]
     arrays: dict[str, dict[str, ArrayShards]]
+    fitted: dict[str, Path]
     training_set: Path
     out: Path
     home: Path
@@ -102,17 +103,24 @@ def _run_job(job: TrainingJob, *, process_group: "ProcessGroup", tracker: Tracke
     assert family.pretraining is not None  # the study checks it
     recipe = TypeAdapter(family.recipe).validate_python(job.model)
     pretraining = TypeAdapter(family.pretraining).validate_python(job.pretraining)
-    view = next(iter(job.arrays.values()))
-    table = in_view(pl.read_parquet(job.training_set).select("ecg_id", "site"), view)
+    view, *targets = job.arrays.values()
+    seen = table = in_view(pl.read_parquet(job.training_set).select("ecg_id", "site"), view)
+    for by_site in targets:
+        table = in_view(table, by_site)
+    facts = {"model": job.model, "origin": family.objective_name, "sees": family.sees}
+    if without := len(seen) - len(table):
+        facts["ecgs_without_targets"] = without
     groups = {"per_ecg": family.examples_per_ecg, "fixed_group": pretraining.fixed_group}
     batches = Batches(arrays=job.arrays, table=table, **groups)
     if not batches.examples:
-        raise ValueError("none of the pretraining sites has an ECG of a training patient that its view can show")
+        raise ValueError("none of the pretraining sites has an ECG of a training patient with all that the model reads")
     pretrain(
-        lambda seed: family.objective(recipe, pretraining, arrays=job.arrays, table=table, seed=seed),
+        lambda seed: family.objective(
+            recipe, pretraining, arrays=job.arrays, fitted=job.fitted, table=table, seed=seed
+        ),
         pretraining,
         batches=batches,
-        facts={"model": job.model, "origin": family.objective_name, "sees": family.sees},
+        facts=facts,
         out=job.out,
         tracker=tracker,
         process_group=process_group,

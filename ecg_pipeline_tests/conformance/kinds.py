@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from ecg_pipeline_tests.conformance import (
     beit,
+    d_beta,
     data,
     ecg_fm,
     ecg_fm_data,
@@ -61,17 +62,11 @@ FOUNDER_DBETA: dict[str, Callable[[Fixture], None]] = {
     "net1d_1lead": net1d.net1d,
     "net1d_fullsize": net1d.net1d_fullsize,
     "ecgfounder_preproc": ecgfounder_preproc.ecgfounder_preproc,
+    "dbeta_small": d_beta.dbeta_small,
+    "dbeta_ecg_fullsize": d_beta.dbeta_ecg_fullsize,
 }
 
 FAMILIES = {"heartbeit": HEARTBEIT, "ecg_fm": ECG_FM, "founder_dbeta": FOUNDER_DBETA}
-
-NOT_YET = {"founder_dbeta": ("dbeta_",)}
-"""By family, how the names of those kinds begin that the project has no code for yet."""
-
-
-def is_not_there_yet(fixture: Fixture) -> bool:
-    """Whether a fixture is of a kind that the project has no code for yet."""
-    return fixture.kind.startswith(NOT_YET.get(fixture.family, ()))
 
 
 def check(fixture: Fixture) -> None:

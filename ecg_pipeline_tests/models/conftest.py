@@ -18,6 +18,7 @@ def example(request, tmp_path_factory):
     write_view(made.folder / "view", np.split(examples, SHARDS), ecg_ids)
     for name, (array, attributes) in made.row.targets(examples).items():
         write_view(made.folder / name, np.split(array, SHARDS), **attributes)
+    made.row.fitted(made.folder)
     return made
 
 

@@ -15,6 +15,7 @@ import pytest
 import timm
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.overrides import TorchFunctionMode
@@ -26,6 +27,8 @@ from ecg_pipeline.explanation.surfaces import Sheet, Traces
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.models import FAMILIES
 from ecg_pipeline.models.comparators.recipes import TimmRecipe
+from ecg_pipeline.models.d_beta.network import d_beta_model
+from ecg_pipeline.models.d_beta.recipes import NEGATIVES, TEXTS, DBetaPretraining, DBetaRecipe
 from ecg_pipeline.models.ecg_fm.network import ecg_fm_model
 from ecg_pipeline.models.ecg_fm.recipes import EcgFmPretraining, EcgFmRecipe, SpanMaskRecipe
 from ecg_pipeline.models.ecgfounder.network import net1d
@@ -70,14 +73,16 @@ class Row:
 
     recipe: of a tiny network. examples: labels (n,) -> the n examples of its view; where the family reads several of an
     ECG, those of one stand side by side. pretraining, targets: of a family with an objective, a recipe of a few steps
-    with a batch of 9, and the arrays that it predicts by name, with their attributes, from the examples. published: of
-    a family with published weights, a state under its official names.
+    with a batch of 9, and the arrays that it predicts by name, with their attributes, from the examples. fitted: writes
+    what is fitted for the targets to folders of their names. published: of a family with published weights, a state
+    under its official names.
     """
 
     recipe: Any
     examples: Callable[[NDArray], NDArray]
     pretraining: Any = None
     targets: Callable[[NDArray], Mapping[str, tuple[NDArray, Mapping[str, Any]]]] = lambda examples: {}
+    fitted: Callable[[Path], object] = lambda folder: None
     published: Callable[[], Mapping[str, Tensor]] | None = None
 
 
@@ -119,6 +124,49 @@ TINY_FOUNDER = EcgFounderRecipe(
     base_filters=8, widths=(8, 12), blocks=(1, 2), kernel=6, groups_width=4, dropout=0.2, window="windows"
 )
 
+TINY_D_BETA = DBetaRecipe(
+    leads="mimic",
+    conv_widths=(16, 16, 16),
+    conv_kernels=(2, 2, 2),
+    conv_strides=(2, 2, 2),
+    width=32,
+    depth=2,
+    heads=2,
+    mlp_width=64,
+    position_kernel=8,
+    position_groups=4,
+    text_width=24,
+    text_depth=2,
+    text_heads=2,
+    text_head_width=8,
+    text_mlp_width=32,
+    joint_width=24,
+    joint_heads=2,
+    joint_depth=2,
+    reconstruct_after=1,
+    decoder_width=16,
+    decoder_heads=2,
+    decoder_depth=1,
+)
+SAID = np.array([[3, 4, 5, 1, 0, 0], [6, 7, 1, 0, 0, 0], [8, 4, 7, 9, 10, 1]], np.int32)
+"""Three texts as tokens: 0 is padding, 1 the end, 2 the mask."""
+
+
+def said(examples: NDArray) -> tuple[NDArray, Mapping[str, Any]]:
+    """(n, 2 + 6) int32: text 0 or 1 by how large the ECG is, and text 2 of every fifth."""
+    ids = np.where(np.arange(len(examples)) % 5 == 4, 2, np.abs(examples).max(axis=(1, 2)) > 1)
+    rows = np.concatenate([ids[:, None], (SAID != 0).sum(axis=1)[ids][:, None], SAID[ids]], axis=1)
+    return rows.astype(np.int32), {"vocabulary": 11, "pad": 0, "mask": 2, "special": [0, 1, 2]}
+
+
+def write_negatives(folder: Path) -> None:
+    """Each text's least similar ones; the last has none."""
+    negatives = np.array([[1, 2], [0, -1], [-1, -1]], np.int32)
+    arrays = {"negatives": negatives, "token_ids": SAID, "lengths": (SAID != 0).sum(axis=1).astype(np.int32)}
+    (folder / NEGATIVES).mkdir()
+    save_file(arrays, folder / NEGATIVES / "texts.safetensors")
+
+
 ROWS = {
     "heartbeit": Row(
         recipe=replace(TINY, drop_path=0.3),
@@ -147,6 +195,16 @@ ROWS = {
         pretraining=EcgFounderPretraining(epochs=3, batch=9, learning_rate=3e-3),
         targets=lambda examples: {STATEMENTS: statements(examples)},
         published=lambda: net1d(TINY_FOUNDER, labels=5, seed=5).state_dict(),
+    ),
+    "d_beta": Row(
+        recipe=TINY_D_BETA,
+        examples=waves,
+        pretraining=DBetaPretraining(
+            epochs=2, batch=9, learning_rate=1e-3, warmup_epochs=0, group=4, equal_reports="ignored"
+        ),
+        targets=lambda examples: {TEXTS: said(examples)},
+        fitted=write_negatives,
+        published=lambda: d_beta_model(TINY_D_BETA, vocabulary=11, rate=0.0, seed=5).state_dict(),
     ),
 }
 
@@ -189,15 +247,24 @@ class Example:
         targets = {name: {"s": ArrayShards(self.folder / name)} for name in self.family.targets}
         return {self.row.recipe.view: self.view, **targets}
 
+    @property
+    def fitted(self) -> dict[str, Path]:
+        """The folders of what is fitted for the targets."""
+        return {name: self.folder / name for name in self.family.fitted}
+
+    def objective(self, seed: int) -> Any:
+        return self.family.objective(
+            self.row.recipe, self.row.pretraining, arrays=self.arrays, fitted=self.fitted, table=self.table, seed=seed
+        )
+
     def classifier(self, seed: int = 0, start: Any = None) -> Any:
         return build_classifier(self.row.recipe, start, seed=seed)
 
     def pretrained(self, out: Path, **options: Any) -> PretrainedModel:
         torch.set_num_threads(1)
-        recipe, table = self.row.pretraining, self.table
         return pretrain(
-            lambda seed: self.family.objective(self.row.recipe, recipe, arrays=self.arrays, table=table, seed=seed),
-            recipe,
+            self.objective,
+            self.row.pretraining,
             batches=self.batches,
             facts={"model": asdict(self.row.recipe), "origin": self.family.objective_name},
             out=out,
@@ -270,7 +337,7 @@ def test_the_row_is_a_whole_example_of_its_family(example):
         assert not family.targets
         assert not family.fitted
         with pytest.raises(NotImplementedError, match="has no pretraining objective"):
-            family.objective(row.recipe, None, arrays=example.arrays, table=example.table, seed=0)
+            example.objective(0)
     else:
         assert isinstance(row.pretraining, family.pretraining)
         assert family.objective_name
@@ -491,8 +558,7 @@ def test_pretraining_moves_the_weights_and_a_classifier_starts_from_them(example
     trace = pl.read_parquet(checkpoint.folder / "trace.parquet")
     assert trace["loss"].is_finite().all()
     assert len(trace) == example.row.pretraining.epochs * example.batches.steps(example.row.pretraining.batch)
-    recipe = example.row.pretraining
-    objective = example.family.objective(example.row.recipe, recipe, arrays=example.arrays, table=example.table, seed=0)
+    objective = example.objective(0)
     assert checkpoint.state().keys() == objective.state().keys()
     assert not same(checkpoint.state(), objective.state())
     started, fresh = example.classifier(0, model.start(0)).state_dict(), example.classifier(0).state_dict()

@@ -67,7 +67,7 @@ def pretrained(examples, out, recipe=SHORT, model=TINY, **options):
     arrays = {IMAGES: {"s": images}, TOKENS: {"s": tokens}}
     family = FAMILIES["heartbeit"]
     return pretrain(
-        lambda seed: family.objective(model, recipe, arrays=arrays, table=table, seed=seed),
+        lambda seed: family.objective(model, recipe, arrays=arrays, fitted={}, table=table, seed=seed),
         recipe,
         batches=Batches(arrays=arrays, table=table),
         facts={"model": asdict(model), "origin": family.objective_name},

@@ -116,6 +116,7 @@ def test_pretraining_on_nobody_is_an_error(examples, tmp_path):
         model=asdict(TINY),
         pretraining=asdict(SHORT),
         arrays={IMAGES: {"s": images}, TOKENS: {"s": tokens}},
+        fitted={},
         training_set=tmp_path / "set.parquet",
         out=tmp_path / "out",
         home=tmp_path,

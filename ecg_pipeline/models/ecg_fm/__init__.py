@@ -67,6 +67,7 @@ class EcgFm(Family):
         pretraining: EcgFmPretraining,
         *,
         arrays: "Mapping[str, Mapping[str, ArrayShards]]",
+        fitted: Mapping[str, Path],
         table: "pl.DataFrame",
         seed: int,
     ) -> "EcgFmObjective":

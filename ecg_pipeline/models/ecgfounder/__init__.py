@@ -61,6 +61,7 @@ class EcgFounder(Family):
         pretraining: EcgFounderPretraining,
         *,
         arrays: "Mapping[str, Mapping[str, ArrayShards]]",
+        fitted: Mapping[str, Path],
         table: "pl.DataFrame",
         seed: int,
     ) -> "StatementObjective":

@@ -78,6 +78,7 @@ class HeartBeit(Family):
         pretraining: HeartBeitPretraining,
         *,
         arrays: "Mapping[str, Mapping[str, ArrayShards]]",
+        fitted: Mapping[str, Path],
         table: "pl.DataFrame",
         seed: int,
     ) -> "MaskedImageObjective":

@@ -133,6 +133,7 @@ def _trained(study: Study, model: str) -> dg.AssetsDefinition:
                     model=asdict(recipe),  # type: ignore[call-overload]
                     pretraining=asdict(pretraining),
                     arrays={name: inputs[input_name(name)] for name in read},
+                    fitted={name: inputs[name] for name in family.fitted},
                     training_set=save_training_set(build.folder, NETWORK, ecgs),
                     out=build.folder,
                     home=workspace.home,

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ecg_pipeline_tests.conformance.reference.beit import write_beit
+from ecg_pipeline_tests.conformance.reference.d_beta_folder import write_d_beta, write_d_beta_full_size
 from ecg_pipeline_tests.conformance.reference.data import write_masks, write_protocol, write_views
 from ecg_pipeline_tests.conformance.reference.ecgfounder_preproc import write_ecgfounder_preproc
 from ecg_pipeline_tests.conformance.reference.net1d import write_fullsize, write_net1d
@@ -96,6 +97,8 @@ def write_folder(folder: Path) -> None:
     write_protocol(first, 150, rng)
     write_ecgfounder_preproc(founder, 4, 4321, rng)
     write_net1d_folder(founder, Files(folder / "second" / "founder_dbeta"))
+    write_d_beta(founder, seed=9)
+    write_d_beta_full_size(founder, salt=2, input_seed=40)
 
 
 def write_net1d_folder(first: Files, second: Files) -> None:

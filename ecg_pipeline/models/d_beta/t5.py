@@ -1,0 +1,176 @@
+"""The encoder of T5 (Raffel et al. 2020), which reads texts as token ids.
+
+Modules bear the names of the `transformers` package, so that a state needs no renaming.
+"""
+
+from collections.abc import Mapping
+from math import log
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout, gelu, relu, scaled_dot_product_attention
+
+from ecg_pipeline.models.d_beta.t5_shape import T5Shape, shape_of
+from ecg_pipeline.storage.files import read_json
+from ecg_pipeline.training.weights import read_weights
+
+EMBEDDING, EMBEDDING_AGAIN = "shared.weight", "encoder.embed_tokens.weight"
+"""Names of the table of token vectors; files have either or both."""
+
+OTHERS = ("decoder.", "lm_head.")
+"""Beginnings of the names of what is no part of the encoder."""
+
+
+class SelfAttention(nn.Module):
+    """Attention of tokens to tokens, not scaled: (B, L, D) -> (B, L, D). The first layer's has the position table."""
+
+    def __init__(self, shape: T5Shape, *, rate: float, has_positions: bool):
+        super().__init__()
+        inner = shape.heads * shape.head_width
+        self.heads, self.rate = shape.heads, rate
+        self.q = _linear(shape.width, inner, std=(shape.width * shape.head_width) ** -0.5)
+        self.k = _linear(shape.width, inner, std=shape.width**-0.5)
+        self.v = _linear(shape.width, inner, std=shape.width**-0.5)
+        self.o = _linear(inner, shape.width, std=inner**-0.5)
+        if has_positions:
+            self.relative_attention_bias = nn.Embedding(shape.buckets, shape.heads)
+            nn.init.normal_(self.relative_attention_bias.weight, std=shape.width**-0.5)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """bias: (1 or B, heads, L, L), added to the logits."""
+        q, k, v = (
+            projection(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for projection in (self.q, self.k, self.v)
+        )
+        rate = self.rate if self.training else 0.0
+        y = scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), dropout_p=rate, scale=1.0)
+        return self.o(y.transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Module):
+    """The MLP of a layer: (B, L, D) -> (B, L, D)."""
+
+    wi: nn.Linear
+    wi_0: nn.Linear
+    wi_1: nn.Linear
+
+    def __init__(self, shape: T5Shape, *, rate: float):
+        super().__init__()
+        self.rate, self.is_gated = rate, shape.activation == "gated-gelu"
+        for name in ("wi_0", "wi_1") if self.is_gated else ("wi",):
+            setattr(self, name, _linear(shape.width, shape.mlp_width, std=shape.width**-0.5))
+        self.wo = _linear(shape.mlp_width, shape.width, std=shape.mlp_width**-0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The gate's GELU is the approximation by tanh."""
+        inner = gelu(self.wi_0(x), approximate="tanh") * self.wi_1(x) if self.is_gated else relu(self.wi(x))
+        return self.wo(dropout(inner, self.rate, self.training))
+
+
+class Sublayer(nn.Module):
+    """A residual branch that begins with a norm. name: of the branch's module."""
+
+    def __init__(self, name: str, branch: nn.Module, shape: T5Shape, *, rate: float):
+        super().__init__()
+        self.name, self.rate = name, rate
+        self.add_module(name, branch)
+        self.layer_norm = nn.RMSNorm(shape.width, eps=shape.eps)
+
+    def forward(self, x: Tensor, *bias: Tensor) -> Tensor:
+        """(B, L, D) -> (B, L, D)."""
+        branch = getattr(self, self.name)
+        return x + dropout(branch(self.layer_norm(x), *bias), self.rate, self.training)
+
+
+class Layer(nn.Module):
+    """Attention, then the MLP."""
+
+    def __init__(self, shape: T5Shape, *, rate: float, has_positions: bool):
+        super().__init__()
+        attention = SelfAttention(shape, rate=rate, has_positions=has_positions)
+        branches = {"SelfAttention": attention, "DenseReluDense": FeedForward(shape, rate=rate)}
+        self.layer = nn.ModuleList(Sublayer(name, branch, shape, rate=rate) for name, branch in branches.items())
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """(B, L, D) -> (B, L, D)."""
+        attention, feed_forward = self.layer
+        return feed_forward(attention(x, bias))
+
+
+class Layers(nn.Module):
+    """All layers, and the norm that ends them."""
+
+    def __init__(self, shape: T5Shape, *, rate: float):
+        super().__init__()
+        self.shape, self.rate = shape, rate
+        self.block = nn.ModuleList(Layer(shape, rate=rate, has_positions=place == 0) for place in range(shape.depth))
+        self.final_layer_norm = nn.RMSNorm(shape.width, eps=shape.eps)
+
+    def forward(self, x: Tensor, attended: Tensor | None) -> Tensor:
+        """x: (B, L, D). attended: (B, L) bool, the tokens that count as keys; None is all."""
+        table = self.block[0].layer[0].SelfAttention.relative_attention_bias  # type: ignore[union-attr, index]
+        bias = table(relative_buckets(x.shape[1], self.shape, x.device)).permute(2, 0, 1)[None]  # type: ignore[operator]
+        if attended is not None:
+            bias = bias.masked_fill(~attended[:, None, None, :], torch.finfo(bias.dtype).min)
+        x = dropout(x, self.rate, self.training)
+        for layer in self.block:
+            x = layer(x, bias)
+        return dropout(self.final_layer_norm(x), self.rate, self.training)
+
+
+class T5Encoder(nn.Module):
+    """Token ids (B, L) -> tokens in their context (B, L, D). dropout: rate in training, everywhere T5 has one."""
+
+    def __init__(self, shape: T5Shape, *, vocabulary: int, dropout: float = 0.0):
+        super().__init__()
+        self.shared = nn.Embedding(vocabulary, shape.width)
+        self.encoder = Layers(shape, rate=dropout)
+
+    def forward(self, token_ids: Tensor, attended: Tensor | None = None) -> Tensor:
+        """attended: (B, L) bool, the tokens that others may attend to; None is all, padding too."""
+        return self.encoder(self.shared(token_ids), attended)
+
+
+def relative_buckets(tokens: int, shape: T5Shape, device: torch.device) -> Tensor:
+    """Bucket of the distance from each query to each key: (L, L) int64.
+
+    Half of the buckets are for keys after the query. In each half, the first half of the buckets are of one distance
+    each, and the others grow with the logarithm of the distance up to `max_distance`, beyond which all is one bucket.
+    """
+    places = torch.arange(tokens, device=device)
+    distance = places[None, :] - places[:, None]
+    half = shape.buckets // 2
+    exact = half // 2
+    far = distance.abs()
+    growth = torch.log(far.clamp(min=1).float() / exact) / log(shape.max_distance / exact) * (half - exact)
+    bucket = torch.where(far < exact, far, (exact + growth.long()).clamp(max=half - 1))
+    return bucket + half * (distance > 0)
+
+
+def read_t5_folder(folder: Path) -> tuple[T5Shape, dict[str, Tensor]]:
+    """Sizes and encoder state of a local T5 folder: `config.json`, and the weights in one or more safetensors files.
+
+    A decoder in it is left out. A folder without weights, or whose two tables of token vectors differ, is a ValueError.
+    """
+    shape = shape_of(read_json(folder / "config.json"))
+    state: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        state |= read_weights(file)
+    if not state:
+        raise ValueError(f"{folder} has no weights: no *.safetensors")
+    return shape, encoder_state(state)
+
+
+def encoder_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's own part of a T5 state, with the table of token vectors once, as float32."""
+    own = {name: tensor.float() for name, tensor in state.items() if not name.startswith(OTHERS)}
+    again = own.pop(EMBEDDING_AGAIN, None)
+    if again is not None and not torch.equal(own.setdefault(EMBEDDING, again), again):
+        raise ValueError(f"{EMBEDDING} and {EMBEDDING_AGAIN} differ, and must be one table")
+    return own
+
+
+def _linear(inputs: int, outputs: int, *, std: float) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs, bias=False)
+    nn.init.normal_(layer.weight, std=std)
+    return layer

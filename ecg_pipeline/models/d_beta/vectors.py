@@ -1,0 +1,66 @@
+"""Vectors of ECGs and of texts by a pretrained network, whose dot product says how well they fit (zero-shot)."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ecg_pipeline.models.d_beta.network import DBetaModel, d_beta_model
+from ecg_pipeline.models.d_beta.recipes import DBetaRecipe
+from ecg_pipeline.models.d_beta.t5 import EMBEDDING, T5Encoder
+from ecg_pipeline.training.checkpoints import Checkpoint
+from ecg_pipeline.training.weights import load_exactly
+
+BATCH = 64
+
+
+def load_pretrained(checkpoint: Checkpoint, recipe: DBetaRecipe) -> DBetaModel:
+    """The whole pretrained network in eval mode. A checkpoint without a text encoder is a ValueError."""
+    state = checkpoint.state()
+    table = state.get(f"language_encoder.{EMBEDDING}")
+    if table is None:
+        raise ValueError(f"{checkpoint.folder} has no text encoder, so texts have no vectors")
+    model = d_beta_model(recipe, vocabulary=len(table), rate=0.0, seed=0)
+    load_exactly(model, state)
+    return model.eval()
+
+
+def ecg_vectors(model: DBetaModel, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Windows (n, 12, T) in millivolts, leads in the order of LEADS -> vectors (n, H), between -1 and 1."""
+    device, rows = model.class_embedding.device, model.recipe.rows
+    with torch.inference_mode():
+        found = [
+            model.ecg_vectors(torch.from_numpy(some if rows is None else some[:, list(rows)]).to(device)).float().cpu()
+            for some in (windows[first : first + BATCH] for first in range(0, len(windows), BATCH))
+        ]
+    return torch.cat(found).numpy()
+
+
+def text_vectors(model: DBetaModel, texts: Iterable[Sequence[int]]) -> NDArray[np.float32]:
+    """Token ids of each text, without padding -> vectors (n, H), between -1 and 1. Each text is read by itself."""
+    device = model.class_embedding.device
+    with torch.inference_mode():
+        found = [model.text_vectors(torch.tensor([list(ids)], device=device)).float().cpu() for ids in texts]
+    return torch.cat(found).numpy()
+
+
+def mean_text_vectors(encoder: T5Encoder, token_ids: NDArray, lengths: NDArray) -> NDArray[np.float32]:
+    """The mean of a T5's states over the tokens of each text: what says how alike two texts are.
+
+    token_ids (n, M), padded; lengths (n,). Returns (n, D). Padding changes nothing.
+    """
+    device, found = encoder.shared.weight.device, []
+    with torch.inference_mode():
+        for first in range(0, len(token_ids), BATCH):
+            some = slice(first, first + BATCH)
+            ids = torch.from_numpy(token_ids[some, : lengths[some].max()]).to(device, torch.long)
+            is_word = torch.arange(ids.shape[1], device=device) < torch.from_numpy(lengths[some]).to(device)[:, None]
+            states = encoder(ids, is_word).masked_fill(~is_word[..., None], 0)
+            found.append((states.sum(dim=1) / is_word.sum(dim=1, keepdim=True)).float().cpu())
+    return torch.cat(found).numpy()
+
+
+def scores(ecgs: NDArray[np.float32], texts: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How well each ECG fits each text: raw dot products, (n, H), (m, H) -> (n, m). They are no probabilities."""
+    return ecgs @ texts.T

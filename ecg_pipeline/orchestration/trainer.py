@@ -7,8 +7,7 @@ there are several devices: the one place where Pipes, MLflow and the training lo
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from pydantic import TypeAdapter
 
 from ecg_pipeline.ecg import Progress, no_progress
 from ecg_pipeline.models import FAMILIES
+from ecg_pipeline.orchestration.messages import MessageReader
 from ecg_pipeline.storage.files import write_text
 from ecg_pipeline.storage.shards import ArrayShards
 from ecg_pipeline.tracking import training_run
@@ -64,17 +64,17 @@ def run_training_job(context: dg.AssetExecutionContext, job: TrainingJob, progre
     """
     path = job.out / ".job.json"
     write_text(path, TRAINING_JOB.dump_json(job).decode())
-    listener = _Listener(progress)
+    reader = MessageReader(progress)
     processes = job.processes or _devices(job.device)
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, *(torchrun if processes > 1 else []), "-m", __name__, str(path)]
-    with dg.open_pipes_session(context, dg.PipesTempFileContextInjector(), listener) as pipes:
+    with dg.open_pipes_session(context, dg.PipesTempFileContextInjector(), reader) as pipes:
         ended = subprocess.run(command, env={**os.environ, **pipes.get_bootstrap_env_vars()}, check=False)  # noqa: S603
     if ended.returncode:
-        why = listener.failure or f"the trainer was killed, with exit status {ended.returncode}"
+        why = reader.failure or f"the trainer was killed, with exit status {ended.returncode}"
         raise dg.Failure(f"{why}\nRun it again to continue from the last saved state.")
     path.unlink()
-    return listener.result
+    return reader.result
 
 
 def main(path: Path) -> None:
@@ -147,45 +147,6 @@ def _exit_if_parent_died(job: TrainingJob, progress: Progress) -> Progress:
         progress(done, total)
 
     return checked
-
-
-class _Listener(dg.PipesMessageReader):
-    """Reads the trainer's messages from a file as they come, and handles those that are not Dagster's own."""
-
-    def __init__(self, progress: Progress):
-        self.reader = dg.PipesTempFileMessageReader()
-        self.progress = progress
-        self.result: dict[str, Any] = {}
-        self.failure: str | None = None
-
-    @contextmanager
-    def read_messages(self, handler: Any) -> Iterator[Any]:
-        """Pass messages to Dagster's own handler, except progress and results."""
-        handle = handler.handle_message
-
-        def on_message(message: Mapping[str, Any]) -> None:
-            params = message.get("params") or {}
-            if message["method"] == "closed" and (error := params.get("exception")):
-                self.failure = f"{error['name']}: {error['message'].strip()}"
-            if message["method"] != "report_custom_message":
-                handle(message)
-            elif "done" in params["payload"]:
-                self.progress(params["payload"]["done"], params["payload"]["total"])
-            else:
-                self.result |= params["payload"]
-
-        handler.handle_message = on_message
-        with self.reader.read_messages(handler) as params:
-            yield params
-
-    @property
-    def expected_writer_count(self) -> int:
-        """One process reports. Dagster's default is the same, but warns that this property is in preview."""
-        return 1
-
-    def no_messages_debug_text(self) -> str:
-        """Dagster's message if the trainer sent nothing."""
-        return "The trainer ended before it sent anything; its log is that of this step."
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ def test_every_file_is_an_ecg_or_a_reject_with_a_reason(formats, site, ecgs, rej
 @pytest.mark.parametrize(
     ("task", "labelled", "positive"),
     [
-        ("fibrillation", 40, 20),
+        ("fibrillation", 40, 24),
         ("sinus_rhythm", 9, 6),
         ("arrhythmia", 9, 2),
         ("carts_fibrillation", 40, 20),

@@ -48,10 +48,10 @@ def dataset(file: "h5py.File", name: str, *, kinds: str, dimensions: int) -> "h5
     """
     import h5py
 
-    link = file.get(name, getlink=True) if name in file.keys() else None  # noqa: SIM118 - `in file` follows links
-    if link is None:
+    # Unlike `name in file`, this follows no link.
+    if not file.id.links.exists(name.encode()):
         raise Rejected(RejectReason.NOT_AN_ECG, f"no data set {name}")
-    if not isinstance(link, h5py.HardLink):
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise Rejected(RejectReason.OUTSIDE_FOLDER, f"{name} is a link")
     if file.get(name, getclass=True) is not h5py.Dataset:
         raise Rejected(RejectReason.NOT_AN_ECG, f"{name} is no data set")

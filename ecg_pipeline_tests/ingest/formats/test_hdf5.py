@@ -51,6 +51,10 @@ def test_no_other_file_is_read(path, tmp_path, leads_away):
     with h5py.File(path, "w") as file:
         leads_away(file, tmp_path / "outside.h5")
     assert reason_of(read_sph, path) == RejectReason.OUTSIDE_FOLDER
+    # What is not opened need not be there.
+    for other in tmp_path.glob("outside.*"):
+        other.unlink()
+    assert reason_of(read_sph, path) == RejectReason.OUTSIDE_FOLDER
 
 
 def test_a_filter_that_would_be_a_plugin_is_refused(path):

@@ -57,9 +57,11 @@ from ecg_pipeline_tests.training.small import (
     VOCABULARY,
     bars,
     ink_tokens,
+    names,
     table_of,
+    write_view,
 )
-from ecg_pipeline_tests.training.test_distributed import agree, under_torchrun
+from ecg_pipeline_tests.training.test_distributed import agree
 
 ECGS, SHARDS, SAMPLES = 24, 2, 200
 
@@ -216,6 +218,17 @@ def example_of(name: str, folder: Path) -> Example:
     return Example(FAMILIES[name], ROWS[name], folder)
 
 
+def write_example(name: str, folder: Path) -> Example:
+    """Write the data set of a family's example to a folder."""
+    made = example_of(name, folder)
+    examples = made.row.examples(labels().repeat(made.together))
+    ecg_ids = np.repeat(names(SHARDS, ECGS // SHARDS), made.together)
+    write_view(made.folder / "view", np.split(examples, SHARDS), ecg_ids)
+    for name, (array, attributes) in made.row.targets(examples).items():
+        write_view(made.folder / name, np.split(array, SHARDS), **attributes)
+    return made
+
+
 def of_families(condition: Callable[[Family], bool]):
     """A test of those families alone that a condition holds for."""
     names = [name for name, family in FAMILIES.items() if condition(family)]
@@ -227,7 +240,8 @@ def exports(family: Family) -> bool:
     return type(family).export_weights is not Family.export_weights
 
 
-of_pretrained_families = of_families(lambda family: family.pretraining is not None)
+PRETRAINED = [name for name, family in FAMILIES.items() if family.pretraining is not None]
+of_pretrained_families = pytest.mark.parametrize("example", PRETRAINED, indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -476,18 +490,16 @@ def test_a_probe_of_a_random_encoder_is_a_classifier_of_its_family(example, tmp_
 
 
 @of_pretrained_families
-def test_a_probe_of_a_pretrained_encoder_is_a_classifier_of_its_family(example, tmp_path):
-    model = example.pretrained(tmp_path / "pretrained")
-    checkpoint, features = probed(example, tmp_path, model)
+def test_a_probe_of_a_pretrained_encoder_is_a_classifier_of_its_family(example, pretrained, tmp_path):
+    checkpoint, features = probed(example, tmp_path, pretrained)
     assert checkpoint.config()["initialisation"] == example.family.objective_name
     assert checkpoint.config()["started_from"] == {"0": "seed_0"}
-    check_probe(example, checkpoint, features, example.classifier(0, model.start(0)))
+    check_probe(example, checkpoint, features, example.classifier(0, pretrained.start(0)))
 
 
 @of_pretrained_families
-def test_pretraining_moves_the_weights_and_a_classifier_starts_from_them(example, tmp_path):
-    model = example.pretrained(tmp_path / "pretrained")
-    (checkpoint,) = model.checkpoints()
+def test_pretraining_moves_the_weights_and_a_classifier_starts_from_them(example, pretrained, tmp_path):
+    (checkpoint,) = pretrained.checkpoints()
     trace = pl.read_parquet(checkpoint.folder / "trace.parquet")
     assert trace["loss"].is_finite().all()
     assert len(trace) == example.row.pretraining.epochs * example.batches.steps(example.row.pretraining.batch)
@@ -495,41 +507,27 @@ def test_pretraining_moves_the_weights_and_a_classifier_starts_from_them(example
     objective = example.family.objective(example.row.recipe, recipe, arrays=example.arrays, table=example.table, seed=0)
     assert checkpoint.state().keys() == objective.state().keys()
     assert not same(checkpoint.state(), objective.state())
-    started, fresh = example.classifier(0, model.start(0)).state_dict(), example.classifier(0).state_dict()
+    started, fresh = example.classifier(0, pretrained.start(0)).state_dict(), example.classifier(0).state_dict()
     assert not same(started, fresh)
-    finetuned = tuned(example, tmp_path / "tuned", start=model)
+    finetuned = tuned(example, tmp_path / "tuned", start=pretrained)
     assert finetuned.config()["initialisation"] == example.family.objective_name
     assert bool(start_of(finetuned.config()).labels) == ("labels" in example.family.sees)
 
 
 @of_pretrained_families
-def test_micro_batches_of_pretraining_change_rounding_only(example, tmp_path):
-    (whole,) = example.pretrained(tmp_path / "whole").checkpoints()
+def test_micro_batches_of_pretraining_change_rounding_only(example, pretrained, tmp_path):
+    (whole,) = pretrained.checkpoints()
     (micro,) = example.pretrained(tmp_path / "micro", micro_batch_size=2).checkpoints()
     agree(whole, micro)
 
 
-UNDER_TORCHRUN = """
-import sys
-from pathlib import Path
-from ecg_pipeline.training.distributed import init_process_group
-from ecg_pipeline_tests.models.test_every_family import example_of
-process_group = init_process_group("cpu")
-assert process_group.size == 2
-name, folder, out = sys.argv[1:]
-example_of(name, Path(folder)).pretrained(Path(out), process_group=process_group, micro_batch_size=2)
-"""
-
-
 @of_pretrained_families
-def test_two_processes_pretrain_as_one_up_to_rounding(example, tmp_path):
-    script = tmp_path / "run.py"
-    script.write_text(UNDER_TORCHRUN)
-    under_torchrun(script, example.row.recipe.family, example.folder, tmp_path / "two")
-    (one,) = example.pretrained(tmp_path / "one").checkpoints()
-    (two,) = PretrainedModel(tmp_path / "two").checkpoints()
-    agree(one, two)
-    assert one.config() == two.config()
+def test_two_processes_pretrain_as_one_up_to_rounding(example, pretrained, pretrained_by_two_processes):
+    two = pretrained_by_two_processes[example.row.recipe.family]
+    (one_checkpoint,), (two_checkpoint,) = pretrained.checkpoints(), two.checkpoints()
+    agree(one_checkpoint, two_checkpoint)
+    assert one_checkpoint.config() == two_checkpoint.config()
+    assert pretrained.config() == two.config()
 
 
 def written(state: Mapping[str, Tensor], path: Path) -> Path:
@@ -560,8 +558,8 @@ def test_a_family_without_official_names_says_so(example, tmp_path):
 
 
 @of_families(lambda family: family.pretraining is not None and exports(family))
-def test_what_was_pretrained_here_goes_out_and_comes_in_the_same(example, tmp_path):
-    (checkpoint,) = example.pretrained(tmp_path / "pretrained").checkpoints()
+def test_what_was_pretrained_here_goes_out_and_comes_in_the_same(example, pretrained, tmp_path):
+    (checkpoint,) = pretrained.checkpoints()
     file = example.family.export_weights(checkpoint, tmp_path / "exported.pth")
     again = example.family.import_weights(file, example.row.recipe, tmp_path / "again")
     assert same(again.state(), checkpoint.state())

@@ -1,10 +1,11 @@
 # All commands of the project. `make demo` and `make test` work on a fresh machine.
-.PHONY: setup demo test check ui screenshots lock test-science test-orchestration test-ui acceptance
+.PHONY: setup demo test check ui screenshots lock test-science test-orchestration test-pages test-ui acceptance
 
 BIN := .venv/bin
 export DG_CLI_CONFIG := $(CURDIR)/.ci/dg.toml
 # Without compiled modules on disk each of many processes compiles its own, which takes longer than its work.
 unexport PYTHONDONTWRITEBYTECODE
+PAGES := $(addprefix ecg_pipeline_tests/orchestration/,test_howto.py test_own_family.py)
 STUDIES := $(basename $(notdir $(wildcard ecg_pipeline/studies/*.yaml)))
 
 setup: .venv/ready
@@ -19,14 +20,19 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/ecg-pipeline demo
 
+# The longest first, so that two cores end at the same time.
 test: setup
-	$(MAKE) --no-print-directory --jobs 2 --output-sync test-science test-orchestration
+	$(MAKE) --no-print-directory --jobs 2 --output-sync test-orchestration test-science test-pages
 
 test-science: setup
-	$(BIN)/pytest --ignore ecg_pipeline_tests/orchestration --ignore ecg_pipeline_tests/test_ui.py
+	$(BIN)/pytest -m "not acceptance" --ignore ecg_pipeline_tests/orchestration --ignore ecg_pipeline_tests/test_ui.py
 
 test-orchestration: setup
-	$(BIN)/pytest -m "not acceptance" ecg_pipeline_tests/orchestration ecg_pipeline_tests/test_ui.py
+	$(BIN)/pytest -m "not acceptance" ecg_pipeline_tests/orchestration ecg_pipeline_tests/test_ui.py $(PAGES:%=--ignore %)
+
+# The pages of docs/howto, followed to the letter.
+test-pages: setup
+	$(BIN)/pytest $(PAGES)
 
 # A backfill of all assets in a running UI, checked in a browser.
 test-ui: setup

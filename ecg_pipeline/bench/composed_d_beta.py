@@ -2,6 +2,7 @@
 with our step."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,8 @@ from ecg_pipeline.models.d_beta.network import DBetaModel
 from ecg_pipeline.models.d_beta.objective import MaskedPairs
 from ecg_pipeline.models.d_beta.recipes import DBetaRecipe
 
-SDPA = {"attn_implementation": "sdpa"}
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+SDPA: dict[str, Any] = {"attn_implementation": "sdpa"}
+NO_DROPOUT: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
 class Obvious(nn.Module):

@@ -22,7 +22,7 @@ def tf_idf(texts: Sequence[str]) -> NDArray[np.float32]:
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    weighted = TfidfVectorizer(analyzer=WORD.findall).fit_transform(texts)
+    weighted = TfidfVectorizer(analyzer=WORD.findall).fit_transform(texts)  # pyright: ignore[reportArgumentType]
     if min(weighted.shape) <= DIMENSIONS:
         return weighted.toarray().astype(np.float32)
     with threadpool_limits(1):

@@ -1,11 +1,11 @@
-"""What holds for every family: its classifier, its training, its pretraining, its files, its maps, its serving.
+"""What holds for every family: its classifier, its fine-tuning, its pretraining; and the small example of each.
 
-A new family needs a row in `ROWS`, and nothing else here.
+A new family needs a row in `ROWS`, and nothing else here. Its probes, files, maps and kills are tested in the modules
+beside this one.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,6 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.overrides import TorchFunctionMode
 
-from ecg_pipeline.ecg import LEADS
-from ecg_pipeline.explanation.attribution import full_gradient
-from ecg_pipeline.explanation.second_views import SECOND_VIEWS
-from ecg_pipeline.explanation.surfaces import Sheet, Traces
-from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.models import FAMILIES
 from ecg_pipeline.models.comparators.recipes import TimmRecipe
 from ecg_pipeline.models.d_beta.network import d_beta_model
@@ -33,7 +28,6 @@ from ecg_pipeline.models.ecg_fm.network import ecg_fm_model
 from ecg_pipeline.models.ecg_fm.recipes import EcgFmPretraining, EcgFmRecipe, SpanMaskRecipe
 from ecg_pipeline.models.ecgfounder.network import net1d
 from ecg_pipeline.models.ecgfounder.recipes import STATEMENTS, EcgFounderPretraining, EcgFounderRecipe
-from ecg_pipeline.models.encoders import encoder_of
 from ecg_pipeline.models.family import IMAGES, RANDOM, Family
 from ecg_pipeline.models.heartbeit.beit import masked_image_model
 from ecg_pipeline.models.heartbeit.recipes import TOKENS
@@ -45,12 +39,10 @@ from ecg_pipeline.storage.shards import ArrayShards
 from ecg_pipeline.training import loop
 from ecg_pipeline.training.batches import Batches
 from ecg_pipeline.training.checkpoints import PretrainedModel
-from ecg_pipeline.training.features import extract_features
 from ecg_pipeline.training.finetune import finetune
 from ecg_pipeline.training.loop import backward_and_step
 from ecg_pipeline.training.pretrain import pretrain
-from ecg_pipeline.training.probe import fit_probe
-from ecg_pipeline.training.recipes import FinetuneRecipe, ProbeRecipe
+from ecg_pipeline.training.recipes import FinetuneRecipe
 from ecg_pipeline.training.score import score
 from ecg_pipeline.training.weights import save_checkpoint
 from ecg_pipeline_tests.training.small import (
@@ -60,9 +52,11 @@ from ecg_pipeline_tests.training.small import (
     VOCABULARY,
     bars,
     ink_tokens,
+    names,
     table_of,
+    write_view,
 )
-from ecg_pipeline_tests.training.test_distributed import agree, under_torchrun
+from ecg_pipeline_tests.training.test_distributed import agree
 
 ECGS, SHARDS, SAMPLES = 24, 2, 200
 
@@ -283,26 +277,26 @@ def example_of(name: str, folder: Path) -> Example:
     return Example(FAMILIES[name], ROWS[name], folder)
 
 
+def write_example(name: str, folder: Path) -> Example:
+    """Write the data set of a family's example to a folder."""
+    made = example_of(name, folder)
+    examples = made.row.examples(labels().repeat(made.together))
+    ecg_ids = np.repeat(names(SHARDS, ECGS // SHARDS), made.together)
+    write_view(made.folder / "view", np.split(examples, SHARDS), ecg_ids)
+    for name, (array, attributes) in made.row.targets(examples).items():
+        write_view(made.folder / name, np.split(array, SHARDS), **attributes)
+    made.row.fitted(made.folder)
+    return made
+
+
 def of_families(condition: Callable[[Family], bool]):
     """A test of those families alone that a condition holds for."""
     names = [name for name, family in FAMILIES.items() if condition(family)]
     return pytest.mark.parametrize("example", names, indirect=True)
 
 
-def exports(family: Family) -> bool:
-    """Whether a family writes files for its authors' own scripts."""
-    return type(family).export_weights is not Family.export_weights
-
-
-of_pretrained_families = of_families(lambda family: family.pretraining is not None)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """Folder of one MLflow store for all families."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        yield tmp_path_factory.mktemp("home")
+PRETRAINED = [name for name, family in FAMILIES.items() if family.pretraining is not None]
+of_pretrained_families = pytest.mark.parametrize("example", PRETRAINED, indirect=True)
 
 
 def perturbed(classifier):
@@ -490,203 +484,33 @@ def test_saving_and_loading_changes_no_score(example, tmp_path):
     assert one["score"].n_unique() > 1
 
 
-def probed(example, out, start=None):
-    """The probe of seed 0, and the features that it was fitted to."""
-    recipe, encoder = ProbeRecipe(c=(0.01, 1.0)), encoder_of(start, 0)
-    build = partial(encoder.classifier, example.row.recipe)
-    features = extract_features(example.view["s"], {encoder.name: build}, out / "features").of(encoder.name)
-    model = fit_probe(
-        lambda seed: build(),
-        recipe,
-        features=lambda seed: {"s": features},
-        train=example.table[:16],
-        selection=example.table[16:],
-        facts=classifier_facts(example.row.recipe, start),
-        out=out / "probe",
-    )
-    return model.checkpoints()[0], features
-
-
-def test_the_output_layer_is_what_classify_ends_in(example):
-    classifier = perturbed(example.classifier())
-    with torch.inference_mode():
-        features = classifier.features(torch.from_numpy(example.stored[:5]))
-        assert torch.equal(classifier.output_layer()(features), classifier.classify(features))
-
-
-def check_probe(example, checkpoint, features, encoder):
-    """A probe loads and scores as any classifier does, on examples as on features, and its encoder is as it was."""
-    loaded, examples = load_classifier(checkpoint), torch.from_numpy(example.stored)
-    array = np.concatenate([features.read(shard) for shard in features.shards()])
-    with torch.inference_mode():
-        np.testing.assert_allclose(loaded.features(examples), array, atol=1e-5)
-        log_odds = loaded.classify(torch.from_numpy(array))[:, 0]
-    scored = score(loaded, example.view, example.table, device="cpu")
-    # The examples of an ECG stand side by side, equally many of each.
-    of_ecgs = log_odds.sigmoid().reshape(len(scored), -1).mean(dim=1)
-    np.testing.assert_allclose(scored["score"], of_ecgs, atol=1e-5)
-    assert scored["score"].n_unique() > 1
-    held_out = pl.read_parquet(checkpoint.folder / "validation.parquet")
-    both = held_out.join(scored.select("ecg_id", now="score"), on="ecg_id")
-    np.testing.assert_allclose(both["score"], both["now"], atol=1e-5)
-    head = {id(tensor) for tensor in loaded.output_layer().parameters()}
-    frozen = [name for name, tensor in loaded.state_dict(keep_vars=True).items() if id(tensor) not in head]
-    stored, before = checkpoint.state(), encoder.state_dict()
-    assert same({name: stored[name] for name in frozen}, {name: before[name] for name in frozen})
-    assert len(frozen) == len(stored) - 2
-
-
-def test_a_probe_of_a_random_encoder_is_a_classifier_of_its_family(example, tmp_path):
-    checkpoint, features = probed(example, tmp_path)
-    assert checkpoint.config()["initialisation"] == RANDOM
-    check_probe(example, checkpoint, features, example.classifier(0))
-
-
 @of_pretrained_families
-def test_a_probe_of_a_pretrained_encoder_is_a_classifier_of_its_family(example, tmp_path):
-    model = example.pretrained(tmp_path / "pretrained")
-    checkpoint, features = probed(example, tmp_path, model)
-    assert checkpoint.config()["initialisation"] == example.family.objective_name
-    assert checkpoint.config()["started_from"] == {"0": "seed_0"}
-    check_probe(example, checkpoint, features, example.classifier(0, model.start(0)))
-
-
-@of_pretrained_families
-def test_pretraining_moves_the_weights_and_a_classifier_starts_from_them(example, tmp_path):
-    model = example.pretrained(tmp_path / "pretrained")
-    (checkpoint,) = model.checkpoints()
+def test_pretraining_moves_the_weights_and_a_classifier_starts_from_them(example, pretrained, tmp_path):
+    (checkpoint,) = pretrained.checkpoints()
     trace = pl.read_parquet(checkpoint.folder / "trace.parquet")
     assert trace["loss"].is_finite().all()
     assert len(trace) == example.row.pretraining.epochs * example.batches.steps(example.row.pretraining.batch)
     objective = example.objective(0)
     assert checkpoint.state().keys() == objective.state().keys()
     assert not same(checkpoint.state(), objective.state())
-    started, fresh = example.classifier(0, model.start(0)).state_dict(), example.classifier(0).state_dict()
+    started, fresh = example.classifier(0, pretrained.start(0)).state_dict(), example.classifier(0).state_dict()
     assert not same(started, fresh)
-    finetuned = tuned(example, tmp_path / "tuned", start=model)
+    finetuned = tuned(example, tmp_path / "tuned", start=pretrained)
     assert finetuned.config()["initialisation"] == example.family.objective_name
     assert bool(start_of(finetuned.config()).labels) == ("labels" in example.family.sees)
 
 
 @of_pretrained_families
-def test_micro_batches_of_pretraining_change_rounding_only(example, tmp_path):
-    (whole,) = example.pretrained(tmp_path / "whole").checkpoints()
+def test_micro_batches_of_pretraining_change_rounding_only(example, pretrained, tmp_path):
+    (whole,) = pretrained.checkpoints()
     (micro,) = example.pretrained(tmp_path / "micro", micro_batch_size=2).checkpoints()
     agree(whole, micro)
 
 
-UNDER_TORCHRUN = """
-import sys
-from pathlib import Path
-from ecg_pipeline.training.distributed import init_process_group
-from ecg_pipeline_tests.models.test_every_family import example_of
-process_group = init_process_group("cpu")
-assert process_group.size == 2
-name, folder, out = sys.argv[1:]
-example_of(name, Path(folder)).pretrained(Path(out), process_group=process_group, micro_batch_size=2)
-"""
-
-
 @of_pretrained_families
-def test_two_processes_pretrain_as_one_up_to_rounding(example, tmp_path):
-    script = tmp_path / "run.py"
-    script.write_text(UNDER_TORCHRUN)
-    under_torchrun(script, example.row.recipe.family, example.folder, tmp_path / "two")
-    (one,) = example.pretrained(tmp_path / "one").checkpoints()
-    (two,) = PretrainedModel(tmp_path / "two").checkpoints()
-    agree(one, two)
-    assert one.config() == two.config()
-
-
-def written(state: Mapping[str, Tensor], path: Path) -> Path:
-    torch.save({"model": dict(state)}, path)
-    return path
-
-
-@of_families(lambda family: family.has_published_weights)
-def test_official_weights_come_in_and_go_out(example, tmp_path):
-    family, recipe, official = example.family, example.row.recipe, example.row.published()
-    imported = family.import_weights(written(official, tmp_path / "official.pth"), recipe, tmp_path / "imported")
-    assert same(imported.state(), official)
-    assert "official.pth" in imported.config()["origin"]
-    assert not same(example.classifier(0, imported).state_dict(), example.classifier(0).state_dict())
-    if exports(family):
-        file = family.export_weights(imported, tmp_path / "exported.pth")
-        assert same(family.import_weights(file, recipe, tmp_path / "again").state(), imported.state())
-
-
-def test_a_family_without_official_names_says_so(example, tmp_path):
-    family, recipe = example.family, example.row.recipe
-    if not family.has_published_weights:
-        with pytest.raises(NotImplementedError, match="reads no published weights"):
-            family.import_weights(tmp_path / "file.pth", recipe, tmp_path / "out")
-    if not exports(family):
-        with pytest.raises(NotImplementedError, match="writes no weights"):
-            family.export_weights(save_checkpoint(tmp_path / "own", state={}, config={}), tmp_path / "file.pth")
-
-
-@of_families(lambda family: family.pretraining is not None and exports(family))
-def test_what_was_pretrained_here_goes_out_and_comes_in_the_same(example, tmp_path):
-    (checkpoint,) = example.pretrained(tmp_path / "pretrained").checkpoints()
-    file = example.family.export_weights(checkpoint, tmp_path / "exported.pth")
-    again = example.family.import_weights(file, example.row.recipe, tmp_path / "again")
-    assert same(again.state(), checkpoint.state())
-
-
-@of_families(lambda family: family.has_published_weights)
-def test_a_file_of_weights_that_does_not_fit_is_refused_and_its_keys_are_named(example, tmp_path):
-    state = dict(example.row.published())
-    lost = next(name for name, tensor in state.items() if tensor.ndim > 1 and "head" not in name)
-    del state[lost]
-    file = written({**state, "stray.weight": torch.zeros(1)}, tmp_path / "wrong.pth")
-    with pytest.raises(ValueError, match=rf"missing {lost}.*unexpected stray\.weight"):
-        example.family.import_weights(file, example.row.recipe, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_map_sums_to_the_difference_from_a_blank_example_or_there_is_none(example):
-    if not example.family.is_explained:
-        pytest.skip("the family declines: its ECGs are not explained")
-    classifier = perturbed(example.classifier())
-    stored = example.stored[:2]
-    found = full_gradient(classifier, stored)
-    assert found.maps.shape == (2, *stored.shape[1:])
-    blank = torch.full_like(torch.from_numpy(stored[:1]), classifier.blank)
-    with torch.inference_mode():
-        margin = (classifier(torch.from_numpy(stored)) - classifier(blank))[:, 0].numpy()
-    assert np.abs(margin).max() > 1e-3
-    np.testing.assert_allclose(found.margin, margin, atol=1e-4)
-    np.testing.assert_allclose(found.maps.sum((1, 2)) + found.elsewhere, margin, atol=1e-4)
-    assert found.error.max() < 1e-9
-
-
-@of_families(lambda family: family.second_view is not None)
-def test_the_second_view_of_a_family_is_a_strength_in_each_example(example):
-    view, stored = SECOND_VIEWS[example.family.second_view], example.stored[:2]
-    values = view.compute(perturbed(example.classifier()), stored)
-    if values is None:
-        return  # this network of the family has no attention
-    assert len(values) == 2
-    is_image = example.row.recipe.view == IMAGES
-    surface = Sheet(SheetRecipe(), seconds=5) if is_image else Traces(LEADS, samples=SAMPLES, sampling_hz=100)
-    for one in values:
-        strength = view.strength(one, surface)
-        assert strength.shape[0] == (stored.shape[1] if is_image else 1)
-        assert 0 <= strength.min() <= strength.max() <= 1
-        assert view.title(one)
-
-
-def test_what_mlflow_serves_is_what_is_scored(example, home, tmp_path):
-    import mlflow
-
-    from ecg_pipeline.tracking import INPUT, log_classifier, training_run
-
-    classifier = perturbed(example.classifier())
-    facts = classifier_facts(example.row.recipe, None)
-    checkpoint = save_checkpoint(tmp_path / "seed_0", state=classifier.state_dict(), config=facts)
-    stored = example.stored
-    with training_run(home, "study", {"asset": "task/model/finetuned_model", "partition": "1"}):
-        logged = log_classifier("task-model", checkpoint, np.zeros_like(stored[:1]))
-    served = mlflow.pyfunc.load_model(f"models:/{logged}").predict({INPUT: stored})
-    scored = score(classifier, example.view, example.table, device="cpu")["score"]
-    np.testing.assert_allclose(np.reshape(served, (ECGS, -1)).mean(axis=1), scored.to_numpy(), atol=1e-6)
+def test_two_processes_pretrain_as_one_up_to_rounding(example, pretrained, pretrained_by_two_processes):
+    two = pretrained_by_two_processes[example.row.recipe.family]
+    (one_checkpoint,), (two_checkpoint,) = pretrained.checkpoints(), two.checkpoints()
+    agree(one_checkpoint, two_checkpoint)
+    assert one_checkpoint.config() == two_checkpoint.config()
+    assert pretrained.config() == two.config()

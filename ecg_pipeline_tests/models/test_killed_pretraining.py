@@ -4,15 +4,14 @@ import random
 import signal
 import time
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
-import pytest
 import torch
 
 from ecg_pipeline.storage.files import folder_digests
 from ecg_pipeline.training import loop
 from ecg_pipeline_tests.models.test_every_family import Example, example_of, of_pretrained_families
+from ecg_pipeline_tests.quick_processes import quick_processes
 
 KILLS, EPOCHS, SEED = 5, 12, 0
 
@@ -39,23 +38,17 @@ def pretrain_in_process(name: str, folder: Path, out: Path, first, done, is_doom
     pretrained(example_of(name, folder), out, progress=progress)
 
 
-@pytest.fixture(scope="module")
-def processes():
-    """Starts processes that have imported all modules, so that a kill costs no second start of Python."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
-
-
 @of_pretrained_families
-def test_five_kills_at_random_moments_leave_the_files_of_an_undisturbed_run(example, processes, tmp_path):
+def test_five_kills_at_random_moments_leave_the_files_of_an_undisturbed_run(example, tmp_path):
+    processes = quick_processes()
     total = EPOCHS * example.batches.steps(example.row.pretraining.batch) * example.row.pretraining.batch
     chance = random.Random(SEED)
     moments = sorted(chance.uniform(0, total) for _ in range(KILLS))
     kills = []
 
     def start(is_doomed: bool):
-        first, done = processes.Value("q", 0), processes.Value("q", 0)
+        # Without locks, which a killed process would keep.
+        first, done = (processes.Value("q", 0, lock=False) for _ in range(2))
         arguments = (example.row.recipe.family, example.folder, tmp_path / "cut", first, done, is_doomed)
         process = processes.Process(target=pretrain_in_process, args=arguments)
         process.start()
@@ -69,8 +62,8 @@ def test_five_kills_at_random_moments_leave_the_files_of_an_undisturbed_run(exam
         process.kill()
         process.join()
         kills.append((first.value, done.value))
-    said = f"seed {SEED}: killed at {kills} of {total} examples (first and last that were seen)"
-    assert process.exitcode == -signal.SIGKILL, said
+        said = f"seed {SEED}: killed at {kills} of {total} examples (first and last that were seen)"
+        assert process.exitcode == -signal.SIGKILL, said
     process, first, _ = start(is_doomed=False)
     process.join()
     assert process.exitcode == 0, said

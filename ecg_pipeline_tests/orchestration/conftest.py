@@ -33,6 +33,16 @@ image_distance: {images: 20}
 saliency: {ecgs: 2, errors: 0}
 """
 
+FEWER_MODELS = """\
+extends: small.yaml
+windows: {segments: null, filtered_window: null}
+models: {resnet: null, ecg_fm: null, ecgfounder: null}
+pretraining: {ecg_fm: null, ecgfounder: null}
+finetuning: {models: {ecg_fm: null, ecgfounder: null}}
+tasks:
+  hcm: {models: [small_cnn]}
+  stemi: {models: [small_cnn]}
+"""
 
 BACKFILL = """
 mutation ($assets: [AssetKeyInput!]!) {
@@ -78,9 +88,17 @@ def runner(small_study):
 
 
 @pytest.fixture(scope="session")
-def pressed(small_study, tmp_path_factory):
+def pressed_study(small_study) -> Path:
+    """The small study with fewer models, each of whose partitions is a process where it is made in the UI."""
+    path = small_study.with_name("pressed.yaml")
+    path.write_text(FEWER_MODELS)
+    return path
+
+
+@pytest.fixture(scope="session")
+def pressed(pressed_study, tmp_path_factory):
     """A home in which every partition of every asset was asked for at once, with its servers still running."""
-    ui = start(tmp_path_factory.mktemp("pressed"), str(small_study))
+    ui = start(tmp_path_factory.mktemp("pressed"), str(pressed_study))
     nodes = ui.graphql(ASSETS)["assetNodes"]
     wanted = [{"path": node["assetKey"]["path"]} for node in nodes if node["isMaterializable"]]
     launched = ui.graphql(BACKFILL, assets=wanted)["launchPartitionBackfill"]

@@ -8,6 +8,7 @@ from ecg_pipeline.orchestration.instance import open_instance
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.provenance.record import read_record
 from ecg_pipeline.reporting.results import Report
+from ecg_pipeline_tests.orchestration.conftest import open_runner
 
 pytestmark = pytest.mark.acceptance
 
@@ -18,7 +19,7 @@ def records(archive):
     return {(record.asset, record.partition): record for record in found}
 
 
-def test_the_backfill_succeeds_without_a_failed_run(pressed, runner):
+def test_the_backfill_succeeds_without_a_failed_run(pressed):
     ui, status = pressed
     with open_instance(ui.folder / "small") as instance:
         runs = {run.run_id: run for run in instance.get_runs()}
@@ -38,7 +39,11 @@ def test_no_site_is_read_before_its_hospital_is_there(pressed):
     assert all(record.started_at > written for (asset, _), record in made.items() if asset != "hospital_system")
 
 
-def test_what_was_pressed_equals_what_the_command_line_makes(pressed, runner):
+def test_what_was_pressed_equals_what_the_command_line_makes(pressed, pressed_study, tmp_path, monkeypatch):
+    monkeypatch.setenv("ECG_HOME", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    runner = open_runner(pressed_study)
+    runner.run_stale()
     archive = Archive(pressed[0].folder / "small")
     pressed_made, made = records(archive), records(runner.workspace.archive)
     assert set(pressed_made) == set(made)

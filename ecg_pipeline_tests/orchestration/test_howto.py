@@ -81,5 +81,5 @@ def test_a_format_and_a_metric_are_a_file_a_function_and_two_lines(tree):
     assert LABEL in page[: page.index('id="tripod"')]
     assert LABEL in tripod
     with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
-        shown = instance.get_latest_materialization_event(dg.AssetKey(["hcm", "heartbeit", "evaluation"]))
+        shown = instance.get_latest_materialization_event(dg.AssetKey(["hcm", "small_cnn", "evaluation"]))
     assert METRIC in shown.asset_materialization.metadata

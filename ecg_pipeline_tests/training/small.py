@@ -74,9 +74,3 @@ def pretrained(examples, out, recipe=SHORT, model=TINY, **options):
         out=out,
         **options,
     )
-
-
-def examples_in(folder):
-    """(images, tokens, table) of a folder that the fixture `examples` wrote, for another process."""
-    images = ArrayShards(Path(folder) / "images")
-    return images, ArrayShards(Path(folder) / "tokens"), images.index().select("ecg_id", site=pl.lit("s"))

@@ -11,37 +11,16 @@ import pytest
 import torch
 
 from ecg_pipeline.models.heartbeit.beit import sample_drop_path_scale
-from ecg_pipeline.training.checkpoints import Checkpoint, PretrainedModel
+from ecg_pipeline.training.checkpoints import Checkpoint
 from ecg_pipeline.training.distributed import ProcessGroup
-from ecg_pipeline_tests.training.small import SHORT, TINY, pretrained
+from ecg_pipeline_tests.training.small import TINY
 
 WIDE = replace(TINY, drop_path=0.3)
-RECIPE = replace(SHORT, epochs=3, batch=9, learning_rate=1e-3)
-
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-
-UNDER_TORCHRUN = """
-import sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from ecg_pipeline.training.distributed import init_process_group
-from ecg_pipeline_tests.training.small import examples_in, pretrained
-from ecg_pipeline_tests.training.test_distributed import RECIPE, WIDE
-process_group = init_process_group("cpu")
-assert process_group.size == 2
-options = {"process_group": process_group, "micro_batch_size": 2}
-pretrained(examples_in(sys.argv[1]), Path(sys.argv[2]), recipe=RECIPE, model=WIDE, **options)
-"""
 
 
 def trace(checkpoint):
     return pl.read_parquet(checkpoint.folder / "trace.parquet")
-
-
-def alone(examples, out, **options):
-    torch.set_num_threads(1)
-    return pretrained(examples, out, recipe=RECIPE, model=WIDE, **options)
 
 
 def under_torchrun(script, *arguments):
@@ -56,22 +35,6 @@ def agree(one: Checkpoint, other: Checkpoint):
     for name, weight in one.state().items():
         # Adam's first steps turn a gradient that is zero but for rounding into a step of either sign.
         assert torch.allclose(other.state()[name], weight, atol=1e-4), name
-
-
-def test_micro_batches_of_any_size_make_one_batch(examples, tmp_path):
-    whole, micro = alone(examples, tmp_path / "whole"), alone(examples, tmp_path / "micro", micro_batch_size=2)
-    agree(whole.checkpoints()[0], micro.checkpoints()[0])
-
-
-def test_two_processes_give_the_loss_of_one(examples, tmp_path):
-    script = tmp_path / "run.py"
-    script.write_text(UNDER_TORCHRUN)
-    two = PretrainedModel(tmp_path / "two")
-    under_torchrun(script, examples[0].folder.parent, two.folder)
-    whole = alone(examples, tmp_path / "one")
-    agree(whole.checkpoints()[0], two.checkpoints()[0])
-    assert two.config() == whole.config()
-    assert two.checkpoints()[0].config() == whole.checkpoints()[0].config()
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ecg_pipeline.models.heartbeit.branches import add_attention, add_mlp, masked_attention
 from ecg_pipeline.models.heartbeit.recipes import HeartBeitRecipe
 from ecg_pipeline.models.heartbeit.relative_position import INDEX, TABLE, expand_shared_table, grid_of, resize_table
+from ecg_pipeline.models.initialisation import seeded
 from ecg_pipeline.storage.files import write_atomically
 from ecg_pipeline.training.checkpoints import Checkpoint
 from ecg_pipeline.training.weights import check_fit, load_exactly, read_weights, save_checkpoint
@@ -154,7 +155,8 @@ def export_pretraining(checkpoint: Checkpoint, path: Path) -> Path:
 def masked_image_model(recipe: HeartBeitRecipe, *, vocabulary: int, seed: int) -> MaskedImageModel:
     """A model to pretrain, initialised as by the authors: normal weights truncated at one standard deviation, and the
     second matrices of block l divided by sqrt(2 l)."""
-    model = MaskedImageModel(recipe, vocabulary)
+    with seeded(seed):
+        model = MaskedImageModel(recipe, vocabulary)
     generator = torch.Generator().manual_seed(seed)
     _initialise_weights(model, generator, bound=INITIAL_STD)
     with torch.no_grad():
@@ -169,7 +171,8 @@ def beit_classifier(recipe: HeartBeitRecipe, start: Mapping[str, Tensor] | None,
 
     As in the official script, the pretraining state's final norm, token head and mask token are not used.
     """
-    model = _beit(_ClassifierNetwork, recipe, classes=classes, global_pool="avg", use_rel_pos_bias=True)
+    with seeded(seed):
+        model = _beit(_ClassifierNetwork, recipe, classes=classes, global_pool="avg", use_rel_pos_bias=True)
     generator = torch.Generator().manual_seed(seed)
     _initialise_weights(model, generator, bound=2.0)
     _initialise_patch_embedding(model, generator)

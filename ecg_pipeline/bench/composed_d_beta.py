@@ -21,6 +21,14 @@ class Obvious(nn.Module):
     of the last layers are computed.
     """
 
+    waves: Any
+    unimodal_ecg_pooler: nn.Module
+    unimodal_language_pooler: nn.Module
+    multi_modal_ecg_pooler: nn.Module
+    multi_modal_language_pooler: nn.Module
+    multi_modal_ecg_layers: nn.ModuleList
+    multi_modal_language_layers: nn.ModuleList
+
     def __init__(self, network: DBetaModel, vocabulary: int):
         from transformers import BertConfig, CLIPVisionConfig, T5Config, T5EncoderModel
         from transformers.models.bert.modeling_bert import BertLayer, BertPooler, BertPredictionHeadTransform
@@ -84,8 +92,7 @@ class Obvious(nn.Module):
         mask = group.is_word.long()
         text = self.text(group.token_ids, attention_mask=mask).last_hidden_state
         text, ecg = self.multi_modal_language_proj(text), self.multi_modal_ecg_proj(ecg)
-        # Both names are set in the constructor.
-        similarities = self.unimodal_ecg_pooler(ecg) @ self.unimodal_language_pooler(text).T  # type: ignore[operator]
+        similarities = self.unimodal_ecg_pooler(ecg) @ self.unimodal_language_pooler(text).T
         signs = 2 * torch.diag(group.is_aligned.float()) - 1
         pairs = -logsigmoid(signs * similarities).mean()
         text = text + self.modality_type_embeddings.weight[0]
@@ -94,14 +101,14 @@ class Obvious(nn.Module):
         of_ecg = torch.zeros(len(ecg), 1, 1, ecg.shape[1])
         partly = ecg
         for place, (text_layer, ecg_layer) in enumerate(
-            zip(self.multi_modal_language_layers, self.multi_modal_ecg_layers, strict=True)  # type: ignore[arg-type]
+            zip(self.multi_modal_language_layers, self.multi_modal_ecg_layers, strict=True)
         ):
             if place == self.recipe.reconstruct_after:
                 partly = ecg
             new_text = text_layer(text, of_text, ecg, of_ecg)
             ecg = ecg_layer(ecg, of_ecg, text, of_text)
             text = new_text
-        vectors = [self.multi_modal_language_pooler(text), self.multi_modal_ecg_pooler(ecg)]  # type: ignore[operator]
+        vectors = [self.multi_modal_language_pooler(text), self.multi_modal_ecg_pooler(ecg)]
         matching = cross_entropy(self.itm_head(torch.cat(vectors, dim=1)), group.is_aligned.long())
         words = cross_entropy(self.words(self.transform(text)).flatten(0, 1), group.labels.flatten())
         return words + self._reconstruction(partly, target, group) + matching + pairs

@@ -93,10 +93,11 @@ def test_who_withdrew_has_no_text_and_who_has_none_is_counted(tmp_path):
 def test_a_format_without_texts_has_none_and_a_table_that_is_written_is_waited_for(tmp_path):
     (tmp_path / "drop").mkdir()
     assert collect(DropFolder("c", tmp_path / "drop", "cinc"), tmp_path / "out").texts().is_empty()
-    (tmp_path / "drop" / "machine_measurements.csv").write_text("study_id,report_0\n")
+    (tmp_path / "drop" / "record_list.csv").write_text("subject_id,study_id,path\n")
+    (tmp_path / "drop" / "machine_measurements.csv").write_text("subject_id,study_id,report_0\n")
     drop = DropFolder("m", tmp_path / "drop", "mimic_iv_ecg")
     assert collect(drop, tmp_path / "out").texts().is_empty()
-    with pytest.raises(UnsettledError, match=r"machine_measurements.csv is still being written"):
+    with pytest.raises(UnsettledError, match=r"record_list.csv is still being written"):
         collect_texts(drop, list_files(drop).clear(), key=KEY, out=tmp_path / "out")
 
 

@@ -53,7 +53,7 @@ def test_what_a_person_inserted_is_not_read_wherever_its_flag_stands(tmp_path):
     folder = write(tmp_path / "drop", a=export("Sinus rhythm", *typed, confirmed=["typed four"]))
     found, skipped = read(muse_texts, folder)
     assert found["a.xml"].text == "Sinus rhythm"
-    assert not +skipped
+    assert not skipped
 
 
 PTB_XL = 'filename_hr,patient_id,scp_codes,report\na,1.0,{},"sinus rhythm.\nnormal"\nb,,{},\nc,3.0,{}\n'
@@ -87,7 +87,7 @@ def test_mimic_texts_belong_to_their_study_and_not_to_their_row(mimic):
     found, skipped = read(mimic_texts, folder, names)
     assert [found[name].text for name in names] == ["Atrial fibrillation Abnormal ECG last", "Sinus rhythm Normal ECG"]
     assert [found[name].patient_id for name in names] == ["10000032", "10000033"]
-    assert not skipped
+    assert not +skipped
 
 
 def test_mimic_studies_with_several_texts_have_none_and_a_missing_table_is_named(mimic):

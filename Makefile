@@ -20,9 +20,11 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/ecg-pipeline demo
 
-# The longest first, so that two cores end at the same time.
-test: setup
-	$(MAKE) --no-print-directory --jobs 2 --output-sync test-orchestration test-science test-pages
+# Side by side, the longest first, so that two cores end at the same time.
+ifneq (,$(filter test,$(MAKECMDGOALS)))
+MAKEFLAGS += --jobs=2 --output-sync
+endif
+test: test-orchestration test-science test-pages
 
 test-science: setup
 	$(BIN)/pytest -m "not acceptance" --ignore ecg_pipeline_tests/orchestration --ignore ecg_pipeline_tests/test_ui.py

@@ -22,13 +22,17 @@ T5_MASK = "<extra_id_0>"
 
 FILE = "tokenizer.json"
 
+T5, ENCODER = "t5", ("config.json", "model.safetensors")
+"""Folder beside T5's tokenizer with its encoder, and the files in it."""
+
 Encode = Callable[[Sequence[str]], tuple[NDArray[np.int32], NDArray[np.int32]]]
 """Cleaned texts to token ids (n, L) int32, each with an end token and padded, and their numbers (n,) int32."""
 
 
 @dataclass(frozen=True)
 class TextTokenizer:
-    """A tokenizer of texts. Files: `tokenizer.json`, as the package `tokenizers` reads it, and `config.json`."""
+    """A tokenizer of texts. Files: `tokenizer.json`, as the package `tokenizers` reads it, and `config.json`; with the
+    tokenizer of a T5 also `t5`, a folder with its encoder's config and weights."""
 
     folder: Path
 
@@ -38,8 +42,8 @@ class TextTokenizer:
         return read_json(self.folder / "config.json")
 
     def facts(self) -> dict[str, Any]:
-        """What a network needs to know: vocabulary (number of token ids), the ids pad, end, unknown and mask, and
-        special, all ids that stand for no words."""
+        """What a network needs to know: vocabulary (number of token ids, those that stand for no token among them), the
+        ids pad, end, unknown and mask, and special, all ids that stand for no words."""
         config = self.config()
         return {name: config[name] for name in ("vocabulary", "pad", "end", "unknown", "mask", "special")}
 
@@ -74,17 +78,23 @@ def train_tokenizer(texts: Sequence[str], *, vocabulary: int, longest: int, out:
     return _finished(out, kind="trained", mask=MASK, longest=longest, texts=texts)
 
 
-def import_tokenizer(file: Path, *, longest: int, texts: Sequence[str], out: Path) -> TextTokenizer:
-    """Take over the `tokenizer.json` of a T5 folder. One without T5's special tokens is a ValueError.
+def import_tokenizer(folder: Path, *, longest: int, texts: Sequence[str], out: Path) -> TextTokenizer:
+    """Take over the tokenizer of a T5 folder, and its encoder with it. One without T5's special tokens is a ValueError.
 
     texts: cleaned ones, on which it is measured how well it knows their words.
     """
-    write_atomically(out / FILE, lambda path: copyfile(file, path))
-    return _finished(out, kind="t5", mask=T5_MASK, longest=longest, texts=texts)
+    for name in ENCODER:
+        write_atomically(out / T5 / name, lambda path, file=folder / name: copyfile(file, path))
+    write_atomically(out / FILE, lambda path: copyfile(folder / FILE, path))
+    # The table of vectors has rows to spare, which are no tokens.
+    rows = read_json(folder / ENCODER[0])["vocab_size"]
+    return _finished(out, kind="t5", mask=T5_MASK, longest=longest, texts=texts, vocabulary=rows)
 
 
-def _finished(folder: Path, *, kind: str, mask: str, longest: int, texts: Sequence[str]) -> TextTokenizer:
-    """Write the config last, so that a folder with a config is complete."""
+def _finished(
+    folder: Path, *, kind: str, mask: str, longest: int, texts: Sequence[str], vocabulary: int = 0
+) -> TextTokenizer:
+    """Write the config last, so that a folder with a config is complete. vocabulary: at least, see `facts`."""
     tokenizer = _read(folder / FILE)
     ids = {"pad": PAD, "end": END, "unknown": UNKNOWN, "mask": mask}
     known = {name: number for name, token in ids.items() if (number := tokenizer.token_to_id(token)) is not None}
@@ -97,7 +107,7 @@ def _finished(folder: Path, *, kind: str, mask: str, longest: int, texts: Sequen
     words = int(lengths.sum()) - len(texts)
     config = {
         "kind": kind,
-        "vocabulary": tokenizer.get_vocab_size(),
+        "vocabulary": max(vocabulary, tokenizer.get_vocab_size()),
         **known,
         "special": sorted({*known.values(), *(number for number, token in added.items() if token.special)}),
         "longest": longest,

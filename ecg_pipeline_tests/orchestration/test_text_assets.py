@@ -139,6 +139,7 @@ def test_a_t5_is_named_by_its_folder(tmp_path):
     (tmp_path / "study.yaml").write_text(STUDY.format(system=tmp_path).replace("vocabulary: 200", "t5: flan"))
     assert published_names(load_study(tmp_path / "study.yaml")) == {
         "text_tokenizer": "flan/tokenizer.json",
+        "text_encoder_config": "flan/config.json",
         "text_encoder": "flan/model.safetensors",
     }
 

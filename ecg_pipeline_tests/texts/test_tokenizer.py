@@ -107,36 +107,40 @@ def test_without_a_text_nothing_is_trained(tmp_path):
         train_tokenizer([], vocabulary=100, longest=16, out=tmp_path)
 
 
-def t5_file(path, specials=("<pad>", "</s>", "<unk>", "<extra_id_1>", "<extra_id_0>")):
-    """A file as T5 folders have it."""
+def t5_folder(folder, specials=("<pad>", "</s>", "<unk>", "<extra_id_1>", "<extra_id_0>")):
+    """A folder with the files of a T5."""
     from tokenizers import AddedToken, pre_tokenizers, processors
 
     tokenizer = Tokenizer(Unigram([(token, 0.0) for token in specials] + [("▁", -2.0), ("a", -3.0)], unk_id=2))
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in specials])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    if "</s>" in specials:
-        tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     tokenizer.enable_padding(length=100)
-    path.write_text(tokenizer.to_str())
-    return path
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text(tokenizer.to_str())
+    (folder / "config.json").write_text('{"vocab_size": 12}')
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
 
 
-def test_the_tokenizer_of_a_t5_is_taken_over(tmp_path):
-    made = import_tokenizer(t5_file(tmp_path / "tokenizer.json"), longest=8, texts=["a a", "b"], out=tmp_path / "made")
-    assert made.facts() == {"vocabulary": 7, "pad": 0, "end": 1, "unknown": 2, "mask": 4, "special": [0, 1, 2, 3, 4]}
+def test_the_tokenizer_of_a_t5_is_taken_over_with_its_encoder(tmp_path):
+    folder = t5_folder(tmp_path / "t5")
+    made = import_tokenizer(folder, longest=8, texts=["a a", "b"], out=tmp_path / "made")
+    assert made.facts() == {"vocabulary": 12, "pad": 0, "end": 1, "unknown": 2, "mask": 4, "special": [0, 1, 2, 3, 4]}
     token_ids, lengths = made.load()(["a"])
     assert (token_ids.tolist(), lengths.tolist()) == ([[5, 6, 1, 0, 0, 0, 0, 0]], [3])
     assert made.config()["unknown_share"] == pytest.approx(1 / 6, abs=1e-6)
-    assert (made.folder / "tokenizer.json").read_bytes() == (tmp_path / "tokenizer.json").read_bytes()
+    for name, copied in (("tokenizer.json", "."), ("config.json", "t5"), ("model.safetensors", "t5")):
+        assert (made.folder / copied / name).read_bytes() == (folder / name).read_bytes()
 
 
 def test_a_file_that_is_no_tokenizer_of_a_t5_says_so(tmp_path):
-    other = t5_file(tmp_path / "other.json", specials=("<pad>", "</s>", "<unk>", "[MASK]"))
+    other = t5_folder(tmp_path / "other", specials=("<pad>", "</s>", "<unk>", "[MASK]"))
     with pytest.raises(ValueError, match="has no token <extra_id_0>"):
         import_tokenizer(other, longest=8, texts=[], out=tmp_path / "made")
-    (tmp_path / "none.json").write_text("{}")
+    (other / "tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match="is no file of a tokenizer"):
-        import_tokenizer(tmp_path / "none.json", longest=8, texts=[], out=tmp_path / "made")
+        import_tokenizer(other, longest=8, texts=[], out=tmp_path / "made")
     assert not (tmp_path / "made" / "config.json").exists()
 
 

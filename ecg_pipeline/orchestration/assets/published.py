@@ -7,9 +7,10 @@ import dagster as dg
 
 from ecg_pipeline.storage.files import sha256_file
 from ecg_pipeline.study import Study
+from ecg_pipeline.texts.tokenizer import ENCODER, FILE
 from ecg_pipeline.tokens.recipes import ImportedTokenizer
 
-T5_FILES = {"text_tokenizer": "tokenizer.json", "text_encoder": "model.safetensors"}
+T5_FILES = {"text_tokenizer": FILE, **dict(zip(("text_encoder_config", "text_encoder"), ENCODER, strict=True))}
 """What is used of a T5's folder, by the names of the source assets."""
 
 

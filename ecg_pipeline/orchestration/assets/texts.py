@@ -8,7 +8,7 @@ import polars as pl
 from ecg_pipeline.cohorts.pretraining_set import pretraining_set, save_training_set
 from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.orchestration import metadata
-from ecg_pipeline.orchestration.assets.published import published_key, published_names, weights_file
+from ecg_pipeline.orchestration.assets.published import T5_FILES, published_key, published_names, weights_file
 from ecg_pipeline.orchestration.checks import blocking_checks
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.instance import DATA
@@ -35,7 +35,7 @@ def text_assets(study: Study) -> list[dg.AssetsDefinition]:
     @dg.asset(
         group_name="texts",
         ins=read,
-        deps=[published_key("text_tokenizer")] if recipe.t5 else [],
+        deps=[published_key(name) for name in T5_FILES] if recipe.t5 else [],
         check_specs=blocking_checks(["text_tokenizer"], CHECK),
         pool=DATA,
         **identified(
@@ -55,8 +55,8 @@ def text_assets(study: Study) -> list[dg.AssetsDefinition]:
             save_training_set(build.folder, "text_tokenizer", None if recipe.t5 else ecgs)
             said = texts["text"].to_list()
             if recipe.t5:
-                file = weights_file(published_names(study)["text_tokenizer"])
-                import_tokenizer(file, longest=recipe.longest, texts=said, out=build.folder)
+                folder = weights_file(published_names(study)["text_tokenizer"]).parent
+                import_tokenizer(folder, longest=recipe.longest, texts=said, out=build.folder)
             else:
                 train_tokenizer(said, vocabulary=recipe.vocabulary, longest=recipe.longest, out=build.folder)
 
@@ -71,7 +71,6 @@ def text_assets(study: Study) -> list[dg.AssetsDefinition]:
     @dg.asset(
         group_name="texts",
         ins=read,
-        deps=[published_key("text_encoder")] if recipe.t5 else [],
         check_specs=blocking_checks(["text_negatives"], CHECK),
         kinds={"parquet"},
         pool=DATA,

@@ -213,7 +213,7 @@ def d_beta_objective(
 ) -> DBetaObjective:
     """The objective of a new network. text_folder: a local T5 that the text encoder starts from; None is at random.
 
-    A T5 of other sizes than the recipe's is a ValueError, and so is one with fewer tokens than the tokenizer; it may
+    A T5 of other sizes than the recipe's is a ValueError, and so is one with fewer tokens than the tokenizer. It may
     have more, as Flan-T5 has.
     """
     state, start, vocabulary = None, {"text_encoder": "random initialisation"}, words.vocabulary

@@ -56,6 +56,14 @@ class Block:
     patients: int
     positives: int
 
+    @property
+    def untrained(self) -> list[str | None]:
+        """For each fraction, why none of its models was trained; None if any was, or if the reasons differ."""
+        columns = (
+            {cell.not_trained for cell in column} for column in zip(*(row.cells for row in self.rows), strict=True)
+        )
+        return [next(iter(reasons)) if len(reasons) == 1 else None for reasons in columns]
+
 
 @dataclass(frozen=True)
 class Trained:

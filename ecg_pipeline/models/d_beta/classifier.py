@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from ecg_pipeline.models.d_beta.fusion import linear
 from ecg_pipeline.models.d_beta.network import ECG_PATH, EcgPath
 from ecg_pipeline.models.d_beta.recipes import DBetaRecipe
+from ecg_pipeline.models.initialisation import seeded
 from ecg_pipeline.training.classifier import Classifier
 from ecg_pipeline.training.weights import load_exactly
 
@@ -46,8 +46,7 @@ class DBetaClassifier(Classifier):
 
 def d_beta_classifier(recipe: DBetaRecipe, start: Mapping[str, Tensor] | None, *, seed: int) -> DBetaClassifier:
     """A classifier from a pretraining state, of which the ECG's path is used, or with random weights by `seed`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         classifier = DBetaClassifier(recipe)
     if start is not None:
         load_exactly(classifier.network, {name: tensor for name, tensor in start.items() if name.startswith(ECG_PATH)})

@@ -10,6 +10,7 @@ from ecg_pipeline.models.d_beta.fusion import INITIAL_STD, FusionLayer, Pooler, 
 from ecg_pipeline.models.d_beta.heads import MatchingHead, ReconstructionHead, WordHead
 from ecg_pipeline.models.d_beta.recipes import DBetaRecipe, dropouts
 from ecg_pipeline.models.d_beta.t5 import T5Encoder
+from ecg_pipeline.models.initialisation import seeded
 from ecg_pipeline.models.wav2vec2 import WaveformEncoder
 from ecg_pipeline.training.weights import load_exactly
 
@@ -157,8 +158,7 @@ def d_beta_model(
     recipe: DBetaRecipe, *, vocabulary: int, rate: float, seed: int, text: Mapping[str, Tensor] | None = None
 ) -> DBetaModel:
     """A model to pretrain, initialised as by the authors. text: state of the text encoder, random by `seed` if None."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = DBetaModel(recipe, vocabulary=vocabulary, rate=rate)
     if text is not None:
         load_exactly(model.language_encoder, text)

@@ -141,6 +141,16 @@ tasks:
     (
         """\
 extends: demo
+sites:
+  challenge: {title: Challenge, format: cinc, path: cinc, patients: public}
+tasks:
+  rbbb: {title: R, sites: [challenge], rule: {kind: statement, system: snomed, positive: ["713427006"]}}
+""",
+        ["5: tasks.rbbb.rule.positive: snomed 713427006 is read as 59118001: write that"],
+    ),
+    (
+        """\
+extends: demo
 tasks:
   stemi:
     rule: {system: snomed}

@@ -179,7 +179,6 @@ def _wav2vec2(recipe: DBetaRecipe) -> nn.Module:
         stride=recipe.conv_strides[0],
         bias=recipe.conv_bias,
     )
-    del model.masked_spec_embed
     return model
 
 

@@ -42,8 +42,8 @@ class TextTokenizer:
         return read_json(self.folder / "config.json")
 
     def facts(self) -> dict[str, Any]:
-        """What a network needs to know: vocabulary (number of token ids, those that stand for no token among them), the
-        ids pad, end, unknown and mask, and special, all ids that stand for no words."""
+        """What a network needs to know: vocabulary (number of token ids), the ids pad, end, unknown and mask, and
+        special, all ids that stand for no words."""
         config = self.config()
         return {name: config[name] for name in ("vocabulary", "pad", "end", "unknown", "mask", "special")}
 
@@ -86,15 +86,11 @@ def import_tokenizer(folder: Path, *, longest: int, texts: Sequence[str], out: P
     for name in ENCODER:
         write_atomically(out / T5 / name, lambda path, file=folder / name: copyfile(file, path))
     write_atomically(out / FILE, lambda path: copyfile(folder / FILE, path))
-    # The table of vectors has rows to spare, which are no tokens.
-    rows = read_json(folder / ENCODER[0])["vocab_size"]
-    return _finished(out, kind="t5", mask=T5_MASK, longest=longest, texts=texts, vocabulary=rows)
+    return _finished(out, kind="t5", mask=T5_MASK, longest=longest, texts=texts)
 
 
-def _finished(
-    folder: Path, *, kind: str, mask: str, longest: int, texts: Sequence[str], vocabulary: int = 0
-) -> TextTokenizer:
-    """Write the config last, so that a folder with a config is complete. vocabulary: at least, see `facts`."""
+def _finished(folder: Path, *, kind: str, mask: str, longest: int, texts: Sequence[str]) -> TextTokenizer:
+    """Write the config last, so that a folder with a config is complete."""
     tokenizer = _read(folder / FILE)
     ids = {"pad": PAD, "end": END, "unknown": UNKNOWN, "mask": mask}
     known = {name: number for name, token in ids.items() if (number := tokenizer.token_to_id(token)) is not None}
@@ -107,7 +103,7 @@ def _finished(
     words = int(lengths.sum()) - len(texts)
     config = {
         "kind": kind,
-        "vocabulary": max(vocabulary, tokenizer.get_vocab_size()),
+        "vocabulary": tokenizer.get_vocab_size(),
         **known,
         "special": sorted({*known.values(), *(number for number, token in added.items() if token.special)}),
         "longest": longest,

@@ -1,14 +1,20 @@
 """Texts from private exports to tokens: the assets of a study whose model reads them, and no person in any of them."""
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
+from safetensors.torch import save_file
 
 from ecg_pipeline.cohorts.pretraining_set import pretraining_set, training_sets
 from ecg_pipeline.ingest.store import WaveformStore
+from ecg_pipeline.models.d_beta.t5 import T5Encoder
+from ecg_pipeline.models.d_beta.t5_shape import shape_of
 from ecg_pipeline.models.small_cnn import SmallCnn
 from ecg_pipeline.orchestration.assets import ingest as records
 from ecg_pipeline.orchestration.assets.published import published_names
+from ecg_pipeline.orchestration.assets.texts import embedder
 from ecg_pipeline.provenance.trace import Subject, trace
 from ecg_pipeline.provenance.withdraw import CHECKED
 from ecg_pipeline.study import StudyError, load_study
@@ -16,11 +22,13 @@ from ecg_pipeline.synthetic.drop_folders import TYPED
 from ecg_pipeline.synthetic.hospital import HospitalSystem, read_planted, write_hospital_system
 from ecg_pipeline.texts.encode import TEXT_ID, TextTokens
 from ecg_pipeline.texts.negatives import TextNegatives
+from ecg_pipeline.texts.similarity import tf_idf
 from ecg_pipeline.texts.site_texts import ClinicalTexts
-from ecg_pipeline.texts.tokenizer import TextTokenizer
+from ecg_pipeline.texts.tokenizer import TextTokenizer, import_tokenizer, train_tokenizer
 from ecg_pipeline.training.recipes import PretrainRecipe
 from ecg_pipeline_tests.orchestration.conftest import open_runner
 from ecg_pipeline_tests.orchestration.test_private_patients import KEY, databases, dump, files_below, table_text
+from ecg_pipeline_tests.texts.test_tokenizer import t5_folder
 
 PRIVATE, PUBLIC = ("mount_sinai", "beth_israel"), "ptb_xl_like"
 STUDY = """\
@@ -144,6 +152,24 @@ def test_a_t5_is_named_by_its_folder(tmp_path):
     }
 
 
+def test_texts_are_compared_by_the_t5_of_their_tokenizer(tmp_path):
+    shape = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 1, "num_heads": 2, "feed_forward_proj": "gated-gelu"}
+    folder = t5_folder(tmp_path / "flan")
+    (folder / "config.json").write_text(json.dumps(shape))
+    encoder = T5Encoder(shape_of(shape), vocabulary=9)
+    save_file(
+        {name: weight.contiguous() for name, weight in encoder.state_dict().items()}, folder / "model.safetensors"
+    )
+    tokenizer = import_tokenizer(folder, longest=8, texts=[], out=tmp_path / "made")
+    embed = embedder(tokenizer)
+    beside, alone = embed(["a", "a a a a a"]), embed(["a"])
+    assert beside.shape == (2, 16)
+    assert np.allclose(beside[0], alone[0], atol=1e-6)
+    assert not np.allclose(beside[0], beside[1], atol=1e-3)
+    trained = train_tokenizer(["a"], vocabulary=16, longest=8, out=tmp_path / "trained")
+    assert embedder(trained) is tf_idf
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -169,6 +195,7 @@ def test_a_study_whose_models_read_no_texts_has_no_such_asset():
     from ecg_pipeline.orchestration.assets import study_assets
     from ecg_pipeline.study import study_file
 
-    keys = {key.to_user_string() for asset in study_assets(load_study(study_file("heartbeit"))) for key in asset.keys}
+    made = [asset for asset in study_assets(load_study(study_file("heartbeit"))) if hasattr(asset, "keys")]
+    keys = {key.to_user_string() for asset in made for key in asset.keys}
     assert "clinical_labels" in keys
     assert not keys & {"clinical_texts", "text_tokenizer", "text_negatives", "text_tokens"}

@@ -126,7 +126,7 @@ def t5_folder(folder, specials=("<pad>", "</s>", "<unk>", "<extra_id_1>", "<extr
 def test_the_tokenizer_of_a_t5_is_taken_over_with_its_encoder(tmp_path):
     folder = t5_folder(tmp_path / "t5")
     made = import_tokenizer(folder, longest=8, texts=["a a", "b"], out=tmp_path / "made")
-    assert made.facts() == {"vocabulary": 12, "pad": 0, "end": 1, "unknown": 2, "mask": 4, "special": [0, 1, 2, 3, 4]}
+    assert made.facts() == {"vocabulary": 7, "pad": 0, "end": 1, "unknown": 2, "mask": 4, "special": [0, 1, 2, 3, 4]}
     token_ids, lengths = made.load()(["a"])
     assert (token_ids.tolist(), lengths.tolist()) == ([[5, 6, 1, 0, 0, 0, 0, 0]], [3])
     assert made.config()["unknown_share"] == pytest.approx(1 / 6, abs=1e-6)

@@ -19,9 +19,10 @@ from ecg_pipeline.provenance.withdraw import CHECK
 from ecg_pipeline.study import Study
 from ecg_pipeline.texts import encode, recipes
 from ecg_pipeline.texts.encode import TextTokens, encode_site
-from ecg_pipeline.texts.negatives import TextNegatives, find_negatives
+from ecg_pipeline.texts.negatives import Embed, TextNegatives, find_negatives
+from ecg_pipeline.texts.similarity import tf_idf
 from ecg_pipeline.texts.site_texts import ClinicalTexts, training_texts
-from ecg_pipeline.texts.tokenizer import TextTokenizer, import_tokenizer, train_tokenizer
+from ecg_pipeline.texts.tokenizer import T5, TextTokenizer, import_tokenizer, train_tokenizer
 
 
 def text_assets(study: Study) -> list[dg.AssetsDefinition]:
@@ -88,7 +89,14 @@ def text_assets(study: Study) -> list[dg.AssetsDefinition]:
         def make(build: Build) -> None:
             ecgs, texts = _training(study, waveform_store, clinical_texts)
             save_training_set(build.folder, "text_negatives", ecgs)
-            find_negatives(texts, text_tokenizer, count=recipe.negatives, out=build.folder, progress=build.progress)
+            find_negatives(
+                texts,
+                text_tokenizer,
+                count=recipe.negatives,
+                out=build.folder,
+                embed=embedder(text_tokenizer),
+                progress=build.progress,
+            )
 
         yield from workspace.materialise(
             context,
@@ -130,6 +138,22 @@ def text_assets(study: Study) -> list[dg.AssetsDefinition]:
         )
 
     return [text_tokenizer, text_negatives, text_tokens]
+
+
+def embedder(tokenizer: TextTokenizer) -> Embed:
+    """What says how alike two texts are: the encoder of the tokenizer's T5, if it is of one, else TF-IDF."""
+    folder = tokenizer.folder / T5
+    if not folder.is_dir():
+        return tf_idf
+    from ecg_pipeline.models.d_beta.t5 import EMBEDDING, T5Encoder, read_t5_folder
+    from ecg_pipeline.models.d_beta.vectors import mean_text_vectors
+    from ecg_pipeline.training.weights import load_exactly
+
+    shape, state = read_t5_folder(folder)
+    encoder = T5Encoder(shape, vocabulary=len(state[EMBEDDING])).eval()
+    load_exactly(encoder, state)
+    encode = tokenizer.load()
+    return lambda texts: mean_text_vectors(encoder, *encode(texts))
 
 
 def _training(

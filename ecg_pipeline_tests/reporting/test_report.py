@@ -366,9 +366,10 @@ def test_what_a_report_says_of_a_start_is_that_of_the_model(task, background, tm
     seen = {**background.pretrained_on, "other": None}
     both = replace(background, pretraining={**background.pretraining, "other": None}, pretrained_on=seen)
     text = write_report("t", [task], both, facts={}, out=tmp_path / "both").page.read_text()
-    of_starts = text.split("<th>Pretraining saw</th>")[-1].split("</table>")[0]
-    row = r"<tr><td>(heartbeit|other)</td>(?:<td>[^<]*</td>){2}<td>([^<]*)</td>"
-    (of_heartbeit, of_other) = re.findall(row, of_starts)
+    starts = text.split('<section id="pretraining">')[1]
+    (of_heartbeit, of_other) = re.findall(
+        r"<tr><td>(heartbeit|other)</td>(?:<td>[^<]*</td>){2}<td>([^<]*)</td>", starts
+    )
     assert of_heartbeit[1].startswith("1,234 ECGs of 567 patients of")
     assert of_other[1] == "unknown"
     assert "No model is pretrained." not in text

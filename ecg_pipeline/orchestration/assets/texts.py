@@ -25,9 +25,10 @@ from ecg_pipeline.texts.tokenizer import TextTokenizer, import_tokenizer, train_
 
 
 def text_assets(study: Study) -> list[dg.AssetsDefinition]:
-    """Assets `text_tokenizer`, `text_negatives`, and `text_tokens` by site, of a study that pretrains on texts."""
+    """Assets `text_tokenizer`, `text_negatives`, and `text_tokens` by site, of a study that pretrains on texts; of one
+    that only tries networks on prompts, the tokenizer that was taken over with them."""
     if "text_tokens" not in study.targets:
-        return []
+        return [_prompt_tokenizer(study)] if study.takes_text_tokenizer else []
     pretraining = dg.SpecificPartitionsPartitionMapping(list(study.pretraining_sites))
     read = {name: dg.AssetIn(partition_mapping=pretraining) for name in ("waveform_store", "clinical_texts")}
     recipe = study.texts
@@ -130,6 +131,28 @@ def text_assets(study: Study) -> list[dg.AssetsDefinition]:
         )
 
     return [text_tokenizer, text_negatives, text_tokens]
+
+
+def _prompt_tokenizer(study: Study) -> dg.AssetsDefinition:
+    """Asset `text_tokenizer` of a study that reads no texts but prompts."""
+    recipe = study.texts
+
+    @dg.asset(
+        group_name="texts",
+        deps=[published_key("text_tokenizer")],
+        **identified(recipes.REVISION, t5=recipe.t5, longest=recipe.longest),
+    )
+    def text_tokenizer(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Events:
+        """The tokenizer of a local T5, for prompts."""
+
+        def make(build: Build) -> None:
+            save_training_set(build.folder, "text_tokenizer", None)
+            file = weights_file(published_names(study)["text_tokenizer"])
+            import_tokenizer(file, longest=recipe.longest, texts=[], out=build.folder)
+
+        yield from workspace.materialise(context, TextTokenizer, make=make, metadata_of=metadata.text_tokenizer)
+
+    return text_tokenizer
 
 
 def _training(

@@ -1,6 +1,6 @@
 """Zero-shot with networks whose answers are known: scores, controls, languages, and what cannot be scored."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -77,7 +77,7 @@ def ecgs(labels, folder, *, examples=1):
     index = pl.DataFrame({"ecg_id": [names[row] for row in rows], "shard": 0, "row": range(len(rows))})
     write_index(folder, index.cast({"shard": pl.Int32, "row": pl.Int32}))
     table = {"ecg_id": names, "site": "s", "patient": [f"p{n // 2}" for n in range(len(labels))], "label": labels}
-    return ArrayShards(folder), pl.DataFrame(table, {"ecg_id": pl.String, "label": pl.Int8}, strict=False)
+    return ArrayShards(folder), pl.DataFrame(table, schema_overrides={"label": pl.Int8})
 
 
 def pretrained(folder, seeds=(0, 1)):
@@ -88,14 +88,14 @@ def pretrained(folder, seeds=(0, 1)):
     return PretrainedModel(folder)
 
 
-def tried(folder, tokenizer, labels, *, prompts=PROMPTS, examples=1):
-    view, table = ecgs(labels, folder / "view", examples=examples)
+def tried(folder, tokenizer, labels, *, prompts=PROMPTS, tested=None):
+    view, table = ecgs(labels, folder / "view")
     model = SmallCnnRecipe(leads=2, widths=(4,))
     return zero_shot(
         pretrained(folder / "model"),
         model,
         view,
-        table.with_columns(age_years=50.0),
+        table.head(len(labels) if tested is None else tested).with_columns(age_years=50.0),
         task="af",
         prompts=prompts,
         tokenizer=tokenizer,
@@ -124,7 +124,6 @@ def test_matching_vectors_tell_all_ecgs_apart_and_the_controls_none(tmp_path, to
             assert row["auroc"]["value"] == row["average_precision"]["value"] == 1
         else:
             assert 0.3 < row["auroc"]["value"] < 0.7
-            assert row["auroc"]["low"] < 0.5 < row["auroc"]["high"]
     assert metrics["auroc"] == by_turn[PRETRAINED, "af", ALL]["auroc"]
     assert not {"brier", "calibration", "operating_points"} & metrics.keys()
     assert metrics["prompts"]["af"]["en"]["words"] == "atrial fibrillation"
@@ -172,7 +171,7 @@ def test_several_examples_of_an_ecg_give_their_mean(tmp_path):
 @pytest.mark.usefixtures("family")
 @pytest.mark.parametrize("count", [0, 6])
 def test_one_label_alone_has_counts_and_a_reason(tmp_path, tokenizer, count):
-    made = tried(tmp_path, tokenizer, [1] * count)
+    made = tried(tmp_path, tokenizer, [1] * 6, tested=count)
     metrics = made.metrics()
     assert metrics["reason"] == ONE_LABEL
     assert (metrics["ecgs"], metrics["positives"]) == (count, count)
@@ -190,11 +189,3 @@ def test_weights_without_a_text_encoder_say_so(tmp_path, tokenizer, monkeypatch)
     assert made.metrics()["reason"].startswith("zero-shot is not possible: the pretrained weights have no text encoder")
     assert made.metrics()["ecgs"] == 6
     assert made.predictions().equals(pl.DataFrame(schema=SCHEMA))
-
-
-@pytest.mark.usefixtures("family")
-def test_too_few_patients_for_an_interval_say_so(tmp_path, tokenizer):
-    made = tried(tmp_path, tokenizer, [1, 0], prompts={"af": PROMPTS["af"]})
-    metrics = made.metrics()
-    assert "too few patients" in metrics["reason"] or metrics["auroc"]["value"] == 1
-    assert replace(DRAWS, bootstrap_draws=2) != DRAWS

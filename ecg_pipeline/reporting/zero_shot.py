@@ -47,7 +47,8 @@ class Line:
     """A network at one site by the prompts in one language, or in all.
 
     values: of the own prompts, by the names of the metrics with an interval. untrained: AUROC of the untrained network.
-    others: AUROC with the prompts of other tasks, in the order of the section; None where these lack the language.
+    others: AUROC with the prompts of other tasks, in the order of the section; None where these lack the language, or,
+    in the line of all languages, one of them.
     """
 
     language: str
@@ -105,7 +106,7 @@ def zero_shot_section(task: TaskResults) -> ZeroShotSection:
 
 def _tried(task: TaskResults, model: str, site: str, made: ZeroShot, *, others: list[str]) -> Tried:
     metrics = made.metrics()
-    about = metrics["model"]
+    about, asked, own = metrics["model"], metrics["prompts"], task.name
     by_turn = {tuple(row[name] for name in TURN): row for row in metrics["scores"] if "reason" not in row}
     reasons = [metrics.get("reason"), *(row.get("reason") for row in metrics["scores"])]
 
@@ -113,17 +114,22 @@ def _tried(task: TaskResults, model: str, site: str, made: ZeroShot, *, others: 
         row = by_turn.get((network, prompts, language))
         return estimate(_values(row), WITH_INTERVAL[0].name) if row else None
 
-    languages = [language for network, of, language in by_turn if (network, of) == (PRETRAINED, task.name)]
+    def of_other(task: str, language: str) -> Estimate | None:
+        # A mean over fewer languages is no control of the mean over all.
+        is_whole = asked[task].keys() == asked[own].keys()
+        return auroc(PRETRAINED, task, language) if language != ALL or is_whole else None
+
+    languages = [language for network, of, language in by_turn if (network, of) == (PRETRAINED, own)]
     several = len(languages) > 2
     lines = [
         Line(
             language=language,
             values={
-                metric.name: estimate(_values(by_turn[PRETRAINED, task.name, language]), metric.name)
+                metric.name: estimate(_values(by_turn[PRETRAINED, own, language]), metric.name)
                 for metric in WITH_INTERVAL
             },
-            untrained=auroc(UNTRAINED, task.name, language) or Estimate(None, None, None),
-            others=[auroc(PRETRAINED, other, language) for other in others],
+            untrained=auroc(UNTRAINED, own, language) or Estimate(None, None, None),
+            others=[of_other(other, language) for other in others],
         )
         for language in sorted(languages, key=lambda one: (one != ALL, one))
         if several or language != ALL

@@ -5,6 +5,7 @@ import dagster as dg
 from ecg_pipeline.cohorts.test_set import TestSet
 from ecg_pipeline.evaluation import zero_shot as scoring
 from ecg_pipeline.evaluation.zero_shot import ZeroShot
+from ecg_pipeline.metrics.table import WITH_INTERVAL
 from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.assets.training import pretraining_never_saw_it
 from ecg_pipeline.orchestration.checks import blocking_checks
@@ -38,7 +39,14 @@ def zero_shot_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition:
         },
         check_specs=blocking_checks(key.path, "pretraining_never_saw_it", CHECK, partitions=partitions),
         kinds={"torch", "parquet"},
-        **identified(scoring.REVISION, model=recipe, task=task, prompts=prompts, evaluation=study.evaluation),
+        **identified(
+            scoring.REVISION,
+            model=recipe,
+            task=task,
+            prompts=prompts,
+            evaluation=study.evaluation,
+            metrics=[metric.name for metric in WITH_INTERVAL],
+        ),
     )
     def zero_shot(
         context: dg.AssetExecutionContext,

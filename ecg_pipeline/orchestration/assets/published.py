@@ -28,8 +28,7 @@ def published_names(study: Study) -> dict[str, str]:
     if isinstance(study.tokenizer, ImportedTokenizer) and "image_tokenizer" in study.fitted:
         named["image_tokenizer"] = study.tokenizer.weights
     if study.takes_text_tokenizer:
-        used = T5_FILES if "text_tokens" in study.targets else ("text_tokenizer",)
-        named |= {name: f"{study.texts.t5}/{T5_FILES[name]}" for name in used}
+        named |= {name: f"{study.texts.t5}/{file}" for name, file in T5_FILES.items()}
     return named
 
 

@@ -139,7 +139,7 @@ def _prompt_tokenizer(study: Study) -> dg.AssetsDefinition:
 
     @dg.asset(
         group_name="texts",
-        deps=[published_key("text_tokenizer")],
+        deps=[published_key(name) for name in T5_FILES],
         **identified(recipes.REVISION, t5=recipe.t5, longest=recipe.longest),
     )
     def text_tokenizer(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Events:
@@ -147,8 +147,8 @@ def _prompt_tokenizer(study: Study) -> dg.AssetsDefinition:
 
         def make(build: Build) -> None:
             save_training_set(build.folder, "text_tokenizer", None)
-            file = weights_file(published_names(study)["text_tokenizer"])
-            import_tokenizer(file, longest=recipe.longest, texts=[], out=build.folder)
+            folder = weights_file(published_names(study)["text_tokenizer"]).parent
+            import_tokenizer(folder, longest=recipe.longest, texts=[], out=build.folder)
 
         yield from workspace.materialise(context, TextTokenizer, make=make, metadata_of=metadata.text_tokenizer)
 

@@ -160,7 +160,7 @@ def test_networks_that_were_taken_over_need_their_tokenizer(base):
     [
         (
             "tasks: {infarction: {models: [small_cnn]}}",
-            "tasks.infarction.prompts: no model of the task starts from a pretraining that reads texts: add one of "
+            "tasks.infarction.models: no model of the task starts from a pretraining that reads texts: add one of "
             "d_beta to its models, or remove the prompts",
         ),
         ("tasks: {norm: {prompts: {fr: rythme sinusal}}}", "tasks.norm.prompts.fr: prompts are in en, de, sv, not in"),

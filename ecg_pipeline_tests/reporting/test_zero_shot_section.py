@@ -26,7 +26,7 @@ TURNS = [
 SKILL = {(PRETRAINED, "t"): 2.0, (PRETRAINED, "other"): 0.5, (UNTRAINED, "t"): 0.0}
 
 
-def made(folder, *, turns=TURNS, reason=None, task="t"):
+def made(folder, *, turns=TURNS, reason=None, task="t", other=("de", "en")):
     """A zero-shot of planted skill; scores are far from probabilities."""
     rng = np.random.default_rng(2)
     labels = np.arange(40) % 2
@@ -43,10 +43,10 @@ def made(folder, *, turns=TURNS, reason=None, task="t"):
         for network, prompts, language in turns
         for seed in (0, 1)
     ]
-    predictions = pl.concat([pl.DataFrame(schema=SCHEMA), *(one.cast(SCHEMA).select(SCHEMA) for one in rows)])
+    predictions = pl.concat([pl.DataFrame(schema=SCHEMA), *(one.cast(SCHEMA).select(list(SCHEMA)) for one in rows)])
     said = {"words": HOSTILE, "tokens": 4, "unknown": 1}
     facts = {
-        "prompts": {task: {"en": said, "de": said}, "other": {"en": said}},
+        "prompts": {task: {"en": said, "de": said}, "other": dict.fromkeys(other, said)},
         "model": {"seeds": [0, 1], "weights": "pairs, seeds 0, 1", "pretraining_saw": "ECGs, reports"},
     }
     recipe = EvaluationRecipe(bootstrap_draws=20)
@@ -98,7 +98,16 @@ def test_a_line_is_a_language_beside_its_controls(task):
     assert tried.starts == ["pairs, seeds 0, 1", "saw ECGs, reports"]
 
 
-def test_one_language_is_one_line_and_a_control_in_no_common_language_has_none(tmp_path, task):
+def test_one_language_is_one_line_and_a_control_that_lacks_a_language_has_none(tmp_path, task):
+    fewer = [one for one in TURNS if one[1:] != ("other", "de")]
+    (tried,) = zero_shot_section(
+        replace(task, zero_shots={("dbeta", SITE): made(tmp_path / "fewer", turns=fewer, other=("en",))})
+    ).tried
+    assert [(line.language, line.others == [None]) for line in tried.lines] == [
+        (ALL, True),
+        ("de", True),
+        ("en", False),
+    ]
     turns = [(network, prompts, language) for network, prompts, language in TURNS if language != "de"]
     turns = [one for one in turns if one[1:] != ("other", "en")]
     alone = replace(task, zero_shots={("dbeta", SITE): made(tmp_path / "alone", turns=turns)})

@@ -124,6 +124,7 @@ def _ecgs(site: str, rows: int, pseudonyms: pl.Series, first: int) -> pl.DataFra
             "age_years": rng.integers(180, 900, rows) / 10,
             "sex": pl.Series(["female", "male"])[number % 2],
             "device": WORDS[rng.integers(0, len(WORDS), rows)],
+            "rounding_microvolts": 0.0,
             "number": number,
             "is_duplicate": is_duplicate,
             "split": pl.Series([TRAIN] * 7 + [VALIDATION] + [TEST] * 2)[number % 10],

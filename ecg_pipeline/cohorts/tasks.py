@@ -1,12 +1,14 @@
 """Tasks: their sites, and the rule that labels an ECG."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
 import polars as pl
 
 from ecg_pipeline.ecg import RecipeError
+from ecg_pipeline.texts.clean import LANGUAGES, normalise
 
 MAX_DAYS = 36_525
 """A hundred years."""
@@ -75,7 +77,8 @@ class TaskRecipe:
     """A task: its internal sites, its external hospitals, and the rule that labels ECGs.
 
     fractions: of the training patients; empty means those of the study. models: names of those that are trained for it;
-    empty means all.
+    empty means all. prompts: by language ("en", "de", "sv"), one sentence that a physician could write on a positive
+    ECG. A pretrained network that reads texts is tried without training by how well ECGs fit it (zero-shot).
     """
 
     title: str
@@ -84,6 +87,7 @@ class TaskRecipe:
     external: tuple[str, ...] = ()
     fractions: tuple[float, ...] = ()
     models: tuple[str, ...] = ()
+    prompts: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.sites:
@@ -97,6 +101,11 @@ class TaskRecipe:
             raise RecipeError("a model is listed twice", "models")
         if not all(0 < fraction <= 1 for fraction in self.fractions):
             raise RecipeError("fractions must be above 0 and at most 1", "fractions")
+        for language, sentence in self.prompts.items():
+            if language not in LANGUAGES:
+                raise RecipeError(f"prompts are in {', '.join(LANGUAGES)}, not in `{language}`", f"prompts.{language}")
+            if not normalise(sentence):
+                raise RecipeError("a prompt must say something", f"prompts.{language}")
 
 
 def _check_code(code: str) -> None:

@@ -4,7 +4,7 @@ A model is one network per seed. A metric is the mean over seeds; curves and cou
 mean of several networks' scores would be another, better model.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -72,7 +72,7 @@ def compute_metrics(
     """
     ecgs, scores = by_ecg(predictions)
     described = predictions.select("ecg_id", "site", *ATTRIBUTES).unique("ecg_id")
-    labels, seeds = ecgs["label"].to_numpy(), _seeds(predictions)
+    labels, seeds = ecgs["label"].to_numpy(), seeds_of(predictions)
     by_seed = list(zip(seeds, scores, strict=True)) if not reason and 0 < labels.sum() < len(labels) else []
     points = [
         {"seed": seed, "point": point} | asdict(confusion(labels, row, threshold))
@@ -103,7 +103,7 @@ def summarise(predictions: pl.DataFrame, recipe: EvaluationRecipe, *, reason: st
     no metrics. Missing metrics are null, and `reason` says why.
     """
     ecgs, scores = by_ecg(predictions)
-    labels, patients, seeds = ecgs["label"].to_numpy(), ecgs["patient"].to_numpy(), _seeds(predictions)
+    labels, patients, seeds = ecgs["label"].to_numpy(), ecgs["patient"].to_numpy(), seeds_of(predictions)
     summary: dict[str, Any] = {
         "ecgs": len(ecgs),
         "patients": ecgs["patient"].n_unique(),
@@ -116,7 +116,7 @@ def summarise(predictions: pl.DataFrame, recipe: EvaluationRecipe, *, reason: st
     values = {metric.name: metric.value(labels, scores) for metric in METRICS if not metric.interval}
     return (
         summary
-        | or_reason(lambda: _with_intervals(labels, scores, patients, seeds=seeds, recipe=recipe))
+        | or_reason(lambda: with_intervals(labels, scores, patients, seeds=seeds, recipe=recipe))
         | values
         | {"patient_level": or_reason(lambda: _by_patient(labels, scores, patients, seeds=seeds, recipe=recipe))}
         | {
@@ -147,9 +147,11 @@ def or_reason(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"reason": str(error)}
 
 
-def _with_intervals(
-    labels: NDArray, scores: NDArray, patients: NDArray, *, seeds: list[int], recipe: EvaluationRecipe
+def with_intervals(
+    labels: NDArray, scores: NDArray, patients: NDArray, *, seeds: Sequence[int], recipe: EvaluationRecipe
 ) -> dict[str, Any]:
+    """The metrics that have an interval, each with the value of every seed; scores (S, N). They need the order of
+    scores alone, which may be on any scale. Labels that are all 0 or all 1 are a ValueError."""
     found = intervals(labels, scores, patients, draws=recipe.bootstrap_draws, seed=recipe.seed)
     counts = {seed: one.counts() for seed, one in zip(seeds, sort_scores(labels, scores), strict=True)}
     return {
@@ -165,7 +167,7 @@ def _by_patient(
     ill, means, people = patient_level(labels, scores, patients)
     counts = {"patients": len(people), "positives": int(ill.sum())}
     of_scores = {metric.name: metric.value(ill, means) for metric in METRICS if isinstance(metric, ScoreMetric)}
-    return counts | _with_intervals(ill, means, people, seeds=seeds, recipe=recipe) | of_scores
+    return counts | with_intervals(ill, means, people, seeds=seeds, recipe=recipe) | of_scores
 
 
 def _over_seeds(mean: Interval, by_seed: dict[int, float]) -> dict[str, Any]:
@@ -173,7 +175,8 @@ def _over_seeds(mean: Interval, by_seed: dict[int, float]) -> dict[str, Any]:
     return {**asdict(mean), "sd": spread, "by_seed": {str(seed): value for seed, value in by_seed.items()}}
 
 
-def _seeds(predictions: pl.DataFrame) -> list[int]:
+def seeds_of(predictions: pl.DataFrame) -> list[int]:
+    """The seeds of predictions, in their order."""
     return predictions["seed"].unique(maintain_order=True).to_list()
 
 

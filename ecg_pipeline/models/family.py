@@ -5,7 +5,7 @@ Its module is light, because the asset graph is built from it; its methods impor
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -13,7 +13,9 @@ from ecg_pipeline.ecg import RecipeError
 from ecg_pipeline.training.recipes import PretrainRecipe
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
+    from numpy.typing import NDArray
 
     from ecg_pipeline.storage.shards import ArrayShards
     from ecg_pipeline.training.checkpoints import Checkpoint
@@ -63,6 +65,22 @@ class ModelRecipe(Protocol):
     def description(self) -> str:
         """The network in words, for a report."""
         ...
+
+
+class Vectors(Protocol):
+    """A network that gives texts and ECGs vectors of one length H, whose dot product says how well they fit."""
+
+    def texts(self, token_ids: "Iterable[Sequence[int]]") -> "NDArray[np.float32]":
+        """Token ids of m texts, each without padding -> (m, H)."""
+        ...
+
+    def ecgs(self, examples: "NDArray") -> "NDArray[np.float32]":
+        """Stored examples (n, ...) of the view that the network reads -> (n, H)."""
+        ...
+
+
+class NoTextEncoder(ValueError):  # noqa: N818
+    """A pretrained checkpoint lacks the part of its network that reads texts."""
 
 
 class Family(ABC):
@@ -127,6 +145,16 @@ class Family(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no pretraining objective")
 
+    def vectors(
+        self, recipe: Any, start: "Checkpoint | None", *, vocabulary: int, seed: int, device: str = "cpu"
+    ) -> Vectors:
+        """The network that compares texts with ECGs, pretrained or, without a checkpoint, random by `seed`.
+
+        vocabulary: number of token ids of the tokenizer of texts. A checkpoint without a text encoder is a
+        NoTextEncoder, one that knows fewer token ids another ValueError.
+        """
+        raise NotImplementedError(f"{type(self).__name__} reads no texts")
+
     def import_weights(self, file: Path, recipe: Any, out: Path) -> "Checkpoint":
         """Write a published file of weights as a checkpoint to `out`; its config has `origin`, where they come from.
 
@@ -137,6 +165,11 @@ class Family(ABC):
     def export_weights(self, checkpoint: "Checkpoint", path: Path) -> Path:
         """Write a pretrained checkpoint as a file that its authors' own scripts load."""
         raise NotImplementedError(f"{type(self).__name__} writes no weights for other scripts")
+
+    @property
+    def has_text_vectors(self) -> bool:
+        """Whether its pretrained networks compare texts with ECGs, so that they can be tried on prompts."""
+        return type(self).vectors is not Family.vectors
 
     @property
     def has_published_weights(self) -> bool:

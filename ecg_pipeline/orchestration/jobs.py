@@ -102,7 +102,11 @@ def _features(study: Study) -> list[str]:
 
 
 def _evaluations(study: Study, task: str) -> list[str]:
-    return [f"{task}/test_set", *(f"{task}/{model}/evaluation" for model in study.models_of(task))]
+    return [
+        f"{task}/test_set",
+        *(f"{task}/{model}/evaluation" for model in study.models_of(task)),
+        *(f"{task}/{model}/zero_shot" for model in study.zero_shot_networks(task)),
+    ]
 
 
 def _pretrain(study: Study, definitions: Callable[[], dg.Definitions]) -> dg.JobDefinition:

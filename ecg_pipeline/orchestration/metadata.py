@@ -17,6 +17,7 @@ from ecg_pipeline.cohorts.cohort import Cohort
 from ecg_pipeline.cohorts.statements import NOT_STATED, STATED, UNKNOWN, StatementCodes, StatementTargets
 from ecg_pipeline.cohorts.test_set import TestSet
 from ecg_pipeline.evaluation.results import Evaluation
+from ecg_pipeline.evaluation.zero_shot import TURN, ZeroShot
 from ecg_pipeline.explanation.results import Saliency
 from ecg_pipeline.images.distance import ImageDistance
 from ecg_pipeline.images.shards import ImageShards
@@ -264,7 +265,7 @@ def evaluation(made: Evaluation) -> dict[str, Any]:
         if not metric.interval:
             shown[metric.name] = value
             continue
-        shown |= {metric.name: value["value"], f"{metric.name}_95": f"{value['low']:.3f} to {value['high']:.3f}"}
+        shown |= {metric.name: value["value"], f"{metric.name}_95": _range(value)}
         if value["sd"] is not None:
             shown[f"{metric.name}_seeds"] = f"± {value['sd']:.3f} over {len(value['by_seed'])} seeds"
     predictions = {"model": made.predictions()}
@@ -278,6 +279,29 @@ def evaluation(made: Evaluation) -> dict[str, Any]:
         "calibration": _svg(calibration_figure({"model": computed.calibration}, f"Calibration{note}")),
         "decision": _svg(decision_figure({"model": computed.decision}, f"Decision curve{note}")),
     }
+
+
+def zero_shot(made: ZeroShot) -> dict[str, Any]:
+    """The prompts, AUROC and average precision by network, prompts and language, and what was pretrained."""
+    metrics = made.metrics()
+    shown: dict[str, Any] = {name: metrics[name] for name in ("ecgs", "patients", "positives")}
+    said = [
+        {"task": task, "language": language, **prompt}
+        for task, by_language in metrics["prompts"].items()
+        for language, prompt in by_language.items()
+    ]
+    shown |= {"prompts": _table(pl.DataFrame(said)), **metrics["model"], "seeds": len(metrics["model"]["seeds"])}
+    if "reason" in metrics:
+        return shown | {"no_metrics_because": metrics["reason"]}
+    shown |= {metric.name: metrics[metric.name]["value"] for metric in WITH_INTERVAL}
+    rows = [
+        {name: row[name] for name in TURN}
+        | {metric.name: row[metric.name]["value"] for metric in WITH_INTERVAL}
+        | {f"{metric.name}_95": _range(row[metric.name]) for metric in WITH_INTERVAL}
+        for row in metrics["scores"]
+        if "reason" not in row
+    ]
+    return shown | {"scores": _table(_rounded(pl.DataFrame(rows)))}
 
 
 def saliency(made: Saliency, home: Path) -> dict[str, Any]:
@@ -315,6 +339,10 @@ def report(made: Report, home: Path) -> dict[str, Any]:
         "comparisons": _table(_rounded(made.comparisons())),
         "differences": _table(_rounded(made.differences().select([*compared, *differences]))),
     }
+
+
+def _range(interval: Mapping[str, float]) -> str:
+    return f"{interval['low']:.3f} to {interval['high']:.3f}"
 
 
 def _usage(name: str, measures: Mapping[str, float]) -> dict[str, float]:

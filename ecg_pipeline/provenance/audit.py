@@ -13,8 +13,8 @@ from ecg_pipeline.provenance.people import People, people
 from ecg_pipeline.provenance.record import Record
 from ecg_pipeline.storage.files import read_json
 
-TESTED = "evaluation"
-"""Last part of the keys of assets that score a model on test patients."""
+TESTED = ("evaluation", "zero_shot")
+"""Last parts of the keys of assets that score a model on test patients."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ def _start(folder: Path, record: Record) -> dict[str, str]:
 
 def _looks(archive: Archive, found: Lineage) -> tuple[Looks, ...]:
     """Evaluations of the output, or, if it was made of evaluations, those; with every time that they were made."""
-    upstream = [record for record in found.records if record.asset.split("/")[-1] == TESTED]
-    read_by = downstream(archive, found.output, kind=TESTED)
+    upstream = [record for record in found.records if record.asset.split("/")[-1] in TESTED]
+    read_by = [record for kind in TESTED for record in downstream(archive, found.output, kind=kind)]
     evaluations = {(record.asset, record.partition) for record in (*upstream, *read_by)}
     times: dict[tuple[str, str | None], list[str]] = {}
     for entry in archive.ledger.readable_entries():

@@ -30,6 +30,7 @@ CHECKED = (
     "pretrained_checkpoint",
     "finetuned_model",
     "evaluation",
+    "zero_shot",
 )
 """Last parts of the keys of assets that have the check."""
 

@@ -15,6 +15,7 @@ HEADINGS = {
     "measures": "Further measures",
     "points": "Operating points",
     "subgroups": "Subgroups",
+    "zero_shot": "Zero-shot",
     "saliency": "What the models look at",
     "published": "The paper's results",
     "cost": "What it cost",

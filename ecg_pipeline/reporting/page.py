@@ -11,7 +11,7 @@ import polars as pl
 from ecg_pipeline.reporting.results import Background, Report, StudyResults, TaskResults
 from ecg_pipeline.storage.files import write_parquet, write_text
 
-REVISION = 17
+REVISION = 18
 """Bumped by hand when a page, or a table in it, changes."""
 
 
@@ -33,12 +33,14 @@ def write_report(
     from ecg_pipeline.reporting.summary import LEVEL, summary_of
     from ecg_pipeline.reporting.tables import in_words
     from ecg_pipeline.reporting.tripod import tripod_items
+    from ecg_pipeline.reporting.zero_shot import zero_shot_rows
 
     paper = PAPERS[background.paper] if background.paper else None
     sections = [task_section(task, background, paper) for task in tasks]
     results = pl.concat([section.results for section in sections])
     write_parquet(out / "results.parquet", results)
     write_parquet(out / "differences.parquet", pl.concat([section.differences for section in sections]))
+    write_parquet(out / "zero_shot.parquet", pl.concat([zero_shot_rows(task) for task in tasks]))
     summaries = [
         summary_of(
             subject,

@@ -10,6 +10,7 @@ import polars as pl
 from ecg_pipeline.cohorts.splits import SplitRecipe
 from ecg_pipeline.evaluation.recipes import EvaluationRecipe
 from ecg_pipeline.evaluation.results import Evaluation
+from ecg_pipeline.evaluation.zero_shot import ZeroShot
 from ecg_pipeline.explanation.results import Saliency
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.models.family import ModelRecipe
@@ -29,7 +30,8 @@ class TaskResults:
     outcome: the rule of the label, in words. evaluation_counts: how often each evaluation was materialised. flow:
     `Cohort.flow`. rejects: number of files by site and reason. roles: `internal`, `external` or `transfer` by site.
     titles: of sites. saliency: of the models of the largest fraction, or None. pairs: the planned comparisons.
-    thread_seconds: by model and fraction, what the record of its training says, all seeds together.
+    thread_seconds: by model and fraction, what the record of its training says, all seeds together. zero_shots: by
+    pretrained network and site, of a task with prompts.
     """
 
     name: str
@@ -44,6 +46,7 @@ class TaskResults:
     saliency: Saliency | None = None
     pairs: Sequence[Pair] = ()
     thread_seconds: Mapping[tuple[str, float], float] = field(default_factory=dict)
+    zero_shots: Mapping[tuple[str, str], ZeroShot] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,8 @@ class StudyResults:
 
 @dataclass(frozen=True)
 class Report:
-    """A page and its numbers. Files: `report.html`, `results.parquet`, `differences.parquet`, `comparisons.parquet`."""
+    """A page and its numbers. Files: `report.html`, and the tables `results.parquet`, `differences.parquet`,
+    `comparisons.parquet` and `zero_shot.parquet`."""
 
     folder: Path
 
@@ -127,3 +131,7 @@ class Report:
     def comparisons(self) -> pl.DataFrame:
         """One row per planned comparison, site and fraction, columns as in `comparisons.SCHEMA`."""
         return pl.read_parquet(self.folder / "comparisons.parquet")
+
+    def zero_shot(self) -> pl.DataFrame:
+        """One row per task, pretrained network, site and way of scoring, columns as in `zero_shot.SCHEMA`."""
+        return pl.read_parquet(self.folder / "zero_shot.parquet")

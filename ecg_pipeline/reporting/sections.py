@@ -29,6 +29,7 @@ from ecg_pipeline.reporting.published import PublishedSection, published_section
 from ecg_pipeline.reporting.results import Background, TaskResults
 from ecg_pipeline.reporting.saliency import SaliencySection, saliency_section
 from ecg_pipeline.reporting.starts import start_lines
+from ecg_pipeline.reporting.zero_shot import ZeroShotSection, zero_shot_section
 from ecg_pipeline.training.recipes import OPTIMISTIC
 
 
@@ -90,6 +91,7 @@ class TaskSection:
     costs: list[Cost]
     no_operating_points: str | None
     populations: list[PopulationSection]
+    zero_shot: ZeroShotSection | None
     saliency: SaliencySection | None
     published: PublishedSection | None
 
@@ -148,6 +150,7 @@ def task_section(task: TaskResults, background: Background, paper: Paper | None)
             )
             for name in tables.main_populations(task)
         ],
+        zero_shot=zero_shot_section(task) if task.zero_shots else None,
         saliency=saliency_section(task.saliency) if task.saliency else None,
         published=published_section(task, rows, paper) if paper else None,
     )

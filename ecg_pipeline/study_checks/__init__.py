@@ -9,7 +9,7 @@ from ecg_pipeline.study_checks.hospital_system import synthetic_sites
 from ecg_pipeline.study_checks.networks import arms, finetuning, images, models, pretraining, waveforms
 from ecg_pipeline.study_checks.problem import Problem
 from ecg_pipeline.study_checks.sites import each_site, folders, mrn_systems
-from ecg_pipeline.study_checks.tasks import comparisons, fractions, names, split, statements, tasks, texts
+from ecg_pipeline.study_checks.tasks import comparisons, fractions, names, prompts, split, statements, tasks, texts
 from ecg_pipeline.study_sections import Study
 
 CHECKS: tuple[Callable[[Study], Iterator[Problem]], ...] = (
@@ -28,6 +28,7 @@ CHECKS: tuple[Callable[[Study], Iterator[Problem]], ...] = (
     statements,
     texts,
     tasks,
+    prompts,
     fractions,
     comparisons,
 )

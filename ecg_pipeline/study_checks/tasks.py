@@ -87,6 +87,31 @@ def texts(study: Study) -> Iterator[Problem]:
         )
 
 
+def prompts(study: Study) -> Iterator[Problem]:
+    """Check that a pretrained network can read the prompts of each task, and that its tokenizer is known."""
+    readers = [model for model in study.pretraining if study.family(model).has_text_vectors]
+    for name, task in study.tasks.items():
+        if not task.prompts:
+            continue
+        networks = study.zero_shot_networks(name)
+        if not networks:
+            which = f"add one of {', '.join(readers)} to its models" if readers else "pretrain one"
+            yield problem(
+                f"no model of the task starts from a pretraining that reads texts: {which}, or remove the prompts",
+                f"tasks.{name}.prompts",
+                f"tasks.{name}.models",
+            )
+        if study.texts.t5 is None:
+            for network in (one for one in networks if one not in study.trained_here):
+                yield problem(
+                    f"`{network}` is taken over, and its tokenizer is needed for the prompts of `{name}`: name the T5 "
+                    "that it belongs to in `texts.t5`",
+                    "texts.t5",
+                    f"tasks.{name}.prompts",
+                    f"pretraining.{network}.weights",
+                )
+
+
 def split(study: Study) -> Iterator[Problem]:
     """Check that `ptb_xl_folds` is only used if a site has folds."""
     has_folds = any(FORMATS[site.format].has_folds for site in study.sites.values())

@@ -248,6 +248,31 @@ class Study(Section):
         starts = {model for model in self.trained_here if target in self.family(model).targets}
         return [task for task in self.tasks if any(self.starts_from(model) in starts for model in self.models_of(task))]
 
+    def zero_shot_networks(self, task: str) -> list[str]:
+        """The pretrained networks that are tried on a task's prompts: those that its models or their arms start from,
+        if their family compares texts with ECGs; none if the task has no prompts."""
+        if not self.tasks[task].prompts:
+            return []
+        starts = dict.fromkeys(self.starts_from(model) for model in self.models_of(task))
+        return [start for start in starts if start is not None and self.family(start).has_text_vectors]
+
+    def prompts_for(self, task: str) -> dict[str, dict[str, str]]:
+        """What zero-shot networks of a task are asked, by task and language: its own prompts, and as a control those of
+        every other task, in the languages that both have."""
+        own = self.tasks[task].prompts
+        shared = {
+            name: {language: one.prompts[language] for language in own if language in one.prompts}
+            for name, one in self.tasks.items()
+            if name != task
+        }
+        return {task: dict(own)} | {name: prompts for name, prompts in shared.items() if prompts}
+
+    @property
+    def takes_text_tokenizer(self) -> bool:
+        """Whether texts are encoded by the tokenizer of a local T5, for pretraining or for prompts alone."""
+        is_asked = any(self.zero_shot_networks(task) for task in self.tasks)
+        return self.texts.t5 is not None and (is_asked or "text_tokens" in self.targets)
+
     @property
     def fitted(self) -> set[str]:
         """Names of the assets that are fitted for the targets."""

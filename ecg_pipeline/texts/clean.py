@@ -9,6 +9,9 @@ import unicodedata
 
 ENGLISH, GERMAN, SWEDISH, UNKNOWN = "en", "de", "sv", "unknown"
 
+LANGUAGES = (ENGLISH, GERMAN, SWEDISH)
+"""Languages of texts and prompts."""
+
 _TO_THE_END = (
     # PTB-XL: what its curators wrote, as a rule the codes that are its labels.
     r"\bedit\s*:",
@@ -67,7 +70,7 @@ _WORDS = {
         "sänkning såsom takykardi vid vänster vänstersidig åldersobestämd överväg övervägas"
     ),
 }
-_LANGUAGES = {word: language for language, words in _WORDS.items() for word in words.split()}
+_LANGUAGE_OF = {word: language for language, words in _WORDS.items() for word in words.split()}
 """Words that occur in texts of one language only."""
 
 
@@ -95,7 +98,7 @@ def language_of(text: str) -> str:
     """Language of a cleaned text, "en", "de" or "sv", by which of them most of its words are of; else "unknown"."""
     counts = dict.fromkeys(_WORDS, 0)
     for word in _WORD.findall(text):
-        if language := _LANGUAGES.get(word):
+        if language := _LANGUAGE_OF.get(word):
             counts[language] += 1
     best, second = sorted(counts.values(), reverse=True)[:2]
     return max(counts, key=lambda language: counts[language]) if best > second else UNKNOWN

@@ -41,9 +41,9 @@ class TextTokens(ArrayShards):
 def encode_site(
     store: WaveformStore,
     texts: ClinicalTexts,
+    *,
     tokenizer: TextTokenizer,
     negatives: TextNegatives,
-    *,
     out: Path,
     progress: Progress = no_progress,
     previous: Path | None = None,

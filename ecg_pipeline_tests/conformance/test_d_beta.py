@@ -96,8 +96,8 @@ MISTAKES = {
     "one_after_the_other": partial(
         rewritten,
         JOIN,
-        "ecg, text = of_ecg(ecg, text, None, is_word, rows), of_text(text, ecg, is_word, None)",
-        "ecg = of_ecg(ecg, text, None, is_word, rows); text = of_text(text, ecg, is_word, None)",
+        "new_ecg = of_ecg(",
+        "ecg = new_ecg = of_ecg(",
     ),
     "modalities_swapped": partial(
         rewritten,

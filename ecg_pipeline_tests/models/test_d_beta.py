@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from ecg_pipeline.ecg import LEADS, RecipeError
+from ecg_pipeline.models import FAMILIES
 from ecg_pipeline.models.d_beta import FAMILY
 from ecg_pipeline.models.d_beta.losses import pair_loss
 from ecg_pipeline.models.d_beta.masking import NOT_PREDICTED, NegativeTexts, Texts, Words, mask_words, replace_texts
@@ -17,6 +18,7 @@ from ecg_pipeline.models.d_beta.recipes import MIMIC_LEADS, TEXTS, DBetaPretrain
 from ecg_pipeline.models.d_beta.t5 import T5Encoder, read_t5_folder
 from ecg_pipeline.models.d_beta.t5_shape import shape_of
 from ecg_pipeline.models.d_beta.vectors import ecg_vectors, load_pretrained, mean_text_vectors, text_vectors
+from ecg_pipeline.models.family import NoTextEncoder
 from ecg_pipeline.training.weights import load_exactly, save_checkpoint
 
 TINY = DBetaRecipe(
@@ -274,13 +276,33 @@ def test_the_authors_files_come_in_under_any_prefix(tmp_path, model, prefix):
     np.testing.assert_array_equal(text_vectors(loaded, [[5, 1]]), text_vectors(model, [[5, 1]]))
 
 
+def test_vectors_are_those_of_the_pretrained_network_or_of_a_random_one(tmp_path, model):
+    torch.save(official(model), tmp_path / "sample.pt")
+    imported = FAMILY.import_weights(tmp_path / "sample.pt", TINY, tmp_path / "out")
+    waves = np.random.default_rng(0).normal(size=(3, 12, SAMPLES)).astype(np.float32)
+
+    def both(start, seed):
+        vectors = FAMILY.vectors(TINY, start, vocabulary=WORDS.vocabulary, seed=seed)
+        return vectors.texts([[5, 1], [7, 8, 1]]), vectors.ecgs(waves)
+
+    own = text_vectors(model, [[5, 1], [7, 8, 1]]), ecg_vectors(model, waves)
+    for found, expected in zip(both(imported, 9), own, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    for one, same, other in zip(both(None, 3), both(None, 3), both(None, 4), strict=True):
+        np.testing.assert_array_equal(one, same)
+        assert not np.allclose(one, other)
+    with pytest.raises(ValueError, match="knows 30 token ids, but the tokenizer of texts has 31"):
+        FAMILY.vectors(TINY, imported, vocabulary=31, seed=0)
+    assert [name for name, family in FAMILIES.items() if family.has_text_vectors] == ["d_beta"]
+
+
 def test_a_file_of_the_ecgs_path_alone_comes_in_and_says_what_is_absent(tmp_path, model):
     state = {name: tensor for name, tensor in official(model).items() if name.startswith(ECG_PATH)}
     torch.save(state, tmp_path / "ecg.pt")
     imported = FAMILY.import_weights(tmp_path / "ecg.pt", TINY, tmp_path / "out")
     assert set(imported.config()["absent"]) >= {"language_encoder", "mlm_head", "multi_modal_ecg_layers"}
     assert FAMILY.classifier(TINY, imported, seed=0)
-    with pytest.raises(ValueError, match="has no text encoder"):
+    with pytest.raises(NoTextEncoder, match="no text encoder"):
         load_pretrained(imported, TINY)
 
 

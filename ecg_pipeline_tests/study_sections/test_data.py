@@ -111,7 +111,7 @@ sites:
 """,
         [
             "4: sites.ptb_xl_like.format: there is no format `csv`; the formats are muse_xml, ptb_xl, mimic_iv_ecg, "
-            "cinc",
+            "cinc, code15, sph, hl7_aecg, dicom",
         ],
     ),
     (

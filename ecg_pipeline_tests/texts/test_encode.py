@@ -31,8 +31,10 @@ def made(tmp_path_factory):
     said = training_texts([texts[SITES[0]]], stores[SITES[0]].ecgs())
     tokenizer = train_tokenizer(said["text"].to_list(), vocabulary=300, longest=32, out=folder / "tokenizer")
     found = find_negatives(said, tokenizer, count=8, out=folder / "negatives")
+    fitted = {"tokenizer": tokenizer, "negatives": found}
     tokens = {
-        site: encode_site(stores[site], texts[site], tokenizer, found, out=folder / site / "tokens") for site in SITES
+        site: encode_site(stores[site], texts[site], tokenizer=tokenizer, negatives=found, out=folder / site / "tokens")
+        for site in SITES
     }
     return stores, texts, tokens, tokenizer, found
 
@@ -68,11 +70,16 @@ def test_ids_are_rows_of_the_negatives_whatever_the_site(made):
 
 def test_what_is_the_same_is_reused_and_gives_the_same_bytes(made, tmp_path, monkeypatch):
     stores, texts, tokens, tokenizer, found = made
-    site = SITES[0]
-    fresh = encode_site(stores[site], texts[site], tokenizer, found, out=tmp_path / "fresh")
+    site, fitted = SITES[0], {"tokenizer": tokenizer, "negatives": found}
+    fresh = encode_site(stores[site], texts[site], **fitted, out=tmp_path / "fresh")
     assert all(fresh.digest(shard) == tokens[site].digest(shard) for shard in fresh.shards())
     monkeypatch.setattr("ecg_pipeline.texts.encode.text_rows", None)
     reused = encode_site(
-        stores[site], texts[site], tokenizer, found, out=tmp_path / "reused", previous=tokens[site].folder
+        stores[site],
+        texts[site],
+        tokenizer=tokenizer,
+        negatives=found,
+        out=tmp_path / "reused",
+        previous=tokens[site].folder,
     )
     assert reused.index().equals(fresh.index())

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ecg_pipeline.models.d_beta.classifier import DBetaClassifier
     from ecg_pipeline.models.d_beta.objective import DBetaObjective
+    from ecg_pipeline.models.d_beta.vectors import DBetaVectors
     from ecg_pipeline.storage.shards import ArrayShards
     from ecg_pipeline.training.checkpoints import Checkpoint
 
@@ -93,6 +94,14 @@ class DBeta(Family):
             text_folder=t5 if t5.exists() else None,
             seed=seed,
         )
+
+    def vectors(
+        self, recipe: DBetaRecipe, start: "Checkpoint | None", *, vocabulary: int, seed: int, device: str = "cpu"
+    ) -> "DBetaVectors":
+        """The vectors that the contrast of pretraining (ETS) brings together."""
+        from ecg_pipeline.models.d_beta.vectors import d_beta_vectors
+
+        return d_beta_vectors(recipe, start, vocabulary=vocabulary, seed=seed, device=device)
 
     def import_weights(self, file: Path, recipe: DBetaRecipe, out: Path) -> "Checkpoint":
         """Take over a file of the authors' weights, or the part of it that an ECG goes through."""

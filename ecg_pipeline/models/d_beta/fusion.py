@@ -75,6 +75,7 @@ class FusionLayer(nn.Module):
         self,
         x: Tensor,
         other: Tensor,
+        *,
         attended: Tensor | None,
         other_attended: Tensor | None,
         rows: slice = slice(None),

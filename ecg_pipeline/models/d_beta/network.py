@@ -147,7 +147,8 @@ class DBetaModel(EcgPath):
             # Both read the states before this layer. Of the ECG's last states only the first is used, unless it is
             # reconstructed from them.
             rows = slice(None) if whole or place < last or after > last else slice(0, 1)
-            ecg, text = of_ecg(ecg, text, None, is_word, rows), of_text(text, ecg, is_word, None)
+            new_ecg = of_ecg(ecg, text, attended=None, other_attended=is_word, rows=rows)
+            ecg, text = new_ecg, of_text(text, ecg, attended=is_word, other_attended=None)
         if after > last:
             partly = ecg
         together = [self.multi_modal_language_pooler(text), self.multi_modal_ecg_pooler(ecg)]

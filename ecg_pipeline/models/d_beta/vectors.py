@@ -1,6 +1,7 @@
 """Vectors of ECGs and of texts by a pretrained network, whose dot product says how well they fit (zero-shot)."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,18 +10,50 @@ from numpy.typing import NDArray
 from ecg_pipeline.models.d_beta.network import DBetaModel, d_beta_model
 from ecg_pipeline.models.d_beta.recipes import DBetaRecipe
 from ecg_pipeline.models.d_beta.t5 import EMBEDDING, T5Encoder
+from ecg_pipeline.models.family import NoTextEncoder
 from ecg_pipeline.training.checkpoints import Checkpoint
 from ecg_pipeline.training.weights import load_exactly
 
 BATCH = 64
 
 
+@dataclass(frozen=True)
+class DBetaVectors:
+    """D-BETA's network in eval mode as `family.Vectors`."""
+
+    model: DBetaModel
+
+    def texts(self, token_ids: Iterable[Sequence[int]]) -> NDArray[np.float32]:
+        """As `text_vectors`."""
+        return text_vectors(self.model, token_ids)
+
+    def ecgs(self, examples: NDArray) -> NDArray[np.float32]:
+        """As `ecg_vectors`."""
+        return ecg_vectors(self.model, examples)
+
+
+def d_beta_vectors(
+    recipe: DBetaRecipe, start: Checkpoint | None, *, vocabulary: int, seed: int, device: str
+) -> DBetaVectors:
+    """The vectors of a pretrained network, or of one that is random by `seed`. Errors: see `Family.vectors`."""
+    if start is None:
+        return DBetaVectors(d_beta_model(recipe, vocabulary=vocabulary, rate=0.0, seed=seed).to(device).eval())
+    model = load_pretrained(start, recipe)
+    known = model.language_encoder.shared.num_embeddings
+    if known < vocabulary:
+        raise ValueError(
+            f"{start.folder} knows {known} token ids, but the tokenizer of texts has {vocabulary}: it is not the one "
+            "that the network was pretrained with"
+        )
+    return DBetaVectors(model.to(device))
+
+
 def load_pretrained(checkpoint: Checkpoint, recipe: DBetaRecipe) -> DBetaModel:
-    """The whole pretrained network in eval mode. A checkpoint without a text encoder is a ValueError."""
+    """The whole pretrained network in eval mode. A checkpoint without a text encoder is a NoTextEncoder."""
     state = checkpoint.state()
     table = state.get(f"language_encoder.{EMBEDDING}")
     if table is None:
-        raise ValueError(f"{checkpoint.folder} has no text encoder, so texts have no vectors")
+        raise NoTextEncoder("the pretrained weights have no text encoder, so texts have no vectors")
     model = d_beta_model(recipe, vocabulary=len(table), rate=0.0, seed=0)
     load_exactly(model, state)
     return model.eval()

@@ -22,6 +22,7 @@ from ecg_pipeline.orchestration.assets.statements import statement_assets
 from ecg_pipeline.orchestration.assets.texts import text_assets
 from ecg_pipeline.orchestration.assets.tokens import token_assets
 from ecg_pipeline.orchestration.assets.training import finetuning_asset, pretraining_assets
+from ecg_pipeline.orchestration.assets.zero_shot import zero_shot_asset
 from ecg_pipeline.study import Study
 
 
@@ -59,6 +60,7 @@ def _task_assets(study: Study, task: str) -> list[dg.AssetsDefinition]:
         test_set_asset(study, task),
         *(finetuning_asset(study, task, model) for model in study.models_of(task)),
         *(evaluation_asset(study, task, model) for model in study.models_of(task)),
+        *(zero_shot_asset(study, task, model) for model in study.zero_shot_networks(task)),
         saliency_asset(study, task),
         report_asset(study, task),
     ]

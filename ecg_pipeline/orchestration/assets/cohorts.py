@@ -54,7 +54,7 @@ def cohort_asset(study: Study, task: str) -> dg.AssetsDefinition:
         kinds={"parquet"},
         **identified(
             cohort_module.REVISION,
-            task=replace(recipe, fractions=(), models=()),
+            task=replace(recipe, fractions=(), models=(), prompts={}),
             split=study.split,
             pretrained_on=pretrained_on,
         ),

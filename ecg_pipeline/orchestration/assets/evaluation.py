@@ -13,6 +13,7 @@ from ecg_pipeline.cohorts.test_set import TestSet
 from ecg_pipeline.evaluation import evaluate as evaluating
 from ecg_pipeline.evaluation.evaluate import evaluate
 from ecg_pipeline.evaluation.results import Evaluation
+from ecg_pipeline.evaluation.zero_shot import ZeroShot
 from ecg_pipeline.explanation.results import Saliency
 from ecg_pipeline.images.distance import ImageDistance
 from ecg_pipeline.ingest.store import WaveformStore
@@ -20,6 +21,7 @@ from ecg_pipeline.metrics.table import METRICS
 from ecg_pipeline.models.family import windows
 from ecg_pipeline.orchestration import metadata
 from ecg_pipeline.orchestration.assets.training import TRAINED_ON, pretraining_never_saw_it
+from ecg_pipeline.orchestration.assets.zero_shot import zero_shot_key
 from ecg_pipeline.orchestration.checks import blocking_checks, check_result
 from ecg_pipeline.orchestration.identity import identified
 from ecg_pipeline.orchestration.partitions import FRACTION, SITE, dimensions, evaluation_partitions
@@ -122,6 +124,11 @@ def _report_asset(study: Study, *, tasks: list[str], key: dg.AssetKey, title: st
         for task in tasks
         for model in study.models_of(task)
     }
+    tried = [(task, model) for task in tasks for model in study.zero_shot_networks(task)]
+    zero_shots = {
+        f"zero_shot_{number}": dg.AssetIn(key=zero_shot_key(*pair), dagster_type=dict[str, ZeroShot])
+        for number, pair in enumerate(tried)
+    }
     cohorts = {f"{task}__cohort": dg.AssetIn(key=[task, "cohort"], dagster_type=Cohort) for task in tasks}
     saliencies = {f"{task}__saliency": dg.AssetIn(key=[task, "saliency"], dagster_type=Saliency) for task in tasks}
     stores = {"waveform_store": dg.AssetIn(partition_mapping=dg.SpecificPartitionsPartitionMapping(sites))}
@@ -134,7 +141,7 @@ def _report_asset(study: Study, *, tasks: list[str], key: dg.AssetKey, title: st
     @dg.asset(
         key=key,
         group_name=group,
-        ins={**inputs, **cohorts, **saliencies, **stores, **pretrained, **distance},
+        ins={**inputs, **zero_shots, **cohorts, **saliencies, **stores, **pretrained, **distance},
         kinds={"html"},
         **identified(
             reporting.REVISION,
@@ -170,6 +177,12 @@ def _report_asset(study: Study, *, tasks: list[str], key: dg.AssetKey, title: st
                 cohort=made[f"{task}__cohort"],
                 saliency=made[f"{task}__saliency"],
                 stores=waveform_store,
+                zero_shots={
+                    (model, site): one
+                    for number, (of, model) in enumerate(tried)
+                    if of == task
+                    for site, one in made[f"zero_shot_{number}"].items()
+                },
             )
             for task in tasks
         ]
@@ -198,6 +211,7 @@ def _task_results(
     cohort: Cohort,
     saliency: Saliency,
     stores: Mapping[str, WaveformStore],
+    zero_shots: Mapping[tuple[str, str], ZeroShot],
 ) -> TaskResults:
     """The results of a task for its report. evaluations: by model and partition."""
     study, recipe = workspace.study, workspace.study.tasks[task]
@@ -225,6 +239,7 @@ def _task_results(
         saliency=saliency,
         pairs=study.planned_pairs(task),
         thread_seconds=thread_seconds,
+        zero_shots=zero_shots,
     )
 
 

@@ -27,7 +27,7 @@ def published_names(study: Study) -> dict[str, str]:
     named = {model: section.weights for model, section in study.pretraining.items() if section.weights}
     if isinstance(study.tokenizer, ImportedTokenizer) and "image_tokenizer" in study.fitted:
         named["image_tokenizer"] = study.tokenizer.weights
-    if study.texts.t5 and "text_tokens" in study.targets:
+    if study.takes_text_tokenizer:
         named |= {name: f"{study.texts.t5}/{file}" for name, file in T5_FILES.items()}
     return named
 

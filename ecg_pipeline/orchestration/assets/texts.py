@@ -26,9 +26,10 @@ from ecg_pipeline.texts.tokenizer import T5, TextTokenizer, import_tokenizer, tr
 
 
 def text_assets(study: Study) -> list[dg.AssetsDefinition]:
-    """Assets `text_tokenizer`, `text_negatives`, and `text_tokens` by site, of a study that pretrains on texts."""
+    """Assets `text_tokenizer`, `text_negatives`, and `text_tokens` by site, of a study that pretrains on texts; of one
+    that only tries networks on prompts, the tokenizer that was taken over with them."""
     if "text_tokens" not in study.targets:
-        return []
+        return [_prompt_tokenizer(study)] if study.takes_text_tokenizer else []
     pretraining = dg.SpecificPartitionsPartitionMapping(list(study.pretraining_sites))
     read = {name: dg.AssetIn(partition_mapping=pretraining) for name in ("waveform_store", "clinical_texts")}
     recipe = study.texts
@@ -128,8 +129,8 @@ def text_assets(study: Study) -> list[dg.AssetsDefinition]:
             make=lambda build: encode_site(
                 waveform_store,
                 clinical_texts,
-                text_tokenizer,
-                text_negatives,
+                tokenizer=text_tokenizer,
+                negatives=text_negatives,
                 out=build.folder,
                 progress=build.progress,
                 previous=build.previous(),
@@ -154,6 +155,28 @@ def embedder(tokenizer: TextTokenizer) -> Embed:
     load_exactly(encoder, state)
     encode = tokenizer.load()
     return lambda texts: mean_text_vectors(encoder, *encode(texts))
+
+
+def _prompt_tokenizer(study: Study) -> dg.AssetsDefinition:
+    """Asset `text_tokenizer` of a study that reads no texts but prompts."""
+    recipe = study.texts
+
+    @dg.asset(
+        group_name="texts",
+        deps=[published_key(name) for name in T5_FILES],
+        **identified(recipes.REVISION, t5=recipe.t5, longest=recipe.longest),
+    )
+    def text_tokenizer(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Events:
+        """The tokenizer of a local T5, for prompts."""
+
+        def make(build: Build) -> None:
+            save_training_set(build.folder, "text_tokenizer", None)
+            folder = weights_file(published_names(study)["text_tokenizer"]).parent
+            import_tokenizer(folder, longest=recipe.longest, texts=[], out=build.folder)
+
+        yield from workspace.materialise(context, TextTokenizer, make=make, metadata_of=metadata.text_tokenizer)
+
+    return text_tokenizer
 
 
 def _training(

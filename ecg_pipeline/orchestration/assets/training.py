@@ -269,13 +269,14 @@ def _examples(
     return cohort.train(fraction), cohort.validation()
 
 
-def pretraining_never_saw_it(model: FinetunedModel, held_out: pl.DataFrame) -> dg.AssetCheckResult:
-    """Check that the network that a model started from, and what was fitted for it, have not seen held-out ECGs.
+def pretraining_never_saw_it(model: FinetunedModel | PretrainedModel, held_out: pl.DataFrame) -> dg.AssetCheckResult:
+    """Check that a pretrained network, or the one that a model started from, has not seen held-out ECGs, nor has what
+    was fitted for it.
 
     Their training sets are stored beside the model; those of other models do not count.
     """
     check = "pretraining_never_saw_it"
-    if model.config()["initialisation"] == RANDOM:
+    if model.config().get("initialisation") == RANDOM:
         return check_result(check, [], note=f"nothing was pretrained: {RANDOM}")
     sets = training_sets(model.folder)
     found = [

@@ -32,10 +32,7 @@ def made(tmp_path_factory):
     tokenizer = train_tokenizer(said["text"].to_list(), vocabulary=300, longest=32, out=folder / "tokenizer")
     found = find_negatives(said, tokenizer, count=8, out=folder / "negatives")
     fitted = {"tokenizer": tokenizer, "negatives": found}
-    tokens = {
-        site: encode_site(stores[site], texts[site], tokenizer=tokenizer, negatives=found, out=folder / site / "tokens")
-        for site in SITES
-    }
+    tokens = {site: encode_site(stores[site], texts[site], **fitted, out=folder / site / "tokens") for site in SITES}
     return stores, texts, tokens, tokenizer, found
 
 

@@ -81,10 +81,10 @@ class ZeroShot:
 
 def zero_shot(
     pretrained: "PretrainedModel",
-    model: "ModelRecipe",
     view: ArrayShards,
     tested: pl.DataFrame,
     *,
+    model: "ModelRecipe",
     task: str,
     prompts: Prompts,
     tokenizer: TextTokenizer,

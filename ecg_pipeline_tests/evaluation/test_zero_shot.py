@@ -93,9 +93,9 @@ def tried(folder, tokenizer, labels, *, prompts=PROMPTS, tested=None):
     model = SmallCnnRecipe(leads=2, widths=(4,))
     return zero_shot(
         pretrained(folder / "model"),
-        model,
         view,
         table.head(len(labels) if tested is None else tested).with_columns(age_years=50.0),
+        model=model,
         task="af",
         prompts=prompts,
         tokenizer=tokenizer,

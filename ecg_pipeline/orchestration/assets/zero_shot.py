@@ -62,9 +62,9 @@ def zero_shot_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition:
             ZeroShot,
             make=lambda build: scoring.zero_shot(
                 pretrained,
-                recipe,
                 test_set.view(recipe.view),
                 tested,
+                model=recipe,
                 task=task,
                 prompts=prompts,
                 tokenizer=text_tokenizer,

@@ -106,7 +106,7 @@ MISTAKES = {
         "ecg + modalities[TEXT], text + modalities[ECG]",
     ),
     "ecg_before_text": partial(rewritten, JOIN, "torch.cat(together, dim=1)", "torch.cat(together[::-1], dim=1)"),
-    "padding_joined": partial(rewritten, JOIN, "attended=None, other_attended=is_word", "attended=None, other_attended=None"),
+    "padding_joined": partial(rewritten, JOIN, "other_attended=is_word", "other_attended=None"),
     "class_token_with_a_position": partial(
         rewritten,
         network.EcgPath.ecg_states,

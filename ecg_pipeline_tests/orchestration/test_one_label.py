@@ -55,7 +55,7 @@ def healthy_fraction(cohort):
 @pytest.mark.acceptance
 def test_a_fraction_of_one_label_goes_through_to_the_report(tmp_path, monkeypatch):
     first = opened(tmp_path, 0.5, monkeypatch)
-    assert first.run_stale(["stemi/cohort"])
+    assert first.run_stale(["hospital_system", "waveform_store", "clinical_labels", "stemi/cohort"])
     fraction = healthy_fraction(Cohort(folder_of(first, "stemi/cohort")))
     runner = opened(tmp_path, fraction, monkeypatch)
     assert runner.run_stale()

@@ -38,6 +38,21 @@ class RecipeError(ValueError):
         self.keys = keys
 
 
+def check_positive(recipe: object, *keys: str) -> None:
+    """RecipeError if a number of a recipe is not above 0."""
+    for key in keys:
+        if getattr(recipe, key) <= 0:
+            raise RecipeError(f"{key} must be positive", key)
+
+
+def check_rates(recipe: object, *keys: str) -> None:
+    """RecipeError if a rate of a recipe, or one of several, is below 0 or not below 1."""
+    for key in keys:
+        value = getattr(recipe, key)
+        if any(not 0 <= rate < 1 for rate in (value if isinstance(value, tuple) else (value,))):
+            raise RecipeError(f"{key} must lie in [0, 1)", key)
+
+
 def check_seed(seed: int, key: str = "seed") -> None:
     """Raise a RecipeError unless every random generator accepts the seed."""
     if not 0 <= seed <= MAX_SEED:

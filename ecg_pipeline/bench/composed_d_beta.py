@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, logsigmoid
 
+from ecg_pipeline.bench.composed_waves import read_leads, wave_options
 from ecg_pipeline.models.d_beta.network import DBetaModel
 from ecg_pipeline.models.d_beta.objective import MaskedPairs
 from ecg_pipeline.models.d_beta.recipes import DBetaRecipe
@@ -150,35 +151,9 @@ class Obvious(nn.Module):
 def _wav2vec2(recipe: DBetaRecipe) -> nn.Module:
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-    model = Wav2Vec2Model(
-        Wav2Vec2Config(
-            hidden_size=recipe.width,
-            num_hidden_layers=recipe.depth,
-            num_attention_heads=recipe.heads,
-            intermediate_size=recipe.mlp_width,
-            hidden_dropout=0.0,
-            attention_dropout=0.0,
-            activation_dropout=0.0,
-            feat_proj_dropout=0.0,
-            layerdrop=0.0,
-            mask_time_prob=0.0,
-            conv_dim=recipe.conv_widths,
-            conv_kernel=recipe.conv_kernels,
-            conv_stride=recipe.conv_strides,
-            conv_bias=recipe.conv_bias,
-            num_conv_pos_embeddings=recipe.position_kernel,
-            num_conv_pos_embedding_groups=recipe.position_groups,
-            **SDPA,
-        )
-    )
-    first = model.feature_extractor.conv_layers[0]
-    first.conv = nn.Conv1d(
-        recipe.ecg_shape.leads,
-        recipe.conv_widths[0],
-        recipe.conv_kernels[0],
-        stride=recipe.conv_strides[0],
-        bias=recipe.conv_bias,
-    )
+    shape = recipe.ecg_shape
+    model = Wav2Vec2Model(Wav2Vec2Config(**wave_options(shape), mask_time_prob=0.0, **SDPA))
+    read_leads(model, shape)
     return model
 
 

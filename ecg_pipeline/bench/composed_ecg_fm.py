@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
+from ecg_pipeline.bench.composed_waves import read_leads, wave_options
 from ecg_pipeline.models.ecg_fm.network import EcgFmModel
 from ecg_pipeline.models.ecg_fm.objective import MaskedSegments
 from ecg_pipeline.models.ecg_fm.recipes import EcgFmPretraining, EcgFmRecipe
@@ -43,35 +44,14 @@ class Obvious(nn.Module):
         self.pretraining, self.books = pretraining, (recipe.codebooks, recipe.codes)
         self.parts = Wav2Vec2ForPreTraining(
             Wav2Vec2Config(
-                hidden_size=recipe.width,
-                num_hidden_layers=recipe.depth,
-                num_attention_heads=recipe.heads,
-                intermediate_size=recipe.mlp_width,
-                hidden_dropout=0.0,
-                attention_dropout=0.0,
-                activation_dropout=0.0,
-                feat_proj_dropout=0.0,
-                layerdrop=0.0,
-                conv_dim=recipe.conv_widths,
-                conv_kernel=recipe.conv_kernels,
-                conv_stride=recipe.conv_strides,
-                conv_bias=recipe.conv_bias,
-                num_conv_pos_embeddings=recipe.position_kernel,
-                num_conv_pos_embedding_groups=recipe.position_groups,
+                **wave_options(recipe.shape),
                 num_codevectors_per_group=recipe.codes,
                 num_codevector_groups=recipe.codebooks,
                 codevector_dim=recipe.quantised_width,
                 proj_codevector_dim=recipe.contrast_width,
             )
         )
-        first = self.parts.wav2vec2.feature_extractor.conv_layers[0]
-        first.conv = nn.Conv1d(
-            recipe.leads,
-            recipe.conv_widths[0],
-            recipe.conv_kernels[0],
-            stride=recipe.conv_strides[0],
-            bias=recipe.conv_bias,
-        )
+        read_leads(self.parts.wav2vec2, recipe.shape)
         self.parts.load_state_dict(dict(_renamed(network)))
 
     def forward(self, batch: OnAllFrames) -> Tensor:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ecg_pipeline.ecg import LEADS, RecipeError
+from ecg_pipeline.ecg import LEADS, RecipeError, check_positive, check_rates
 from ecg_pipeline.models.d_beta.t5_shape import Activation, T5Shape
 from ecg_pipeline.models.family import windows
 from ecg_pipeline.models.wav2vec2_shape import Dropouts, Wav2Vec2Shape
@@ -72,14 +72,14 @@ class DBetaRecipe:
 
     def __post_init__(self) -> None:
         for key in ("position_kernel", "position_groups", "joint_depth", "decoder_depth"):
-            _check_positive(self, key)
+            check_positive(self, key)
         for part in ("", "text_", "joint_", "decoder_"):
             width, heads = f"{part}width", f"{part}heads"
-            _check_positive(self, width, heads)
+            check_positive(self, width, heads)
             if part != "text_" and getattr(self, width) % getattr(self, heads):
                 sentence = f"{width} {getattr(self, width)} does not divide into {getattr(self, heads)} heads"
                 raise RecipeError(sentence, heads, width)
-        _check_positive(self, "depth", "mlp_width", "text_depth", "text_head_width", "text_mlp_width")
+        check_positive(self, "depth", "mlp_width", "text_depth", "text_head_width", "text_mlp_width")
         layers = ("conv_widths", "conv_kernels", "conv_strides")
         if not self.conv_widths or len({len(getattr(self, key)) for key in layers}) > 1:
             raise RecipeError(f"{', '.join(layers)} must have one number for each convolution", *layers)
@@ -94,7 +94,7 @@ class DBetaRecipe:
             raise RecipeError(sentence, "reconstruct_after", "joint_depth")
         if self.decoder_width % 2:
             raise RecipeError("decoder_width must be even: its positions are sines and cosines", "decoder_width")
-        _check_rates(self, "dropout")
+        check_rates(self, "dropout")
 
     @property
     def view(self) -> str:
@@ -188,13 +188,13 @@ class DBetaPretraining(PretrainRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_positive(self, "eps")
+        check_positive(self, "eps")
         if self.group < 2:
             raise RecipeError("a group needs at least two ECGs", "group")
         for key in ("text_mask", "lead_mask", "replaced"):
             if not 0 <= getattr(self, key) <= 1:
                 raise RecipeError(f"{key} must lie in [0, 1]", key)
-        _check_rates(self, "ecg_mask", "dropout", "betas")
+        check_rates(self, "ecg_mask", "dropout", "betas")
 
     def tokens_kept(self, tokens: int) -> int:
         """How many of an ECG's tokens are not removed."""
@@ -204,16 +204,3 @@ class DBetaPretraining(PretrainRecipe):
 def dropouts(rate: float) -> Dropouts:
     """The ECG encoder's dropout: everywhere but inside the MLP."""
     return Dropouts(residual=rate, attention=rate)
-
-
-def _check_positive(recipe: object, *keys: str) -> None:
-    for key in keys:
-        if getattr(recipe, key) <= 0:
-            raise RecipeError(f"{key} must be positive", key)
-
-
-def _check_rates(recipe: object, *keys: str) -> None:
-    for key in keys:
-        value = getattr(recipe, key)
-        if any(not 0 <= rate < 1 for rate in (value if isinstance(value, tuple) else (value,))):
-            raise RecipeError(f"{key} must lie in [0, 1)", key)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ecg_pipeline.ecg import RecipeError
+from ecg_pipeline.ecg import RecipeError, check_positive, check_rates
 from ecg_pipeline.models.family import windows
 from ecg_pipeline.models.wav2vec2_shape import Dropouts, Wav2Vec2Shape
 from ecg_pipeline.training.recipes import PretrainRecipe
@@ -58,7 +58,7 @@ class EcgFmRecipe:
 
     def __post_init__(self) -> None:
         sizes = ("leads", "width", "depth", "heads", "mlp_width", "position_kernel", "position_groups")
-        _check_positive(self, *sizes, "codebooks", "contrast_width")
+        check_positive(self, *sizes, "codebooks", "contrast_width")
         if self.codes < 2:
             raise RecipeError("a codebook needs at least two codes", "codes")
         layers = ("conv_widths", "conv_kernels", "conv_strides")
@@ -75,7 +75,7 @@ class EcgFmRecipe:
         if self.quantised_width % self.codebooks:
             sentence = f"a width of {self.quantised_width} does not divide into {self.codebooks} codebooks"
             raise RecipeError(sentence, "codebooks", "code_width", "contrast_width")
-        _check_rates(self, "dropout", "attention_dropout", "activation_dropout")
+        check_rates(self, "dropout", "attention_dropout", "activation_dropout")
 
     @property
     def view(self) -> str:
@@ -219,7 +219,7 @@ class EcgFmPretraining(PretrainRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_positive(self, "pairs", "negatives", "temperature", "cmsc_temperature", "eps")
+        check_positive(self, "pairs", "negatives", "temperature", "cmsc_temperature", "eps")
         if self.batch < 2:
             raise RecipeError("a batch needs at least the two segments of a recording", "batch")
         if self.partners == "fixed" and self.batch % self.group:
@@ -229,7 +229,7 @@ class EcgFmPretraining(PretrainRecipe):
             if getattr(self, key) < 0:
                 raise RecipeError(f"{key} must not be negative", key)
         rates = ("dropout", "attention_dropout", "activation_dropout", "input_dropout", "feature_dropout")
-        _check_rates(self, *rates, "betas")
+        check_rates(self, *rates, "betas")
         if self.stages and sum(epochs for epochs, _ in self.stages) != self.epochs:
             sentence = f"stages have {sum(epochs for epochs, _ in self.stages)} epochs together, not {self.epochs}"
             raise RecipeError(sentence, "stages", "epochs")
@@ -259,16 +259,3 @@ class EcgFmPretraining(PretrainRecipe):
     def dropouts(self) -> Dropouts:
         """Rates of dropout inside the transformer."""
         return Dropouts(self.dropout, self.attention_dropout, self.activation_dropout)
-
-
-def _check_positive(recipe: object, *keys: str) -> None:
-    for key in keys:
-        if getattr(recipe, key) <= 0:
-            raise RecipeError(f"{key} must be positive", key)
-
-
-def _check_rates(recipe: object, *keys: str) -> None:
-    for key in keys:
-        value = getattr(recipe, key)
-        if any(not 0 <= rate < 1 for rate in (value if isinstance(value, tuple) else (value,))):
-            raise RecipeError(f"{key} must lie in [0, 1)", key)

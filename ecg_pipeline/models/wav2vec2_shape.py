@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from math import prod
 
+from ecg_pipeline.ecg import RecipeError, check_positive
+
 
 @dataclass(frozen=True)
 class Dropouts:
@@ -34,6 +36,21 @@ class Wav2Vec2Shape:
     position_kernel: int
     position_groups: int
     pre_norm: bool = False
+
+    def check(self) -> None:
+        """RecipeError if no such encoder can be built, at the key of these names in a recipe."""
+        check_positive(self, "leads", "width", "depth", "heads", "mlp_width", "position_kernel", "position_groups")
+        layers = ("conv_widths", "conv_kernels", "conv_strides")
+        if not self.conv_widths or len({len(getattr(self, key)) for key in layers}) > 1:
+            raise RecipeError(f"{', '.join(layers)} must have one number for each convolution", *layers)
+        for key in layers:
+            if min(getattr(self, key)) < 1:
+                raise RecipeError(f"{key} must be at least 1", key)
+        if self.width % self.heads:
+            raise RecipeError(f"width {self.width} does not divide into {self.heads} heads", "heads", "width")
+        if self.width % self.position_groups:
+            sentence = f"width {self.width} does not divide into {self.position_groups} groups"
+            raise RecipeError(sentence, "position_groups", "width")
 
     def frames(self, samples: int) -> int:
         """Number of frames of so many samples."""

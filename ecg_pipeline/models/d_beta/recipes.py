@@ -71,24 +71,15 @@ class DBetaRecipe:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        for key in ("position_kernel", "position_groups", "joint_depth", "decoder_depth"):
-            check_positive(self, key)
-        for part in ("", "text_", "joint_", "decoder_"):
-            width, heads = f"{part}width", f"{part}heads"
+        self.ecg_shape.check()
+        check_positive(self, "text_width", "text_depth", "text_heads", "text_head_width", "text_mlp_width")
+        check_positive(self, "joint_depth", "decoder_depth")
+        for part in ("joint", "decoder"):
+            width, heads = f"{part}_width", f"{part}_heads"
             check_positive(self, width, heads)
-            if part != "text_" and getattr(self, width) % getattr(self, heads):
+            if getattr(self, width) % getattr(self, heads):
                 sentence = f"{width} {getattr(self, width)} does not divide into {getattr(self, heads)} heads"
                 raise RecipeError(sentence, heads, width)
-        check_positive(self, "depth", "mlp_width", "text_depth", "text_head_width", "text_mlp_width")
-        layers = ("conv_widths", "conv_kernels", "conv_strides")
-        if not self.conv_widths or len({len(getattr(self, key)) for key in layers}) > 1:
-            raise RecipeError(f"{', '.join(layers)} must have one number for each convolution", *layers)
-        for key in layers:
-            if min(getattr(self, key)) < 1:
-                raise RecipeError(f"{key} must be at least 1", key)
-        if self.width % self.position_groups:
-            sentence = f"width {self.width} does not divide into {self.position_groups} groups"
-            raise RecipeError(sentence, "position_groups", "width")
         if self.reconstruct_after is not None and not 0 <= self.reconstruct_after <= self.joint_depth:
             sentence = f"reconstruct_after must lie between 0 and the {self.joint_depth} layers of joint_depth"
             raise RecipeError(sentence, "reconstruct_after", "joint_depth")

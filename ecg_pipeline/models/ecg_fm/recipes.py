@@ -57,21 +57,10 @@ class EcgFmRecipe:
     train_convolutions: bool = True
 
     def __post_init__(self) -> None:
-        sizes = ("leads", "width", "depth", "heads", "mlp_width", "position_kernel", "position_groups")
-        check_positive(self, *sizes, "codebooks", "contrast_width")
+        self.shape.check()
+        check_positive(self, "codebooks", "contrast_width")
         if self.codes < 2:
             raise RecipeError("a codebook needs at least two codes", "codes")
-        layers = ("conv_widths", "conv_kernels", "conv_strides")
-        if not self.conv_widths or len({len(getattr(self, key)) for key in layers}) > 1:
-            raise RecipeError(f"{', '.join(layers)} must have one number for each convolution", *layers)
-        for key in layers:
-            if min(getattr(self, key)) < 1:
-                raise RecipeError(f"{key} must be at least 1", key)
-        if self.width % self.heads:
-            raise RecipeError(f"width {self.width} does not divide into {self.heads} heads", "heads", "width")
-        if self.width % self.position_groups:
-            sentence = f"width {self.width} does not divide into {self.position_groups} groups"
-            raise RecipeError(sentence, "position_groups", "width")
         if self.quantised_width % self.codebooks:
             sentence = f"a width of {self.quantised_width} does not divide into {self.codebooks} codebooks"
             raise RecipeError(sentence, "codebooks", "code_width", "contrast_width")

@@ -103,10 +103,10 @@ def test_extending_changes_what_it_names_and_nothing_else(tmp_path):
 def test_a_null_removes_what_is_inherited(tmp_path):
     text = """\
 extends: demo
-models: {heartbeit: null, ecg_fm: null, ecgfounder: null}
+models: {heartbeit: null, ecg_fm: null, ecgfounder: null, d_beta: null}
 pretraining: null
-tasks: {hcm: {models: [small_cnn]}, stemi: {models: null}}
-finetuning: {models: {small_cnn: {epochs: null}, ecg_fm: null, ecgfounder: null}}
+tasks: {low_lvef: {prompts: null}, hcm: {models: [small_cnn]}, stemi: {models: null}}
+finetuning: {models: {small_cnn: {epochs: null}, ecg_fm: null, ecgfounder: null, d_beta: null}}
 """
     base, study = load_study(study_file("demo")), load_study(changed(tmp_path, text))
     assert list(study.models) == ["small_cnn"]
@@ -117,13 +117,14 @@ finetuning: {models: {small_cnn: {epochs: null}, ecg_fm: null, ecgfounder: null}
 
 def test_a_study_has_the_assets_that_its_models_read_and_are_pretrained_with(tmp_path):
     study = load_study(study_file("demo"))
-    windows = [f"waveform_windows/{name}" for name in ("ten_seconds", "segments", "filtered_window")]
+    windows = [f"waveform_windows/{name}" for name in ("ten_seconds", "segments", "filtered_window", "millivolts")]
     assert study.views == ["image_shards", *windows]
     assert study.shapes["waveform_windows/ten_seconds"] == (12, 1000)
-    assert study.targets == {"patch_tokens", "statement_targets"}
-    assert study.fitted == {"image_tokenizer", "statement_codes"}
-    tasks = "tasks: {hcm: {models: null}, stemi: {models: null}}"
-    text = f"extends: demo\nmodels: {{heartbeit: null}}\npretraining: {{heartbeit: null, ecgfounder: null}}\n{tasks}\n"
+    assert study.targets == {"patch_tokens", "statement_targets", "text_tokens"}
+    assert study.fitted == {"image_tokenizer", "statement_codes", "text_tokenizer", "text_negatives"}
+    pretraining = "pretraining: {heartbeit: null, ecgfounder: null, d_beta: null}"
+    tasks = "tasks: {low_lvef: {prompts: null}, hcm: {models: null}, stemi: {models: null}}"
+    text = f"extends: demo\nmodels: {{heartbeit: null}}\n{pretraining}\n{tasks}\n"
     waveforms = load_study(changed(tmp_path, text))
     assert not waveforms.has_images
     assert waveforms.views == windows
@@ -164,7 +165,7 @@ finetuning:
     assert starts == {"heartbeit": "heartbeit", "long": "heartbeit", "scratch": None, "small_cnn": None, "slow": None}
     assert study.recipes["long"] is study.recipes["scratch"] is study.recipes["heartbeit"]
     assert study.family("slow") is study.family("small_cnn")
-    assert list(study.pretraining) == ["heartbeit", "ecg_fm", "ecgfounder"]
+    assert list(study.pretraining) == ["heartbeit", "ecg_fm", "ecgfounder", "d_beta"]
 
 
 def test_a_model_changes_only_the_keys_of_fine_tuning_that_it_names(tmp_path):

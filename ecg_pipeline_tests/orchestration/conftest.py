@@ -19,15 +19,20 @@ models:
   small_cnn: {widths: [8, 16]}
   ecg_fm: {conv_widths: [8, 8, 8, 8], width: 16, depth: 1, mlp_width: 32}
   ecgfounder: {base_filters: 8, widths: [8, 16], blocks: [1, 1]}
+  d_beta: {conv_widths: [8, 8, 8, 8], width: 16, mlp_width: 32, text_width: 16, text_mlp_width: 32, joint_width: 16}
 pretraining:
   heartbeit: {recipe: {epochs: 1, batch: 16, warmup_epochs: 0}}
   ecg_fm: {recipe: {epochs: 1, warmup_epochs: 0}}
   ecgfounder: {recipe: {epochs: 1, warmup_epochs: 0}}
+  d_beta: {recipe: {epochs: 1, warmup_epochs: 0}}
 tasks:
   hcm: {models: [heartbeit, small_cnn]}
   stemi: {models: [heartbeit, resnet, small_cnn]}
 fractions: [0.5, 1.0]
-finetuning: {epochs: 1, batch: 8, models: {small_cnn: {epochs: 2}, ecg_fm: {epochs: 1}, ecgfounder: {epochs: 1}}}
+finetuning:
+  epochs: 1
+  batch: 8
+  models: {small_cnn: {epochs: 2}, ecg_fm: {epochs: 1}, ecgfounder: {epochs: 1}, d_beta: {epochs: 1}}
 evaluation: {bootstrap_draws: 20}
 image_distance: {images: 20}
 saliency: {ecgs: 2, errors: 0}
@@ -35,11 +40,12 @@ saliency: {ecgs: 2, errors: 0}
 
 FEWER_MODELS = """\
 extends: small.yaml
-windows: {segments: null, filtered_window: null}
-models: {resnet: null, ecg_fm: null, ecgfounder: null}
-pretraining: {ecg_fm: null, ecgfounder: null}
-finetuning: {models: {ecg_fm: null, ecgfounder: null}}
+windows: {segments: null, filtered_window: null, millivolts: null}
+models: {resnet: null, ecg_fm: null, ecgfounder: null, d_beta: null}
+pretraining: {ecg_fm: null, ecgfounder: null, d_beta: null}
+finetuning: {models: {ecg_fm: null, ecgfounder: null, d_beta: null}}
 tasks:
+  low_lvef: {prompts: null}
   hcm: {models: [small_cnn]}
   stemi: {models: [small_cnn]}
 """

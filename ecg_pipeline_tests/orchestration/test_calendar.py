@@ -18,8 +18,8 @@ from ecg_pipeline.orchestration.sensors import study_sensors
 from ecg_pipeline.synthetic.hospital import HospitalSystem, write_hospital_system
 from ecg_pipeline_tests.orchestration.conftest import open_runner
 
-WINDOWS = {f"waveform_windows/{name}" for name in ("ten_seconds", "segments", "filtered_window")}
-CHAIN = {"waveform_store", "clinical_labels", "filtered_waveforms", "image_shards", *WINDOWS}
+WINDOWS = {f"waveform_windows/{name}" for name in ("ten_seconds", "segments", "filtered_window", "millivolts")}
+CHAIN = {"waveform_store", "clinical_labels", "clinical_texts", "filtered_waveforms", "image_shards", *WINDOWS}
 HOSPITALS = """\
 extends: demo
 name: hospitals

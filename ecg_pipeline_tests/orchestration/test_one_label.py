@@ -19,12 +19,13 @@ models:
   heartbeit: null
   ecg_fm: null
   ecgfounder: null
+  d_beta: null
   small_cnn: {{widths: [8, 16]}}
   guess: {{like: small_cnn, frozen: true}}
 pretraining: null
 tasks: {{low_lvef: null, hcm: null, stemi: {{models: [small_cnn, guess]}}}}
 fractions: [{fraction}, 1.0]
-finetuning: {{epochs: 1, models: {{ecg_fm: null, ecgfounder: null, small_cnn: {{epochs: 1}}}}}}
+finetuning: {{epochs: 1, models: {{ecg_fm: null, ecgfounder: null, d_beta: null, small_cnn: {{epochs: 1}}}}}}
 evaluation: {{bootstrap_draws: 20}}
 saliency: {{ecgs: 1, errors: 0}}
 """

@@ -15,11 +15,17 @@ extends: demo
 name: statements
 paper: null
 synthetic: {patients: 100, ecgs: 150, seed: 3}
-models: {heartbeit: null, ecg_fm: null, ecgfounder: null, small_cnn: {widths: [8]}}
-pretraining: {heartbeit: null, ecg_fm: null, ecgfounder: null, small_cnn: {recipe: {epochs: 1, warmup_epochs: 0}}}
-finetuning: {models: {ecg_fm: null, ecgfounder: null}}
+models: {heartbeit: null, ecg_fm: null, ecgfounder: null, d_beta: null, small_cnn: {widths: [8]}}
+pretraining:
+  heartbeit: null
+  ecg_fm: null
+  ecgfounder: null
+  d_beta: null
+  small_cnn: {recipe: {epochs: 1, warmup_epochs: 0}}
+finetuning: {models: {ecg_fm: null, ecgfounder: null, d_beta: null}}
 statements: {minimum: 5, exclude: [LEFT AXIS DEVIATION]}
 tasks:
+  low_lvef: {prompts: null}
   hcm: null
   stemi: null
   hypertrophy:

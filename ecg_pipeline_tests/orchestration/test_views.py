@@ -19,15 +19,17 @@ windows:
   three_leads: {leads: [II, V1, V5], sampling_hz: 50, seconds: 5.0}
   segments: null
   filtered_window: null
+  millivolts: null
 models:
   heartbeit: null
   ecg_fm: null
   ecgfounder: null
+  d_beta: null
   small_cnn: {widths: [8, 16]}
   wide: {family: small_cnn, window: ten_seconds, widths: [16, 16]}
   narrow: {family: small_cnn, window: three_leads, leads: 3, widths: [8]}
 pretraining: null
-tasks: {hcm: null, stemi: null}
+tasks: {low_lvef: {prompts: null}, hcm: null, stemi: null}
 fractions: [1.0]
 finetuning: {epochs: 1, batch: 8, models: null}
 evaluation: {bootstrap_draws: 20}

@@ -160,7 +160,7 @@ models:
         [
             "4: models.small_cnn.window: the study has no view `waveform_windows/five_seconds`, which `small_cnn` "
             "reads; its views are image_shards, waveform_windows/ten_seconds, waveform_windows/segments, "
-            "waveform_windows/filtered_window",
+            "waveform_windows/filtered_window, waveform_windows/millivolts",
         ],
     ),
     (
@@ -171,7 +171,7 @@ windows:
 """,
         [
             "2: windows: the study has no view `waveform_windows/ten_seconds`, which `small_cnn` reads; its views "
-            "are image_shards, waveform_windows/segments, waveform_windows/filtered_window",
+            "are image_shards, waveform_windows/segments, waveform_windows/filtered_window, waveform_windows/millivolts",
         ],
     ),
     (
@@ -223,7 +223,7 @@ models:
 """,
         [
             "3: models.other.like: `nobody` is no model with a network of its own; those are heartbeit, small_cnn, "
-            "ecg_fm, ecgfounder",
+            "ecg_fm, ecgfounder, d_beta",
         ],
     ),
     (
@@ -236,7 +236,7 @@ models:
 """,
         [
             "5: models.other.like: `scratch` is no model with a network of its own; those are heartbeit, small_cnn, "
-            "ecg_fm, ecgfounder",
+            "ecg_fm, ecgfounder, d_beta",
         ],
     ),
     (
@@ -247,7 +247,7 @@ models:
 """,
         [
             "3: models.other.like: `other` is no model with a network of its own; those are heartbeit, small_cnn, "
-            "ecg_fm, ecgfounder",
+            "ecg_fm, ecgfounder, d_beta",
         ],
     ),
     (
@@ -352,7 +352,7 @@ models:
 """,
         [
             "5: models.other.like: `probe` is no model with a network of its own; those are heartbeit, small_cnn, "
-            "ecg_fm, ecgfounder",
+            "ecg_fm, ecgfounder, d_beta",
         ],
     ),
     (
@@ -378,7 +378,7 @@ finetuning:
 """,
         [
             "4: finetuning.models.nobody: there is no model `nobody` to fine-tune; the models are heartbeit, "
-            "small_cnn, ecg_fm, ecgfounder",
+            "small_cnn, ecg_fm, ecgfounder, d_beta",
         ],
     ),
     (
@@ -390,7 +390,7 @@ tasks: {hcm: {models: null}, stemi: {models: null}}
 """,
         [
             "3: models.small_cnn: there is no model `small_cnn` to fine-tune; the models are heartbeit, ecg_fm, "
-            "ecgfounder",
+            "ecgfounder, d_beta",
         ],
     ),
 ]
@@ -423,7 +423,10 @@ def test_frozen_arms_are_probes_with_the_studys_seeds_and_protocol(tmp_path):
     arms = "probe: {like: heartbeit, frozen: true}, random: {like: heartbeit, frozen: true, pretrained: false}"
     path.write_text(
         f"extends: demo\nmodels: {{{arms}, cnn: {{like: small_cnn, frozen: true}}}}\n"
-        "tasks: {hcm: {models: [probe, random]}, low_lvef: {models: [heartbeit]}, stemi: {models: [cnn]}}\n"
+        "tasks:\n"
+        "  low_lvef: {models: [heartbeit], prompts: null}\n"
+        "  hcm: {models: [probe, random]}\n"
+        "  stemi: {models: [cnn]}\n"
         "finetuning: {seeds: [4, 5], protocol: official}\n"
     )
     study = load_study(path)

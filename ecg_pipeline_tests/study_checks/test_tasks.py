@@ -300,7 +300,8 @@ tasks:
     models: [nobody, small_cnn]
 """,
         [
-            "4: tasks.hcm.models: there is no model `nobody`; the models are heartbeit, small_cnn, ecg_fm, ecgfounder",
+            "4: tasks.hcm.models: there is no model `nobody`; the models are heartbeit, small_cnn, ecg_fm, "
+            "ecgfounder, d_beta",
         ],
     ),
     (
@@ -328,9 +329,9 @@ tasks:
     (
         """\
 extends: demo
-models: {heartbeit: null, small_cnn: null, ecg_fm: null, ecgfounder: null}
+models: {heartbeit: null, small_cnn: null, ecg_fm: null, ecgfounder: null, d_beta: null}
 pretraining: null
-tasks: {hcm: {models: null}, stemi: {models: null}}
+tasks: {low_lvef: {prompts: null}, hcm: {models: null}, stemi: {models: null}}
 finetuning: {models: null}
 """,
         [

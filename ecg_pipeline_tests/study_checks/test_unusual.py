@@ -5,7 +5,7 @@ import pytest
 from ecg_pipeline.study import StudyError, load_study
 from ecg_pipeline.study_checks import problems
 
-ANY_MODEL = "tasks: {hcm: {models: null}, stemi: {models: null}}\n"
+ANY_MODEL = "tasks: {low_lvef: {prompts: null}, hcm: {models: null}, stemi: {models: null}}\n"
 NO_IMAGES = f"extends: demo\npaper: null\n{ANY_MODEL}models: {{heartbeit: null}}\npretraining: null\n"
 
 
@@ -67,5 +67,5 @@ def test_a_model_that_is_removed_is_missed_where_it_is_pretrained(tmp_path):
     assert "demo.yaml:" in place
     assert said == (
         "pretraining.heartbeit: there is no model `heartbeit` to pretrain; the models are small_cnn, ecg_fm, "
-        "ecgfounder (`heartbeit: null` removes an inherited pretraining)"
+        "ecgfounder, d_beta (`heartbeit: null` removes an inherited pretraining)"
     )

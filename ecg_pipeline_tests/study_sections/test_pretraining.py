@@ -214,7 +214,7 @@ pretraining:
 """,
         [
             "3: pretraining.nobody: there is no model `nobody` to pretrain; the models are heartbeit, small_cnn, "
-            "ecg_fm, ecgfounder (`nobody: null` removes an inherited pretraining)",
+            "ecg_fm, ecgfounder, d_beta (`nobody: null` removes an inherited pretraining)",
         ],
     ),
     (

@@ -9,7 +9,7 @@ from ecg_pipeline.ecg import LEADS
 from ecg_pipeline.models.d_beta.checkpoint import own_names
 from ecg_pipeline.models.d_beta.network import DBetaModel
 from ecg_pipeline.models.d_beta.recipes import DBetaPretraining, DBetaRecipe
-from ecg_pipeline.models.d_beta.t5_shape import shape_of
+from ecg_pipeline.models.t5_shape import shape_of
 from ecg_pipeline.training.weights import load_exactly
 from ecg_pipeline_tests.conformance.ecg_fm_options import conv_layers
 

@@ -1,11 +1,10 @@
-"""What only D-BETA has: its T5, replaced and equal texts, lead order, files of its authors, recipes that cannot be."""
+"""What only D-BETA has: replaced and equal texts, lead order, files of its authors, recipes that cannot be."""
 
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from ecg_pipeline.ecg import LEADS, RecipeError
 from ecg_pipeline.models import FAMILIES
@@ -15,10 +14,9 @@ from ecg_pipeline.models.d_beta.masking import NOT_PREDICTED, NegativeTexts, Tex
 from ecg_pipeline.models.d_beta.network import ECG_PATH, DBetaModel, d_beta_model
 from ecg_pipeline.models.d_beta.objective import d_beta_objective, pairs_that_count
 from ecg_pipeline.models.d_beta.recipes import MIMIC_LEADS, TEXTS, DBetaPretraining, DBetaRecipe
-from ecg_pipeline.models.d_beta.t5 import T5Encoder, read_t5_folder
-from ecg_pipeline.models.d_beta.t5_shape import shape_of
-from ecg_pipeline.models.d_beta.vectors import ecg_vectors, load_pretrained, mean_text_vectors, text_vectors
+from ecg_pipeline.models.d_beta.vectors import ecg_vectors, load_pretrained, text_vectors
 from ecg_pipeline.models.family import NoTextEncoder
+from ecg_pipeline.models.t5_shape import shape_of
 from ecg_pipeline.training.weights import load_exactly, save_checkpoint
 
 TINY = DBetaRecipe(
@@ -60,46 +58,6 @@ def test_parameters_are_as_many_as_published():
     assert sum(size for name, size in sizes.items() if name.startswith(ECG_PATH)) == 63_203_712
     assert sum(size for name, size in sizes.items() if not name.startswith("language_encoder.")) == 211_758_786
     assert 320e6 < sum(sizes.values()) < 322e6
-
-
-@pytest.mark.parametrize("activation", ["gated-gelu", "relu"])
-def test_a_t5_folder_is_read_as_transformers_reads_it(tmp_path, activation):
-    from transformers import T5Config, T5EncoderModel, T5ForConditionalGeneration
-
-    torch.manual_seed(0)
-    config = T5Config(
-        vocab_size=40, d_model=24, d_kv=5, d_ff=30, num_layers=3, num_heads=4, feed_forward_proj=activation
-    )
-    whole = T5ForConditionalGeneration(config).eval()
-    with torch.no_grad():
-        for parameter in whole.parameters():
-            parameter += 0.2 * torch.randn_like(parameter)
-    whole.save_pretrained(tmp_path)
-    theirs = T5EncoderModel.from_pretrained(tmp_path, local_files_only=True).eval()
-    shape, state = read_t5_folder(tmp_path)
-    assert shape == shape_of(config.to_dict())
-    ours = T5Encoder(shape, vocabulary=40).eval()
-    load_exactly(ours, state)
-    ids = torch.randint(0, 40, (3, 190))
-    is_word = torch.arange(190) < torch.tensor([[190], [141], [2]])
-    with torch.no_grad():
-        torch.testing.assert_close(ours(ids), theirs(ids).last_hidden_state, atol=1e-5, rtol=0)
-        masked, expected = ours(ids, is_word), theirs(ids, attention_mask=is_word).last_hidden_state
-    torch.testing.assert_close(masked[is_word], expected[is_word], atol=1e-5, rtol=0)
-
-
-def test_a_folder_that_is_no_t5_encoder_is_refused(tmp_path):
-    (tmp_path / "config.json").write_text('{"feed_forward_proj": "gated-silu"}')
-    with pytest.raises(ValueError, match="gated-silu"):
-        read_t5_folder(tmp_path)
-    sizes = '"d_model": 4, "d_kv": 2, "d_ff": 3, "num_layers": 1, "num_heads": 1, "vocab_size": 3'
-    (tmp_path / "config.json").write_text(f"{{{sizes}}}")
-    with pytest.raises(ValueError, match="has no weights"):
-        read_t5_folder(tmp_path)
-    tables = {"shared.weight": torch.zeros(3, 4), "encoder.embed_tokens.weight": torch.ones(3, 4)}
-    save_file(tables, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match="must be one table"):
-        read_t5_folder(tmp_path)
 
 
 def texts(*rows):
@@ -346,15 +304,6 @@ def test_pretraining_starts_from_a_local_t5(tmp_path):
         d_beta_objective(replace(TINY, text_depth=3), made.pretraining, **options)
     with pytest.raises(ValueError, match="33 tokens for a tokenizer of 40"):
         d_beta_objective(TINY, made.pretraining, **options | {"words": replace(WORDS, vocabulary=40)})
-
-
-def test_the_mean_vector_of_a_text_is_that_of_its_words(model):
-    encoder, said = model.language_encoder, texts([5, 9, 11, 1], [7, 1])
-    found = mean_text_vectors(encoder, said.tokens.astype(np.int32), said.lengths.astype(np.int32))
-    for vector, ids in zip(found, ([5, 9, 11, 1], [7, 1]), strict=True):
-        with torch.no_grad():
-            alone = encoder(torch.tensor([ids])).mean(dim=1)[0].numpy()
-        np.testing.assert_allclose(vector, alone, atol=1e-5)
 
 
 def test_a_loaded_network_is_that_of_its_checkpoint(tmp_path, model):

@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 
 from ecg_pipeline.cohorts.pretraining_set import pretraining_set, training_sets
 from ecg_pipeline.ingest.store import WaveformStore
-from ecg_pipeline.models.d_beta.t5 import T5Encoder
-from ecg_pipeline.models.d_beta.t5_shape import shape_of
 from ecg_pipeline.models.small_cnn import SmallCnn
+from ecg_pipeline.models.t5 import T5Encoder
+from ecg_pipeline.models.t5_shape import shape_of
 from ecg_pipeline.orchestration.assets import ingest as records
 from ecg_pipeline.orchestration.assets.published import published_names
 from ecg_pipeline.orchestration.assets.texts import embedder

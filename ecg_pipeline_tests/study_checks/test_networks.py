@@ -171,7 +171,8 @@ windows:
 """,
         [
             "2: windows: the study has no view `waveform_windows/ten_seconds`, which `small_cnn` reads; its views "
-            "are image_shards, waveform_windows/segments, waveform_windows/filtered_window, waveform_windows/millivolts",
+            "are image_shards, waveform_windows/segments, waveform_windows/filtered_window, "
+            "waveform_windows/millivolts",
         ],
     ),
     (

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ecg_pipeline.models.d_beta.network import ECG_PATH, DBetaModel
 from ecg_pipeline.models.d_beta.recipes import DBetaRecipe
-from ecg_pipeline.models.d_beta.t5 import EMBEDDING, EMBEDDING_AGAIN, encoder_state
+from ecg_pipeline.models.t5 import EMBEDDING, EMBEDDING_AGAIN, encoder_state
 from ecg_pipeline.storage.files import write_atomically
 from ecg_pipeline.training.checkpoints import Checkpoint
 from ecg_pipeline.training.weights import check_fit, read_weights, save_checkpoint

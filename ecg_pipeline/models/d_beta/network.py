@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from ecg_pipeline.models.d_beta.fusion import INITIAL_STD, FusionLayer, Pooler, linear
 from ecg_pipeline.models.d_beta.heads import MatchingHead, ReconstructionHead, WordHead
 from ecg_pipeline.models.d_beta.recipes import DBetaRecipe, dropouts
-from ecg_pipeline.models.d_beta.t5 import T5Encoder
 from ecg_pipeline.models.initialisation import seeded
+from ecg_pipeline.models.t5 import T5Encoder
 from ecg_pipeline.models.wav2vec2 import WaveformEncoder
 from ecg_pipeline.training.weights import load_exactly
 

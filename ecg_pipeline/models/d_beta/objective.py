@@ -30,7 +30,7 @@ from ecg_pipeline.models.d_beta.masking import (
 )
 from ecg_pipeline.models.d_beta.network import DBetaModel, Predictions, d_beta_model
 from ecg_pipeline.models.d_beta.recipes import TEXTS, DBetaPretraining, DBetaRecipe
-from ecg_pipeline.models.d_beta.t5 import EMBEDDING, read_t5_folder
+from ecg_pipeline.models.t5 import EMBEDDING, read_t5_folder
 from ecg_pipeline.storage.shards import ArrayShards
 
 TERMS = ("words", "reconstruction", "matching", "pairs")

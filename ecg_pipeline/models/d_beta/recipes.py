@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ecg_pipeline.ecg import LEADS, RecipeError, check_positive, check_rates
-from ecg_pipeline.models.d_beta.t5_shape import Activation, T5Shape
 from ecg_pipeline.models.family import windows
+from ecg_pipeline.models.t5_shape import Activation, T5Shape
 from ecg_pipeline.models.wav2vec2_shape import Dropouts, Wav2Vec2Shape
 from ecg_pipeline.training.recipes import PretrainRecipe
 

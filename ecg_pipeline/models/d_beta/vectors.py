@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from ecg_pipeline.models.d_beta.network import DBetaModel, d_beta_model
 from ecg_pipeline.models.d_beta.recipes import DBetaRecipe
-from ecg_pipeline.models.d_beta.t5 import EMBEDDING, T5Encoder
 from ecg_pipeline.models.family import NoTextEncoder
+from ecg_pipeline.models.t5 import EMBEDDING
 from ecg_pipeline.training.checkpoints import Checkpoint
 from ecg_pipeline.training.weights import load_exactly
 
@@ -75,22 +75,6 @@ def text_vectors(model: DBetaModel, texts: Iterable[Sequence[int]]) -> NDArray[n
     device = model.class_embedding.device
     with torch.inference_mode():
         found = [model.text_vectors(torch.tensor([list(ids)], device=device)).float().cpu() for ids in texts]
-    return torch.cat(found).numpy()
-
-
-def mean_text_vectors(encoder: T5Encoder, token_ids: NDArray, lengths: NDArray) -> NDArray[np.float32]:
-    """The mean of a T5's states over the tokens of each text: what says how alike two texts are.
-
-    token_ids (n, M), padded; lengths (n,). Returns (n, D). Padding changes nothing.
-    """
-    device, found = encoder.shared.weight.device, []
-    with torch.inference_mode():
-        for first in range(0, len(token_ids), BATCH):
-            some = slice(first, first + BATCH)
-            ids = torch.from_numpy(token_ids[some, : lengths[some].max()]).to(device, torch.long)
-            is_word = torch.arange(ids.shape[1], device=device) < torch.from_numpy(lengths[some]).to(device)[:, None]
-            states = encoder(ids, is_word).masked_fill(~is_word[..., None], 0)
-            found.append((states.sum(dim=1) / is_word.sum(dim=1, keepdim=True)).float().cpu())
     return torch.cat(found).numpy()
 
 

@@ -146,15 +146,10 @@ def embedder(tokenizer: TextTokenizer) -> Embed:
     folder = tokenizer.folder / T5
     if not folder.is_dir():
         return tf_idf
-    from ecg_pipeline.models.d_beta.t5 import EMBEDDING, T5Encoder, read_t5_folder
-    from ecg_pipeline.models.d_beta.vectors import mean_text_vectors
-    from ecg_pipeline.training.weights import load_exactly
+    from ecg_pipeline.models.t5 import load_encoder, mean_vectors
 
-    shape, state = read_t5_folder(folder)
-    encoder = T5Encoder(shape, vocabulary=len(state[EMBEDDING])).eval()
-    load_exactly(encoder, state)
-    encode = tokenizer.load()
-    return lambda texts: mean_text_vectors(encoder, *encode(texts))
+    encoder, encode = load_encoder(folder), tokenizer.load()
+    return lambda texts: mean_vectors(encoder, *encode(texts))
 
 
 def _prompt_tokenizer(study: Study) -> dg.AssetsDefinition:

@@ -7,19 +7,24 @@ from collections.abc import Mapping
 from math import log
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import dropout, gelu, relu, scaled_dot_product_attention
 
-from ecg_pipeline.models.d_beta.t5_shape import T5Shape, shape_of
+from ecg_pipeline.models.t5_shape import T5Shape, shape_of
 from ecg_pipeline.storage.files import read_json
-from ecg_pipeline.training.weights import read_weights
+from ecg_pipeline.training.weights import load_exactly, read_weights
 
 EMBEDDING, EMBEDDING_AGAIN = "shared.weight", "encoder.embed_tokens.weight"
 """Names of the table of token vectors; files have either or both."""
 
 OTHERS = ("decoder.", "lm_head.")
 """Beginnings of the names of what is no part of the encoder."""
+
+BATCH = 64
+"""Texts that go through the encoder at a time to get their mean vectors."""
 
 
 class SelfAttention(nn.Module):
@@ -159,6 +164,30 @@ def read_t5_folder(folder: Path) -> tuple[T5Shape, dict[str, Tensor]]:
     if not state:
         raise ValueError(f"{folder} has no weights: no *.safetensors")
     return shape, encoder_state(state)
+
+
+def load_encoder(folder: Path) -> T5Encoder:
+    """The encoder of a local T5 folder, in eval mode. Errors: see `read_t5_folder`."""
+    shape, state = read_t5_folder(folder)
+    encoder = T5Encoder(shape, vocabulary=len(state[EMBEDDING]))
+    load_exactly(encoder, state)
+    return encoder.eval()
+
+
+def mean_vectors(encoder: T5Encoder, token_ids: NDArray, lengths: NDArray) -> NDArray[np.float32]:
+    """The mean of a T5's states over the tokens of each text: what says how alike two texts are.
+
+    token_ids (n, M), padded; lengths (n,). Returns (n, D). Padding changes nothing.
+    """
+    device, found = encoder.shared.weight.device, []
+    with torch.inference_mode():
+        for first in range(0, len(token_ids), BATCH):
+            some = slice(first, first + BATCH)
+            ids = torch.from_numpy(token_ids[some, : lengths[some].max()]).to(device, torch.long)
+            is_word = torch.arange(ids.shape[1], device=device) < torch.from_numpy(lengths[some]).to(device)[:, None]
+            states = encoder(ids, is_word).masked_fill(~is_word[..., None], 0)
+            found.append((states.sum(dim=1) / is_word.sum(dim=1, keepdim=True)).float().cpu())
+    return torch.cat(found).numpy()
 
 
 def encoder_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from ecg_pipeline.ingest.labels import ClinicalLabels
 from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.signals.recordings import shard_ecgs
 from ecg_pipeline.storage.files import digest_json, write_parquet
-from ecg_pipeline.storage.shards import ArrayShards, Shard, build_shards, scan_tables, write_index
+from ecg_pipeline.storage.shards import INDEX_SCHEMA, ArrayShards, Shard, build_shards, scan_tables, write_index
 
 CODES_REVISION = 1
 """Bumped by hand when the codes chosen from the same statements change."""
@@ -25,7 +25,6 @@ TARGETS_REVISION = 1
 STATED, NOT_STATED, UNKNOWN = 1, 0, -1
 
 CODE_SCHEMA = {"system": pl.String, "code": pl.String, "positives": pl.Int64}
-INDEX_SCHEMA = {"ecg_id": pl.String, "shard": pl.Int32, "row": pl.Int32}
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,12 @@ from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.signals import quality
 from ecg_pipeline.signals.recordings import shard_ecgs, waveform_digest
 from ecg_pipeline.storage.files import write_parquet
-from ecg_pipeline.storage.shards import ArrayShards, Shard, build_shards, scan_tables, write_index
+from ecg_pipeline.storage.shards import INDEX_SCHEMA, ArrayShards, Shard, build_shards, scan_tables, write_index
 
 REVISION = 2
 """Bumped by hand when this module's results change."""
 
-QUALITY_SCHEMA = {"ecg_id": pl.String, "shard": pl.Int32, "row": pl.Int32, **quality.SCHEMA}
+QUALITY_SCHEMA = {**INDEX_SCHEMA, **quality.SCHEMA}
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,9 @@ INPUT_DIGESTS = ".input_digests"
 TABLES, ARRAYS = "tables", "arrays.zarr"
 """Folders of an output: the tables of each shard, and the Zarr group of its arrays."""
 
+INDEX_SCHEMA = {"ecg_id": pl.String, "shard": pl.Int32, "row": pl.Int32}
+"""Columns that say where an ECG's row is."""
+
 DECODER = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
 """Zarr setting for reading: this decoder writes straight into the target array and takes half of zarr-python's time.
 Arrays are written by zarr-python, whose order of chunks within a shard is deterministic.

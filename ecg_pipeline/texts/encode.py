@@ -11,7 +11,7 @@ from ecg_pipeline.ecg import Progress, no_progress
 from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.signals.recordings import shard_ecgs
 from ecg_pipeline.storage.files import digest_json
-from ecg_pipeline.storage.shards import ArrayShards, Shard, build_shards, scan_tables, write_index
+from ecg_pipeline.storage.shards import INDEX_SCHEMA, ArrayShards, Shard, build_shards, scan_tables, write_index
 from ecg_pipeline.texts.negatives import NO_TEXT_ID, TextNegatives
 from ecg_pipeline.texts.site_texts import ClinicalTexts
 from ecg_pipeline.texts.tokenizer import TextTokenizer
@@ -21,8 +21,6 @@ REVISION = 1
 
 TEXT_ID, LENGTH, TOKENS = 0, 1, slice(2, None)
 """Columns of a row of `TextTokens`."""
-
-INDEX_SCHEMA = {"ecg_id": pl.String, "shard": pl.Int32, "row": pl.Int32}
 
 
 @dataclass(frozen=True)

@@ -37,13 +37,14 @@ def evaluate(
     """
     from ecg_pipeline.evaluation.summary import ATTRIBUTES, ECG_COLUMNS, compute_metrics, validation_thresholds
     from ecg_pipeline.models.load import load_classifier
+    from ecg_pipeline.training.batches import Batches
     from ecg_pipeline.training.score import score
 
     table, checkpoints = tested.select(*ECG_COLUMNS, *ATTRIBUTES), model.checkpoints()
-    by_site = {str(table["site"].first()): view}
+    batches = Batches(arrays={"view": {str(table["site"].first()): view}}, table=table)
     scored = []
     for done, (seed, checkpoint) in enumerate(checkpoints.items(), start=1):
-        scores = score(load_classifier(checkpoint).to(device), by_site, table, device=device)
+        scores = score(load_classifier(checkpoint).to(device), batches, device=device)
         scored.append(scores.select(*table.columns, pl.lit(seed, pl.Int64).alias("seed"), pl.col("score").cast(float)))
         progress(done * len(table), len(checkpoints) * len(table))
     if model.not_trained:

@@ -1,7 +1,8 @@
 """Shuffled batches from sharded arrays, with a buffer of a few shards in memory.
 
 Each epoch shuffles the shards, reads `BUFFER_SHARDS` of them at a time, and shuffles their rows. The order is a
-function of seed and epoch only, so a killed run can resume in the middle of an epoch without saved sampler state.
+function of seed and epoch only, so a killed run can resume in the middle of an epoch without saved sampler state. What
+was decoded stays in memory up to `KEPT_BYTES`, so a small data set is read once for all epochs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,9 @@ from ecg_pipeline.storage.shards import ArrayShards
 
 BUFFER_SHARDS = 8
 """Shards in memory at a time."""
+
+KEPT_BYTES = 2**29
+"""Decoded rows that a data set keeps between epochs, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,9 +115,39 @@ class Batches:
         for first in range(0, len(groups), shards):
             chosen = [groups[number] for number in order[first : first + shards]]
             yield (
-                {name: _read(by_site, chosen, name) for name, by_site in self.arrays.items()},
+                {name: self._read(chosen, name) for name in self.arrays},
                 pl.concat(chosen).drop("shard", *self.arrays),
             )
+
+    def _read(self, groups: Sequence[pl.DataFrame], name: str) -> NDArray:
+        """The rows of several groups as one array of its own; each group is of one site and shard. Holds one more shard
+        in memory.
+
+        name: of the array, and of the column with the rows.
+        """
+        rows: NDArray = np.empty(0)
+        first = 0
+        for group in groups:
+            site, number = group["site"][0], group["shard"][0]
+            kept = self._kept.get((name, site, number))
+            shard = self.arrays[name][site].read(number) if kept is None else kept
+            if not first:
+                rows = np.empty((sum(map(len, groups)), *shard.shape[1:]), shard.dtype)
+            found = rows[first : first + len(group)]
+            if kept is None:
+                # With mode="raise", the default, `np.take` would write to a buffer first and copy it to `out`.
+                np.take(shard, group[name].to_numpy(), axis=0, out=found, mode="clip")
+                if found.nbytes + sum(array.nbytes for array in self._kept.values()) <= KEPT_BYTES:
+                    self._kept[name, site, number] = found.copy()
+            else:
+                found[:] = kept
+            first += len(group)
+        return rows
+
+    @cached_property
+    def _kept(self) -> dict[tuple[str, str, int], NDArray]:
+        """The rows of a group that were decoded before, by array, site and shard."""
+        return {}
 
     def _shuffled(self, rng: np.random.Generator, rows: int) -> NDArray:
         """A random order of rows; those of an ECG stay together if `per_ecg` is set."""
@@ -161,23 +195,6 @@ def _indices(view: Mapping[str, ArrayShards]) -> pl.DataFrame:
     return pl.concat(
         [shards.index().select("ecg_id", "shard", "row", site=pl.lit(site)) for site, shards in view.items()]
     )
-
-
-def _read(by_site: Mapping[str, ArrayShards], groups: Sequence[pl.DataFrame], name: str) -> NDArray:
-    """The rows of several groups as one array; each group is of one site and shard. Holds one more shard in memory.
-
-    name: of the column with the rows.
-    """
-    rows: NDArray = np.empty(0)
-    first = 0
-    for group in groups:
-        shard = by_site[group["site"][0]].read(group["shard"][0])
-        if not first:
-            rows = np.empty((sum(map(len, groups)), *shard.shape[1:]), shard.dtype)
-        # With mode="raise", the default, `np.take` would write to a buffer first and copy it to `out`.
-        np.take(shard, group[name].to_numpy(), axis=0, out=rows[first : first + len(group)], mode="clip")
-        first += len(group)
-    return rows
 
 
 def _concatenate(taken: Sequence[tuple[dict[str, NDArray], pl.DataFrame]]) -> tuple[dict[str, NDArray], pl.DataFrame]:

@@ -61,7 +61,7 @@ def finetune(
     """
     disable_malloc_trim()
     batches = Batches(arrays={"view": view}, table=train.select("ecg_id", "site", "label"))
-    held_out = selection.select("ecg_id", "site", "patient", "label")
+    held_out = Batches(arrays={"view": view}, table=selection.select("ecg_id", "site", "patient", "label"))
 
     def train_seed(seed: int, **options: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
         network = new_classifier(seed).to(device)
@@ -108,7 +108,7 @@ def _finetune_seed(
     *,
     seed: int,
     batches: Batches,
-    held_out: pl.DataFrame,
+    held_out: Batches,
     out: Path,
     log: Log,
     device: str,
@@ -118,7 +118,7 @@ def _finetune_seed(
 
     Returns the weights of the epoch that is best on `held_out`, and for the config: seed, chosen epoch, its AUROC.
     """
-    steps, view = batches.steps(recipe.batch), batches.arrays["view"]
+    steps = batches.steps(recipe.batch)
     optimiser = _optimiser(recipe, network)
     peaks = [group["lr"] for group in optimiser.param_groups]
     schedule = one_cycle(optimiser, peak=peaks, epochs=recipe.epochs, steps_per_epoch=steps)
@@ -144,7 +144,7 @@ def _finetune_seed(
             schedule.step()
             losses.append(loss.item())
             progress(step + 1, recipe.epochs * steps)
-        loss, auroc = loss_and_auroc(score(network, view, held_out, device=device))
+        loss, auroc = loss_and_auroc(score(network, held_out, device=device))
         trace.append(
             {
                 "epoch": float(epoch + 1),
@@ -171,7 +171,7 @@ def _finetune_seed(
     point = best["point"]
     if recipe.chosen_on == "validation":
         network.load_state_dict(best["network"])
-        scored = score(network, view, held_out, device=device).select("ecg_id", "patient", "label", "score")
+        scored = score(network, held_out, device=device).select("ecg_id", "patient", "label", "score")
         write_parquet(out / "validation.parquet", scored)
     return best["network"], {"seed": seed, "chosen_epoch": int(point["epoch"]), chosen_auroc: point[chosen_auroc]}
 

@@ -1,31 +1,29 @@
 """Scoring: a classifier's probabilities for a table of ECGs, the same in training and evaluation; and its features."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from ecg_pipeline.storage.shards import ArrayShards
 from ecg_pipeline.training.batches import Batches
 from ecg_pipeline.training.classifier import Classifier
 
 BATCH = 64
 
 
-def score(classifier: Classifier, view: Mapping[str, ArrayShards], table: pl.DataFrame, *, device: str) -> pl.DataFrame:
-    """The table's rows in stored order, one an ECG, with the column `score` (f32): the probability of the label.
+def score(classifier: Classifier, batches: Batches, *, device: str) -> pl.DataFrame:
+    """The rows of the table in stored order, one an ECG, with the column `score` (f32): the probability of the label.
 
-    view: by site, what the classifier reads. table: columns ecg_id, site and any others. Of several examples of an ECG
-    the mean probability is given.
+    batches: of the array `view`, what the classifier reads. Of several examples of an ECG the mean probability is
+    given.
     """
+    table = batches.table
     if table.is_empty():
         return table.with_columns(score=pl.lit(None, pl.Float32))
     classifier.eval()
     scored = []
     with torch.inference_mode():
-        for arrays, rows in Batches(arrays={"view": view}, table=table).in_order(BATCH):
+        for arrays, rows in batches.in_order(BATCH):
             log_odds = classifier(torch.from_numpy(arrays["view"]).to(device))
             scored.append(rows.with_columns(score=pl.Series(log_odds.float().sigmoid()[:, 0].cpu().numpy())))
     return mean_by_ecg(pl.concat(scored)).select(*table.columns, "score")

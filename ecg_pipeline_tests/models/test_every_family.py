@@ -478,7 +478,8 @@ def test_saving_and_loading_changes_no_score(example, tmp_path):
     loaded = load_classifier(checkpoint)
     assert type(loaded) is type(classifier)
     assert not loaded.training
-    one, other = (score(network, example.view, example.table, device="cpu") for network in (classifier, loaded))
+    batches = Batches(arrays={"view": example.view}, table=example.table)
+    one, other = (score(network, batches, device="cpu") for network in (classifier, loaded))
     assert one.equals(other)
     assert one["score"].is_between(0, 1).all()
     assert one["score"].n_unique() > 1

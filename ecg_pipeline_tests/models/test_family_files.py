@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ecg_pipeline.models.family import Family
 from ecg_pipeline.models.load import classifier_facts
+from ecg_pipeline.training.batches import Batches
 from ecg_pipeline.training.score import score
 from ecg_pipeline.training.weights import save_checkpoint
 from ecg_pipeline_tests.models.test_every_family import (
@@ -91,5 +92,5 @@ def test_what_mlflow_serves_is_what_is_scored(example, home, tmp_path):
     with training_run(home, "study", {"asset": "task/model/finetuned_model", "partition": "1"}):
         logged = log_classifier("task-model", checkpoint, np.zeros_like(stored[:1]))
     served = mlflow.pyfunc.load_model(f"models:/{logged}").predict({INPUT: stored})
-    scored = score(classifier, example.view, example.table, device="cpu")["score"]
+    scored = score(classifier, Batches(arrays={"view": example.view}, table=example.table), device="cpu")["score"]
     np.testing.assert_allclose(np.reshape(served, (ECGS, -1)).mean(axis=1), scored.to_numpy(), atol=1e-6)

@@ -9,6 +9,7 @@ import torch
 from ecg_pipeline.models.encoders import encoder_of
 from ecg_pipeline.models.family import RANDOM
 from ecg_pipeline.models.load import classifier_facts, load_classifier
+from ecg_pipeline.training.batches import Batches
 from ecg_pipeline.training.features import extract_features
 from ecg_pipeline.training.probe import fit_probe
 from ecg_pipeline.training.recipes import ProbeRecipe
@@ -51,7 +52,7 @@ def check_probe(example, checkpoint, features, encoder):
     with torch.inference_mode():
         np.testing.assert_allclose(loaded.features(examples), array, atol=1e-5)
         log_odds = loaded.classify(torch.from_numpy(array))[:, 0]
-    scored = score(loaded, example.view, example.table, device="cpu")
+    scored = score(loaded, Batches(arrays={"view": example.view}, table=example.table), device="cpu")
     # The examples of an ECG stand side by side, equally many of each.
     of_ecgs = log_odds.sigmoid().reshape(len(scored), -1).mean(dim=1)
     np.testing.assert_allclose(scored["score"], of_ecgs, atol=1e-5)

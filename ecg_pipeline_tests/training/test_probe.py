@@ -13,6 +13,7 @@ from torch import nn
 from ecg_pipeline.cohorts.leaks import wrongly_chosen
 from ecg_pipeline.ecg import RecipeError, no_progress
 from ecg_pipeline.storage.files import sha256_file
+from ecg_pipeline.training.batches import Batches
 from ecg_pipeline.training.classifier import Classifier
 from ecg_pipeline.training.features import extract_features
 from ecg_pipeline.training.probe import fit_layers, fit_probe
@@ -151,7 +152,9 @@ def test_a_probe_is_a_classifier_whose_c_is_the_best_of_its_trace(view, table, t
         assert torch.equal(made.state()["rotation"], Frozen(seed).rotation), "the encoder is frozen"
 
         # The ECGs' scores are means over their examples, and are those of the stored classifier on the view itself.
-        scored = score(loaded(made), {"s": view}, table[60:], device="cpu").sort("ecg_id")
+        scored = score(loaded(made), Batches(arrays={"view": {"s": view}}, table=table[60:]), device="cpu").sort(
+            "ecg_id"
+        )
         kept = pl.read_parquet(made.folder / "validation.parquet").sort("ecg_id")
         np.testing.assert_allclose(kept["score"], scored["score"], atol=1e-6)
         assert made.config()["validation_auroc"] == pytest.approx(

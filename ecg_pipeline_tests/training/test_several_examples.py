@@ -72,7 +72,7 @@ def test_an_epoch_has_every_example_once_with_its_ecgs_row(view, table):
 
 def test_a_score_is_the_mean_probability_of_an_ecgs_examples(view, table):
     classifier = Mean(0)
-    scored = score(classifier, {"s": view}, table.reverse(), device="cpu")
+    scored = score(classifier, Batches(arrays={"view": {"s": view}}, table=table.reverse()), device="cpu")
     assert scored.columns == [*table.columns, "score"]
     assert scored["score"].dtype == pl.Float32
     assert scored["ecg_id"].to_list() == table["ecg_id"].to_list()  # in stored order
@@ -87,14 +87,16 @@ def test_a_score_is_the_mean_probability_of_an_ecgs_examples(view, table):
 def test_examples_of_an_ecg_in_two_shards_are_one_score(tmp_path):
     x = np.random.default_rng(1).normal(0, 1, (4, 2, 20)).astype(np.float32)
     view = write_view(tmp_path, np.split(x, 2), ["a", "b", "b", "c"])
-    scored = score(Mean(0), {"s": view}, table_of(["a", "b", "c"], [0, 1, 0]), device="cpu")
+    scored = score(
+        Mean(0), Batches(arrays={"view": {"s": view}}, table=table_of(["a", "b", "c"], [0, 1, 0])), device="cpu"
+    )
     assert scored["ecg_id"].to_list() == ["a", "b", "c"]
     with torch.inference_mode():
         assert scored["score"][1] == pytest.approx(float(Mean(0)(torch.from_numpy(x[1:3])).sigmoid().mean()), abs=1e-6)
 
 
 def test_nobody_is_scored_without_an_error(view, table):
-    scored = score(Mean(0), {"s": view}, table.clear(), device="cpu")
+    scored = score(Mean(0), Batches(arrays={"view": {"s": view}}, table=table.clear()), device="cpu")
     assert scored.columns == [*table.columns, "score"]
     assert scored.is_empty()
 
@@ -106,7 +108,7 @@ def test_the_same_ecg_id_at_two_sites_is_two_ecgs(tmp_path):
         for site in ("s", "t")
     }
     table = pl.DataFrame({"ecg_id": ["a", "a", "b"], "site": ["s", "t", "t"], "label": [0, 1, 0]})
-    scored = score(Mean(0), views, table, device="cpu")
+    scored = score(Mean(0), Batches(arrays={"view": views}, table=table), device="cpu")
     assert scored.select("ecg_id", "site", "label").rows() == table.rows()
     assert scored["score"].n_unique() == 3
 

@@ -15,6 +15,7 @@ from ecg_pipeline.models.heartbeit.masking import uniform
 from ecg_pipeline.models.heartbeit.recipes import TOKENS, MaskRecipe
 from ecg_pipeline.orchestration.trainer import TrainingJob, _run_job
 from ecg_pipeline.storage.files import sha256_file, write_parquet
+from ecg_pipeline.training import batches as batches_module
 from ecg_pipeline.training.batches import Batches, in_view
 from ecg_pipeline.training.distributed import ProcessGroup
 from ecg_pipeline.training.loop import NotFinite, backward_and_step
@@ -53,6 +54,23 @@ def test_images_tokens_and_rows_stay_together(examples):
     for arrays, rows in batches.epoch(0, batch=8, seed=0):
         assert (arrays["images"] == images.read_ecgs(rows["ecg_id"])).all()
         assert (arrays["tokens"] == tokens.read_ecgs(rows["ecg_id"])).all()
+
+
+@pytest.mark.parametrize(("shards_kept", "reads"), [(0, 9), (1, 7), (3, 3)])
+def test_what_stays_in_memory_changes_only_how_often_a_shard_is_read(examples, monkeypatch, shards_kept, reads):
+    images, _, table = examples
+    stored = dict(zip(table["ecg_id"], images.read_ecgs(table["ecg_id"]), strict=True))
+    monkeypatch.setattr(batches_module, "KEPT_BYTES", shards_kept * images.read(0).nbytes)
+    read, plain = [], type(images).read
+    monkeypatch.setattr(type(images), "read", lambda self, shard: read.append(shard) or plain(self, shard))
+    batches = Batches(arrays={"images": {"s": images}}, table=table)
+    for epoch in range(3):
+        for arrays, rows in batches.epoch(epoch, batch=8, seed=0):
+            assert all(
+                (image == stored[name]).all() for image, name in zip(arrays["images"], rows["ecg_id"], strict=True)
+            )
+            arrays["images"][:] = 0  # A network may change what it is given.
+    assert len(read) == reads
 
 
 def test_only_ecgs_of_the_view_are_left(examples):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ecg_pipeline.models.d_beta import fusion, heads, losses, masking, network, objective, recipes, t5, vectors
+from ecg_pipeline.models import t5
+from ecg_pipeline.models.d_beta import fusion, heads, losses, masking, network, objective, recipes, vectors
 from ecg_pipeline_tests.conformance.ecg_fm_options import conv_layers
 from ecg_pipeline_tests.conformance.fixtures import Fixture, close, find_fixtures
 from ecg_pipeline_tests.conformance.kinds import check

@@ -14,9 +14,11 @@ import pytest
 from ecg_pipeline.ingest.store import WaveformStore
 from ecg_pipeline.orchestration.assets import ingest as records
 from ecg_pipeline.storage.shards import ArrayShards
+from ecg_pipeline.synthetic.drop_folders import TYPED
 from ecg_pipeline.synthetic.hospital import HospitalSystem, read_planted, write_hospital_system
 from ecg_pipeline_tests.orchestration.conftest import open_runner
 from ecg_pipeline_tests.orchestration.test_runner import words_in
+from ecg_pipeline_tests.orchestration.test_zero_shot_assets import SIZES
 
 pytestmark = pytest.mark.acceptance
 
@@ -44,17 +46,23 @@ split: {{test: 0.3, validation: 0.15}}
 tokenizer: {{vocabulary: 32, hidden: 8, steps: 40, batch: 8}}
 windows:
   ten_seconds: {{sampling_hz: 100, standardise: lead, short: pad}}
+  millivolts: {{sampling_hz: 100, short: pad}}
+texts: {{vocabulary: 120, longest: 32, negatives: 4}}
 models:
   heartbeit: {{family: heartbeit, width: 32, depth: 2, heads: 2}}
   resnet: {{family: timm, name: test_resnet}}
   small_cnn: {{family: small_cnn, window: ten_seconds, widths: [8, 16]}}
-pretraining: {{heartbeit: {{recipe: {{epochs: 1, batch: 16, warmup_epochs: 0}}}}}}
+  d_beta: {{family: d_beta, window: millivolts, {sizes}}}
+pretraining:
+  heartbeit: {{recipe: {{epochs: 1, batch: 16, warmup_epochs: 0}}}}
+  d_beta: {{recipe: {{epochs: 1, batch: 16, group: 8, warmup_epochs: 0, equal_reports: ignored}}}}
 tasks:
   hcm:
     title: Hypertrophic cardiomyopathy
     sites: [mount_sinai, beth_israel]
     external: [morningside]
     rule: {{kind: diagnosis, code: I42.1}}
+    prompts: {{en: Left ventricular hypertrophy with repolarization abnormality.}}
 fractions: [1.0]
 finetuning: {{epochs: 1, batch: 8}}
 evaluation: {{bootstrap_draws: 20}}
@@ -90,7 +98,7 @@ def private(tmp_path_factory):
         for site in SITES
     )
     study = folder / "private.yaml"
-    study.write_text(STUDY.format(sites=sites))
+    study.write_text(STUDY.format(sites=sites, sizes=SIZES))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ECG_HOME", str(folder / "home"))
         patch.setenv("ECG_PSEUDONYM_KEY", KEY)
@@ -124,6 +132,8 @@ def test_everything_was_made_of_files_named_after_patients(private):
         ("hcm/report", None),
         ("hcm/saliency", None),
         ("hcm/heartbeit/evaluation", "1|morningside"),
+        ("hcm/d_beta/zero_shot", "morningside"),
+        ("text_tokenizer", None),
     ):
         assert runner.workspace.archive.require(asset, partition)
     words = [word.encode() for word in read_planted(system).identities]
@@ -131,6 +141,7 @@ def test_everything_was_made_of_files_named_after_patients(private):
     assert len(exports) > 40
     assert all(words_in(words, path.read_bytes()) for path in exports[:3])
     assert words_in(words, "\n".join(path.name.replace("_", " ") for path in exports).encode())
+    assert any(TYPED.encode() in path.read_bytes() for path in exports)
 
 
 def test_no_identity_and_no_file_name_is_in_anything_that_was_written(private):
@@ -145,7 +156,7 @@ def test_no_identity_and_no_file_name_is_in_anything_that_was_written(private):
     contents |= {path / "as text": table_text(path) for path in tables}
     contents |= {path / "as text": dump(path) for path in databases(home)}
     for path, content in contents.items():
-        said = [*words_in(words, content), *(secret for secret in (MARK, KEY) if secret.encode() in content)]
+        said = [*words_in(words, content), *(secret for secret in (MARK, KEY, TYPED) if secret.encode() in content)]
         if said:
             found[str(path.relative_to(home))] = said
     assert found == {}

@@ -29,10 +29,8 @@ tasks:
   hcm: {models: [heartbeit, small_cnn]}
   stemi: {models: [heartbeit, resnet, small_cnn]}
 fractions: [0.5, 1.0]
-finetuning:
-  epochs: 1
-  batch: 8
-  models: {small_cnn: {epochs: 2}, ecg_fm: {epochs: 1}, ecgfounder: {epochs: 1}, d_beta: {epochs: 1}}
+finetuning: {epochs: 1, batch: 8, models: {
+  small_cnn: {epochs: 2}, ecg_fm: {epochs: 1}, ecgfounder: {epochs: 1}, d_beta: {epochs: 1}}}
 evaluation: {bootstrap_draws: 20}
 image_distance: {images: 20}
 saliency: {ecgs: 2, errors: 0}

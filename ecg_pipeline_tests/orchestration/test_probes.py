@@ -25,7 +25,7 @@ from ecg_pipeline_tests.orchestration.test_reproduce import assert_reproduced
 SITE, EVALUATED = "ptb_xl_like", "1|ptb_xl_like"
 CHANGES = {
     "models": "{probe: {like: heartbeit, frozen: true}, guess: {like: heartbeit, frozen: true, pretrained: false}}",
-    "tasks": "{low_lvef: {models: [heartbeit]}, stemi: {models: [heartbeit, probe, guess]}}",
+    "tasks": "{low_lvef: {models: [heartbeit], prompts: null}, stemi: {models: [heartbeit, probe, guess]}}",
     "fractions": "[1.0]",
     "finetuning": "{seeds: [0, 1]}",
 }

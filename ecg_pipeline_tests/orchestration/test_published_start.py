@@ -28,7 +28,8 @@ CODES = f"{{title: Injury, sites: [ptb_xl_like], rule: {RULE}, models: [told]}}"
 CHANGES = {
     "models": f"{{taken: {{{NETWORK}}}, told: {{{NETWORK}}}}}",
     "pretraining": f"{{taken: {{weights: {FILE}}}, told: {{weights: {FILE}}}}}",
-    "tasks": f"{{low_lvef: {{models: [resnet]}}, stemi: {{models: [heartbeit, resnet, taken]}}, injury: {CODES}}}",
+    "tasks": "{low_lvef: {models: [resnet], prompts: null}, stemi: {models: [heartbeit, resnet, taken]}, "
+    f"injury: {CODES}}}",
 }
 
 

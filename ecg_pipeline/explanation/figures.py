@@ -1,6 +1,5 @@
 """Figures of attribution maps over ECGs, with the models side by side as in the paper's Figure 5."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +7,11 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from ecg_pipeline.explanation.surfaces import Sheet, Surface
@@ -39,6 +40,9 @@ MARKED = 2
 """Number of leads that are framed and labelled."""
 
 PANEL_IN, GAP_IN, TITLE_IN, DPI = 2.4, 0.65, 0.25, 130
+
+COLOURS = 256
+"""Colours of a picture. A page holds dozens of pictures, and all their colours would make it four times as large."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +117,11 @@ def write_page(explained: Sequence[Explained], path: Path, *, sheet: SheetRecipe
                 axes.set_title(title, loc="left", fontsize=8)
                 if row == 0:
                     _frame_leads(axes, one)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-    write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    picture = drawn.quantize(COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    write_atomically(path, lambda temporary: picture.save(temporary, format="PNG"))
 
 
 def _panel(axes: Axes, one: Explained, strength: NDArray[np.floating]) -> None:

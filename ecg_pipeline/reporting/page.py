@@ -11,14 +11,17 @@ import polars as pl
 from ecg_pipeline.reporting.results import Background, Report, StudyResults, TaskResults
 from ecg_pipeline.storage.files import write_parquet, write_text
 
-REVISION = 18
+REVISION = 19
 """Bumped by hand when a page, or a table in it, changes."""
 
 
 def write_report(
     title: str, tasks: Sequence[TaskResults], background: Background, *, facts: Mapping[str, str], out: Path
 ) -> Report:
-    """Write one page over the given tasks to `out`. facts: how the page was made, printed at its foot."""
+    """Write one page over the given tasks to `out`. facts: how the page was made, printed at its foot.
+
+    A page over several tasks leaves the pictures of the models' maps, which are large, to the pages of the tasks.
+    """
     from ecg_pipeline.cohorts.splits import SPLITS
     from ecg_pipeline.evaluation.subgroups import MIN_PATIENTS
     from ecg_pipeline.reporting.comparisons import FEWEST_POSITIVES, subjects
@@ -36,7 +39,7 @@ def write_report(
     from ecg_pipeline.reporting.zero_shot import zero_shot_rows
 
     paper = PAPERS[background.paper] if background.paper else None
-    sections = [task_section(task, background, paper) for task in tasks]
+    sections = [task_section(task, background, paper, saliency_pictures=len(tasks) == 1) for task in tasks]
     results = pl.concat([section.results for section in sections])
     write_parquet(out / "results.parquet", results)
     write_parquet(out / "differences.parquet", pl.concat([section.differences for section in sections]))

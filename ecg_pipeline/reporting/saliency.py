@@ -47,19 +47,22 @@ class ErrorPicture:
 class SaliencySection:
     """The table and the pictures.
 
-    pictures: base64 of PNG, none where no test ECG is positive. errors: pictures of a model's errors of a kind, with
-    their number. explained, not_explained, without_threshold: names of models.
+    ecgs: number of ECGs that the shares are of, 0 where no test ECG is positive. pictures: base64 of PNG, of each of
+    these ECGs. errors: pictures of a model's errors of a kind, with their number. left_out: number of pictures that
+    this page does not show. explained, not_explained, without_threshold: names of models.
     """
 
     shares: list[RegionShare]
+    ecgs: int
     pictures: list[str]
     errors: list[ErrorPicture]
+    left_out: int
     explained: list[str]
     not_explained: list[str]
     without_threshold: list[str]
 
 
-def saliency_section(saliency: Saliency) -> SaliencySection:
+def saliency_section(saliency: Saliency, *, with_pictures: bool = True) -> SaliencySection:
     """The section of one task. Models without a finite share, because no wave was found, are left out."""
     means = pl.concat([saliency.summary(kind) for kind in (WINDOW, SHEET)]).fill_nan(None).drop_nulls("share")
     rows = {(row["model"], row["region"]): row for row in means.iter_rows(named=True)}
@@ -69,15 +72,19 @@ def saliency_section(saliency: Saliency) -> SaliencySection:
         for region in REGIONS
         if (row := rows.get((model, region)))
     ]
+    figures = saliency.figures()
     counts = {(model, kind): count for model, kind, count in saliency.errors().group_by("model", "kind").len().rows()}
     errors = [
         ErrorPicture(model, _in_words(kind, counts[model, kind]), counts[model, kind], _base64(path))
         for (model, kind), path in saliency.error_figures().items()
+        if with_pictures
     ]
     return SaliencySection(
         shares,
-        pictures=[_base64(path) for path in saliency.figures()],
+        ecgs=len(figures),
+        pictures=[_base64(path) for path in figures] if with_pictures else [],
         errors=errors,
+        left_out=0 if with_pictures else len(saliency.pictures()),
         explained=saliency.explained(),
         not_explained=saliency.not_explained(),
         without_threshold=saliency.without_threshold(),

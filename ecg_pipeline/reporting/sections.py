@@ -96,7 +96,9 @@ class TaskSection:
     published: PublishedSection | None
 
 
-def task_section(task: TaskResults, background: Background, paper: Paper | None) -> TaskSection:
+def task_section(
+    task: TaskResults, background: Background, paper: Paper | None, *, saliency_pictures: bool
+) -> TaskSection:
     """Compute the tables and plot the figures of one task."""
     recipe, first = background.evaluation, tables.reference(task, background.reference)
     cells = tables.compute_cells(task, recipe)
@@ -151,7 +153,7 @@ def task_section(task: TaskResults, background: Background, paper: Paper | None)
             for name in tables.main_populations(task)
         ],
         zero_shot=zero_shot_section(task) if task.zero_shots else None,
-        saliency=saliency_section(task.saliency) if task.saliency else None,
+        saliency=saliency_section(task.saliency, with_pictures=saliency_pictures) if task.saliency else None,
         published=published_section(task, rows, paper) if paper else None,
     )
 

@@ -54,9 +54,9 @@ def explained_by(models, recipe, *, by_model, site, out, thresholds=None, progre
     )
 
 
-def section_html(made):
+def section_html(made, *, with_pictures=True):
     """The section of a page, as `page.html.j2` includes it."""
     page = '{% import "macros.html.j2" as macros %}{% include "saliency.html.j2" %}'
     starts = {model: ["random initialisation"] for model in made.explained()}
-    task = SimpleNamespace(name="stroke", saliency=saliency_section(made), starts=starts)
+    task = SimpleNamespace(name="stroke", saliency=saliency_section(made, with_pictures=with_pictures), starts=starts)
     return environment().from_string(page).render(task=task, headings=HEADINGS)

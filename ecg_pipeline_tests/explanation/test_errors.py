@@ -87,6 +87,14 @@ def test_the_page_shows_errors_and_says_who_has_no_operating_point(explained):
     assert page.count("sensitivity + specificity") == 1
 
 
+def test_a_page_over_several_tasks_has_the_shares_and_says_where_the_pictures_are(explained):
+    page = section_html(explained, with_pictures=False)
+    assert "data:image" not in page
+    assert "The page of this task alone has 4 pictures" in page
+    assert saliency_section(explained, with_pictures=False).shares == saliency_section(explained).shares
+    assert "mean over 1 ECGs" in page
+
+
 def test_no_errors_are_explained_where_none_are_asked_for(site, models, tmp_path):
     only = {"resnet": models["resnet"]}
     recipe = SaliencyRecipe(ecgs=1, errors=0)

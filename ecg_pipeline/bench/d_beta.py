@@ -1,17 +1,17 @@
 """Our pretraining step of D-BETA, compared with the same step composed of transformers' layers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from ecg_pipeline.bench.compare import Row, compare
 from ecg_pipeline.bench.composed_d_beta import Obvious
+from ecg_pipeline.bench.steps import Step, our_loss, our_step, their_step
 from ecg_pipeline.models.d_beta.masking import NegativeTexts, Words
 from ecg_pipeline.models.d_beta.objective import d_beta_objective
 from ecg_pipeline.models.d_beta.recipes import TEXTS, DBetaPretraining, DBetaRecipe
 from ecg_pipeline.storage.parallel import disable_malloc_trim
-from ecg_pipeline.training.loop import clip_and_step
 
 AGAINST = "transformers' Wav2Vec2, T5, BERT and CLIP layers, words predicted at all tokens, unfused AdamW"
 
@@ -22,9 +22,6 @@ LENGTHS = (4, 6, 7, 9, 13, 17, 24, 39)
 
 VOCABULARY = 32128
 """Flan-T5's."""
-
-Step = Callable[[], float]
-"""One training step. Returns its loss."""
 
 
 def pretrain() -> list[Row]:
@@ -61,35 +58,22 @@ def steps(recipe: DBetaRecipe, *, lengths: Sequence[int], samples: int, vocabula
     rows = np.concatenate([np.arange(count)[:, None], texts.lengths[:, None], texts.tokens], axis=1).astype(np.int32)
     x = np.random.default_rng(1).standard_normal((count, recipe.ecg_shape.leads, samples)).astype(np.float32)
     arrays = {recipe.view: x, TEXTS: rows}
-    network = objective.network.train()
+    obvious = Obvious(objective.network.train(), vocabulary).train()
     group = objective.micro_batch(arrays, range(count), step=0, device="cpu")
-    obvious = Obvious(network, vocabulary).train()
     rate, decay = pretraining.learning_rate, pretraining.weight_decay
     options = {"betas": pretraining.betas, "eps": pretraining.eps, "weight_decay": decay}
     our_optimiser = torch.optim.AdamW(objective.parameter_groups(decay), lr=rate, fused=True)
     their_optimiser = torch.optim.AdamW(obvious.parameters(), lr=rate, **options)
 
-    def our_backward() -> float:
-        our_optimiser.zero_grad(set_to_none=True)
-        return objective.point(objective.backward(network, group, weight=1 / count), count)["loss"]
-
-    def our_step() -> float:
-        loss = our_backward()
-        clip_and_step(network, our_optimiser, loss=loss, clip=pretraining.clip, step=0)
-        return loss
-
-    def their_step() -> float:
-        their_optimiser.zero_grad(set_to_none=True)
-        loss = obvious(group)
-        loss.backward()
-        their_optimiser.step()
-        return loss.item()
-
+    ours = our_loss(objective, group, count=count)
     with torch.no_grad():
         theirs = obvious(group).item()
-    if not abs(our_backward() - theirs) <= 1e-5 * abs(theirs):
-        raise ValueError(f"the losses differ: {our_backward()} and {theirs}")
-    return our_step, their_step
+    if not abs(ours - theirs) <= 1e-5 * abs(theirs):
+        raise ValueError(f"the losses differ: {ours} and {theirs}")
+    return (
+        our_step(objective, lambda: group, our_optimiser, count=count, clip=pretraining.clip),
+        their_step(obvious, lambda: obvious(group), their_optimiser, clip=pretraining.clip),
+    )
 
 
 def _negatives(lengths: Sequence[int], vocabulary: int) -> NegativeTexts:

@@ -11,21 +11,18 @@ from torch.nn.functional import cross_entropy
 from ecg_pipeline.bench.compare import Row, compare
 from ecg_pipeline.bench.composed_ecg_fm import Obvious, OnAllFrames, gathered_logits
 from ecg_pipeline.bench.products import products_of
+from ecg_pipeline.bench.steps import Step, our_loss, our_step, their_step
 from ecg_pipeline.models.ecg_fm.contrast import frame_logits
 from ecg_pipeline.models.ecg_fm.masking import sample_negatives, sample_span_masks
 from ecg_pipeline.models.ecg_fm.objective import ecg_fm_objective
 from ecg_pipeline.models.ecg_fm.recipes import EcgFmPretraining, EcgFmRecipe
 from ecg_pipeline.storage.parallel import disable_malloc_trim
 from ecg_pipeline.study import load_study, study_file
-from ecg_pipeline.training.loop import clip_and_step
 from ecg_pipeline.training.schedules import corrected_eps
 
 SEGMENTS, TINY_SEGMENTS, SAMPLES = 16, 32, 2500
 AGAINST = "transformers' Wav2Vec2 blocks, 100 gathered negatives of every frame, unfused AdamW"
 DROPOUTS = ("dropout", "attention_dropout", "activation_dropout", "input_dropout", "feature_dropout")
-
-Step = Callable[[], float]
-"""One training step, or one loss with its gradients. Returns the loss in nats a masked frame."""
 
 
 def pretrain() -> list[Row]:
@@ -104,35 +101,21 @@ def steps(recipe: EcgFmRecipe, pretraining: EcgFmPretraining, *, segments: int, 
     rng = np.random.default_rng(0)
     arrays = {recipe.view: rng.standard_normal((segments, recipe.leads, samples)).astype(np.float32)}
     objective = ecg_fm_objective(recipe, pretraining, seed=0)
-    network = objective.network.train()
     micro_batch = objective.micro_batch(arrays, range(segments), step=0, device="cpu")
     count = int(objective.count(micro_batch).sum())
-    obvious = Obvious(network, recipe, pretraining).train()
+    obvious = Obvious(objective.network.train(), recipe, pretraining).train()
     their_batch = OnAllFrames(micro_batch, recipe)
     rate, decay, betas = pretraining.learning_rate, pretraining.weight_decay, pretraining.betas
     eps = corrected_eps(pretraining.eps, beta2=betas[1], step=0)
     our_optimiser = torch.optim.AdamW(objective.parameter_groups(decay), lr=rate, eps=eps, fused=True)
     their_optimiser = torch.optim.AdamW(obvious.parameters(), lr=rate, betas=betas, eps=eps, weight_decay=decay)
 
-    def our_backward() -> float:
-        our_optimiser.zero_grad(set_to_none=True)
-        sums = objective.backward(network, micro_batch, weight=1 / count)
-        return objective.point(sums, count)["loss"]
-
-    def our_step() -> float:
-        loss = our_backward()
-        clip_and_step(network, our_optimiser, loss=loss, clip=pretraining.clip, step=0)
-        return loss
-
-    def their_step() -> float:
-        their_optimiser.zero_grad(set_to_none=True)
-        loss = obvious(their_batch)
-        loss.backward()
-        their_optimiser.step()
-        return loss.item()
-
-    _check_equal("losses", torch.tensor(our_backward()), obvious(their_batch).detach())
-    return our_step, their_step
+    ours = our_loss(objective, micro_batch, count=count)
+    _check_equal("losses", torch.tensor(ours), obvious(their_batch).detach())
+    return (
+        our_step(objective, lambda: micro_batch, our_optimiser, count=count, clip=pretraining.clip),
+        their_step(obvious, lambda: obvious(their_batch), their_optimiser, clip=pretraining.clip),
+    )
 
 
 def contrasts(*, segments: int, masked: int, width: int, negatives: int, codes: int) -> tuple[Step, Step]:

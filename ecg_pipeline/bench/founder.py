@@ -1,6 +1,5 @@
 """Our training step of ECGFounder, compared with the obvious composition of the same network."""
 
-from collections.abc import Callable
 from copy import deepcopy
 
 import numpy as np
@@ -9,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, max_pool1d, pad
 
 from ecg_pipeline.bench.compare import Row, compare
+from ecg_pipeline.bench.steps import Step, our_step, their_step
 from ecg_pipeline.models.ecgfounder.network import Block, Net1D, net1d
 from ecg_pipeline.models.ecgfounder.objective import StatementObjective
 from ecg_pipeline.models.ecgfounder.recipes import STATEMENTS, EcgFounderPretraining, EcgFounderRecipe
-from ecg_pipeline.training.loop import clip_and_step
 from ecg_pipeline.training.schedules import decay_groups
 
 BATCH, SAMPLES, LABELS = 32, 5000, 150
@@ -35,11 +34,9 @@ def train_ecgfounder() -> list[Row]:
     ]
 
 
-def steps(
-    recipe: EcgFounderRecipe, *, batch: int, samples: int, labels: int
-) -> tuple[Callable[[], float], Callable[[], float]]:
-    """A training step of ours and one of theirs, each of which returns its loss. Both start from the same weights and
-    train on the same batch; other losses at the start are a ValueError.
+def steps(recipe: EcgFounderRecipe, *, batch: int, samples: int, labels: int) -> tuple[Step, Step]:
+    """A training step of ours and one of theirs. Both start from the same weights and train on the same batch; other
+    logits at the start are a ValueError.
     """
     rng = np.random.default_rng(0)
     arrays = {
@@ -60,31 +57,19 @@ def steps(
     our_optimiser = torch.optim.AdamW(objective.parameter_groups(WEIGHT_DECAY), lr=LEARNING_RATE, fused=True)
     their_optimiser = torch.optim.AdamW(decay_groups(obvious, WEIGHT_DECAY), lr=LEARNING_RATE)
 
-    def our_step() -> float:
-        our_optimiser.zero_grad(set_to_none=True)
-        sums = objective.backward(network, micro_batch, weight=1 / count)
-        loss = objective.point(sums, count)["loss"]
-        clip_and_step(network, our_optimiser, loss=loss, clip=CLIP, step=0)
-        return loss
-
     def their_loss() -> Tensor:
         logits, is_known = obvious(micro_batch.x), micro_batch.targets >= 0
         return binary_cross_entropy_with_logits(logits[is_known], micro_batch.targets[is_known].float())
-
-    def their_step() -> float:
-        their_optimiser.zero_grad(set_to_none=True)
-        loss = their_loss()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(obvious.parameters(), CLIP)
-        their_optimiser.step()
-        return loss.item()
 
     with torch.no_grad():
         logits = network(micro_batch.x)
         differ = float((logits - obvious(micro_batch.x)).abs().max())
     if not differ <= 1e-5:
         raise ValueError(f"the two networks differ by {differ:.2g}")
-    return our_step, their_step
+    return (
+        our_step(objective, lambda: micro_batch, our_optimiser, count=count, clip=CLIP),
+        their_step(obvious, their_loss, their_optimiser, clip=CLIP),
+    )
 
 
 class _Obvious(nn.Module):

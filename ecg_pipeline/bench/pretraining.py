@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ecg_pipeline.bench.compare import Row, compare
+from ecg_pipeline.bench.steps import our_step, their_step
 from ecg_pipeline.models.heartbeit.beit import (
     MEAN,
     STD,
@@ -20,7 +21,6 @@ from ecg_pipeline.models.heartbeit.recipes import HeartBeitRecipe, MaskRecipe
 from ecg_pipeline.models.normalisation import normalise
 from ecg_pipeline.tokens.dalle_networks import DalleEncoder, DalleShape
 from ecg_pipeline.tokens.pixels import map_pixels, token_view
-from ecg_pipeline.training.loop import clip_and_step
 from ecg_pipeline.training.schedules import decay_groups
 
 VOCABULARY = 8192
@@ -53,26 +53,20 @@ def pretrain() -> list[Row]:
     theirs_optimiser = torch.optim.AdamW(decay_groups(theirs, 0.05), lr=1e-5)
     generator = torch.Generator().manual_seed(0)
 
-    def our_step() -> None:
+    def our_batch() -> MaskedImages:
         scale = sample_drop_path_scale(recipe, BATCH, generator)
-        micro_batch = MaskedImages(images=images, tokens=tokens, mask=mask, drop_path_scale=scale)
-        ours_optimiser.zero_grad(set_to_none=True)
-        loss, *_ = objective.backward(ours, micro_batch, weight=1 / int(mask.sum())).tolist()
-        clip_and_step(ours, ours_optimiser, loss=loss, clip=CLIP, step=0)
+        return MaskedImages(images=images, tokens=tokens, mask=mask, drop_path_scale=scale)
 
-    def their_step() -> None:
+    def their_loss() -> Tensor:
         target = _encode(encoder, images)[mask]
-        theirs_optimiser.zero_grad(set_to_none=True)
-        theirs(pixel_values=_normalise(images), bool_masked_pos=mask, labels=target).loss.backward()
-        torch.nn.utils.clip_grad_norm_(theirs.parameters(), CLIP)
-        theirs_optimiser.step()
+        return theirs(pixel_values=_normalise(images), bool_masked_pos=mask, labels=target).loss
 
     return [
         compare(
             "pretrain",
             against="transformers' BeitForMaskedImageModeling with DALL-E's encoder in every step",
-            ours=our_step,
-            theirs=their_step,
+            ours=our_step(objective, our_batch, ours_optimiser, count=int(mask.sum()), clip=CLIP),
+            theirs=their_step(theirs, their_loss, theirs_optimiser, clip=CLIP),
             target=2.0,
             unit=f"times the images a second, base size, batch {BATCH}, {torch.get_num_threads()} threads",
         )

@@ -11,14 +11,18 @@ M = TypeVar("M")
 
 
 class Objective(Protocol[M]):
-    """The task that pretrains a network: what is random in it is a function of seed, step and place in the batch.
+    """The task that pretrains a network: what is random in it is a function of seed, step and place in the batch."""
 
-    network: the module to train. group: the number of consecutive examples that always go through the network together;
-    more than 1 where the loss is not a sum over examples, such as one that compares the examples of a group.
-    """
+    @property
+    def network(self) -> nn.Module:
+        """The module to train."""
+        ...
 
-    network: nn.Module
-    group: int
+    @property
+    def group(self) -> int:
+        """The number of consecutive examples that always go through the network together; more than 1 where the loss is
+        not a sum over examples, such as one that compares the examples of a group."""
+        ...
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """The optimiser's parameter groups; each may have AdamW's betas and eps of its own, or `UNCORRECTED_EPS`."""

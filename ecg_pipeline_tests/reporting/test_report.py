@@ -1,206 +1,41 @@
 """The page and its numbers, from planted predictions: equal to what they are made of, escaped, whole, and alone."""
 
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 from html import unescape
 
-import numpy as np
 import polars as pl
 import pytest
 
-from ecg_pipeline.cohorts.splits import SplitRecipe
-from ecg_pipeline.cohorts.tasks import DiagnosisRule, MeasurementRule, StatementRule
-from ecg_pipeline.evaluation.evaluate import NO_VALIDATION, write_evaluation
-from ecg_pipeline.evaluation.recipes import EvaluationRecipe
+from ecg_pipeline.evaluation.evaluate import NO_VALIDATION
 from ecg_pipeline.evaluation.summary import by_ecg, compute_metrics, validation_thresholds
-from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.ingest.rejects import RejectReason
 from ecg_pipeline.metrics.comparisons import delong, paired_difference
 from ecg_pipeline.metrics.decision import confusion
 from ecg_pipeline.metrics.table import METRICS, WITH_INTERVAL
-from ecg_pipeline.models.comparators.recipes import TimmRecipe
 from ecg_pipeline.models.family import RANDOM
-from ecg_pipeline.models.heartbeit.recipes import HeartBeitPretraining, HeartBeitRecipe
-from ecg_pipeline.models.small_cnn.recipes import SmallCnnRecipe
+from ecg_pipeline.models.heartbeit.recipes import HeartBeitPretraining
 from ecg_pipeline.models.start import FROZEN, START_WORDS
-from ecg_pipeline.reporting.estimate import Estimate
 from ecg_pipeline.reporting.outline import HEADINGS, TABLE_NUMBERS, table_words
 from ecg_pipeline.reporting.page import write_report
 from ecg_pipeline.reporting.papers.heartbeit.deviations import deviations
-from ecg_pipeline.reporting.papers.heartbeit.tables import published
-from ecg_pipeline.reporting.results import Background, StudyResults, TaskResults
 from ecg_pipeline.reporting.tables import DIFFERENCE_SCHEMA, RESULT_SCHEMA, TOGETHER, compute_cells, result_rows
-from ecg_pipeline.reporting.tripod import ITEMS, tripod_items
-from ecg_pipeline.reporting.words import outcome
-from ecg_pipeline.signals.windows import WindowRecipe
-from ecg_pipeline.tokens.recipes import TokenizerRecipe
-from ecg_pipeline.training.recipes import FinetuneRecipe, ProbeRecipe
-
-RECIPE = EvaluationRecipe(bootstrap_draws=40)
-ROLES = {"north": "internal", "south": "internal", "abroad": "external"}
-HOSTILE = '<script>alert("x")</script> & <img src=http://evil.example/x.png>'
-SKILL = {"heartbeit": 1.5, "other": 0.5}
-
-
-def predictions(model, site, fraction=1.0, ecgs=60, seeds=(0, 1)):
-    """Scores of planted skill; patients have two ECGs. Labels depend on the site alone."""
-    labels = np.random.default_rng(list(site.encode())).integers(0, 2, ecgs)
-    tables = []
-    for seed in seeds:
-        rng = np.random.default_rng([seed, *model.encode(), *site.encode()])
-        odds = SKILL[model] * fraction * (2 * labels - 1) + rng.normal(size=ecgs)
-        tables.append(
-            pl.DataFrame(
-                {
-                    "ecg_id": [f"{site}{number:03d}" for number in range(ecgs)],
-                    "site": site,
-                    "patient": [f"{site}{number // 2}" for number in range(ecgs)],
-                    "label": labels,
-                    "age_years": [30.0 + number % 60 for number in range(ecgs)],
-                    "sex": ["F" if number % 2 else "M" for number in range(ecgs)],
-                    "device": "MAC55",
-                    "seed": seed,
-                    "score": 1 / (1 + np.exp(-odds)),
-                },
-                schema_overrides={"label": pl.Int8, "seed": pl.Int64},
-            )
-        )
-    return pl.concat(tables)
-
-
-def evaluation(table, out, reason=None, **start):
-    thresholds = {} if reason else {seed: {"youden": 0.5, "sensitivity_90": 0.3} for seed in (0, 1)}
-    about = {
-        "operating_points": {"by_seed": {str(seed): points for seed, points in thresholds.items()}, "reason": reason},
-        "model": {
-            "seeds": [0, 1],
-            "initialisation": RANDOM,
-            "chosen_by": "highest AUROC on validation patients",
-            "optimistic": False,
-            "chosen_epochs": [1, 2],
-            "train_ecgs": 90,
-            "train_patients": 45,
-            "train_positives": 44,
-            **start,
-        },
-    }
-    return write_evaluation(table, compute_metrics(table, thresholds, RECIPE), about=about, out=out)
-
-
-def flow(ecgs):
-    steps = {"ecgs_in_store": ecgs + 9, "without_patient_id": 4, "a_step_to_come": 3, "without_label": 2}
-    return steps | {
-        f"{part}_{what}": ecgs if part == "test" else 0
-        for part in ("train", "validation", "test", "external")
-        for what in ("ecgs", "patients", "positives")
-    }
-
-
-STARTS = {
-    "heartbeit": {
-        "weights": f"published file a.pth {HOSTILE}",
-        "pretraining_saw": "ECGs, 150 labels",
-        "licence": "MIT",
-    },
-    "other": {"weights": RANDOM, "fitting": FROZEN},
-}
-"""What `start_words` says of the models."""
-
-
-@pytest.fixture(scope="module")
-def task(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("evaluations")
-    places = [(model, fraction, site) for model in SKILL for fraction in (0.5, 1.0) for site in ROLES]
-    return TaskResults(
-        name="low_lvef",
-        title=f"Low ejection fraction {HOSTILE}",
-        outcome=outcome(MeasurementRule()),
-        evaluations={
-            place: evaluation(predictions(place[0], place[2], place[1]), folder / str(number), **STARTS[place[0]])
-            for number, place in enumerate(places)
-        },
-        evaluation_counts={place: 3 if place == ("other", 1.0, "abroad") else 1 for place in places},
-        flow={site: flow(60) for site in ROLES},
-        rejects={site: {"empty_file": 71, "flat_signal": 72} for site in ROLES},
-        roles=ROLES,
-        titles={site: f"{site} {HOSTILE}" for site in ROLES},
-    )
-
-
-@pytest.fixture(scope="module")
-def background():
-    return Background(
-        paper="heartbeit",
-        synthetic=False,
-        reference="heartbeit",
-        sheet=SheetRecipe(),
-        windows={},
-        models={"heartbeit": HeartBeitRecipe(), "other": TimmRecipe()},
-        tokenizer=TokenizerRecipe(),
-        pretraining={"heartbeit": HeartBeitPretraining()},
-        pretraining_traces={
-            "heartbeit": pl.DataFrame(
-                {
-                    "step": [1, 2],
-                    "loss": [9.0, 8.0],
-                    "accuracy": [0.0, 0.1],
-                    "accuracy_inked": [0.0, 0.2],
-                    "accuracy_of_background": [0.1, 0.1],
-                }
-            )
-        },
-        pretrained_on={"heartbeit": {HOSTILE: {"ecgs": 1234, "patients": 567}}},
-        split=SplitRecipe(),
-        finetuning=FinetuneRecipe(seeds=(0, 1)),
-        own_finetuning={},
-        probes={},
-        evaluation=RECIPE,
-        distances={
-            "ecg_ecg": 2.5,
-            "natural_natural": 50.25,
-            "ecg_natural": 120.75,
-            "ecg_images": 20,
-            "natural_images": 10,
-            "natural_source": "three photographs",
-        },
-        recorded=("1990-01", "2001-12"),
-    )
-
-
-@pytest.fixture(scope="module")
-def report(task, background, tmp_path_factory):
-    out = tmp_path_factory.mktemp("report")
-    return write_report(HOSTILE, [task], background, facts={"Study": HOSTILE}, out=out)
+from ecg_pipeline.reporting.tripod import tripod_items
+from ecg_pipeline_tests.reporting.two_models import (
+    RECIPE,
+    STARTS,
+    evaluation,
+    of_waveforms,
+    predictions,
+    printed,
+    study_results,
+    words,
+)
 
 
 @pytest.fixture
 def text(report):
     return report.page.read_text()
-
-
-def printed(words):
-    """Words as a page prints them: a number and its percent sign stay on one line."""
-    return words.replace(" %", "\u00a0%")
-
-
-WAVEFORMS = {"sheet": None, "tokenizer": None, "distances": None, "pretraining": {}, "pretraining_traces": {}}
-"""What a study without images and without pretraining has not."""
-
-
-def of_waveforms(background, **others):
-    """The background of a study of two small CNNs."""
-    two = {"heartbeit": SmallCnnRecipe(window="ten"), "other": SmallCnnRecipe(window="ten", widths=(8, 16))}
-    windows = {"ten": WindowRecipe(leads=("V2", "I"), sampling_hz=100, seconds=2.5, standardise="lead")}
-    return replace(background, models=two, windows=windows, **WAVEFORMS, **others)
-
-
-def words(page):
-    """The text of a page without its style, figures and tags, in lower case."""
-    return unescape(re.sub(r"(?s)<style>.*?</style>|<svg.*?</svg>|<[^>]*>", " ", page)).lower()
-
-
-def study_results(task, background):
-    return StudyResults([task], result_rows(task, compute_cells(task, RECIPE)), background)
 
 
 def test_metrics_are_those_of_the_predictions_at_each_site_and_over_the_internal_ones(task):
@@ -271,8 +106,8 @@ def test_the_page_needs_no_network(text):
 
 
 def test_every_reject_reason_and_exclusion_is_counted(text):
-    for words, count in (("rejected: empty file", 71), ("rejected: flat signal", 72), ("left out: a step to come", 3)):
-        assert f"<td>{words}</td><td>{count}</td><td>{count}</td><td>{count}</td>" in text
+    for said, count in (("rejected: empty file", 71), ("rejected: flat signal", 72), ("left out: a step to come", 3)):
+        assert f"<td>{said}</td><td>{count}</td><td>{count}</td><td>{count}</td>" in text
     for reason in RejectReason:
         assert reason.value.replace("_", " ") in text
     assert "<td>Files read</td><td>212</td>" in text
@@ -280,8 +115,8 @@ def test_every_reject_reason_and_exclusion_is_counted(text):
 
 
 def test_every_part_of_a_paper_is_there(text):
-    for words in ("TRIPOD+AI", "by DeLong", "random initialisation"):
-        assert words in text
+    for said in ("TRIPOD+AI", "by DeLong", "random initialisation"):
+        assert said in text
     of_a_population = 2 * len(WITH_INTERVAL) + len(("ROC", "precision and recall", "calibration", "decision"))
     assert text.count("<svg") == 2 * of_a_population + len(("loss", "accuracy"))
     assert text.count(">Net benefit per ECG</text>") == 2
@@ -353,14 +188,6 @@ def test_a_study_without_images_and_pretraining_says_what_it_has(task, backgroun
     assert "heartbeit: residual 1D CNN" in items["12c"]
 
 
-def test_a_study_without_images_differs_from_the_paper_in_what_it_has(task, background):
-    said = " ".join(" ".join(asdict(one).values()) for one in deviations(study_results(task, of_waveforms(background))))
-    assert "sheet" not in said
-    assert "by a tokenizer" not in said.lower()
-    assert "Pretraining, and a tokenizer" not in said
-    assert "ImageNet weights" not in said
-
-
 def test_what_a_report_says_of_a_start_is_that_of_the_model(task, background, tmp_path):
     """Weights of a comparator, from no ECG at all, do not make HeartBEiT's patients unknown."""
     seen = {**background.pretrained_on, "other": None}
@@ -399,28 +226,6 @@ def test_each_model_that_is_pretrained_here_has_its_figures(task, background, tm
         "Pretraining of heartbeit",
         "Pretraining of other",
     ]
-
-
-def test_a_fine_tuning_of_its_own_is_said(task, background):
-    own = replace(background, own_finetuning={"other": FinetuneRecipe(epochs=33, seeds=(0, 1))})
-    items = {item.number: item.text for item in tripod_items(study_results(task, own))}
-    assert "20 epochs, other 33, protocol honest, 2 seeds" in items["12c"]
-    said = {one.paper: one for one in deviations(study_results(task, own))}
-    (one,) = [deviation for paper, deviation in said.items() if "Adam for the others" in paper]
-    assert "other: with settings of their own" in one.here
-    assert "none is tuned separately" not in one.effect
-
-
-def test_a_probe_is_said(task, background):
-    probing = replace(background, probes={"other": ProbeRecipe(c=(0.5, 1.0))})
-    items = {item.number: item.text for item in tripod_items(study_results(task, probing))}
-    assert "other: linear probe of a frozen " in items["12c"]
-    assert "no tuning of hyperparameters, except that of the logistic regression" in items["12c"]
-    assert "C is one of 0.5, 1, by AUROC on validation patients" in items["12c"]
-    assert "or the chosen C of a probe, of each seed" in items["12g"]
-    assert any(one.here.startswith("other: a logistic regression") for one in deviations(study_results(task, probing)))
-    plain = {item.number: item.text for item in tripod_items(study_results(task, background))}
-    assert "probe" not in plain["12c"] + plain["12g"]
 
 
 def test_the_reference_of_a_task_that_lacks_it_is_the_tasks_first_model(task, background, tmp_path):
@@ -491,51 +296,3 @@ def test_operating_points_come_from_validation_and_count_test_patients():
     nobody = {0: validation[0].clear()}
     assert validation_thresholds(nobody)[0] == {}
     assert "validation patients" in (validation_thresholds(nobody)[1] or "")
-
-
-def test_only_deviations_that_apply_are_listed(task, background):
-    study = study_results(task, background)
-    said = " ".join(deviation.here for deviation in deviations(study))
-    assert "validation patients" in said
-    assert "transfer" not in said
-    assert "random initialisation" in said
-    official = replace(background, finetuning=FinetuneRecipe(protocol="official"), pretraining={})
-    said = [deviation.effect for deviation in deviations(replace(study, background=official))]
-    assert any("optimistic" in effect for effect in said)
-
-
-def test_tripod_items_that_records_cannot_answer_stay_blank(task, background):
-    items = {item.number: item for item in tripod_items(study_results(task, background))}
-    assert list(items) == [number for number, _ in ITEMS]
-    assert [items[number].text for number in ("1", "17", "18a", "19", "25")] == [""] * 5
-    assert "1990-01" in items["5b"].text
-
-
-@pytest.mark.parametrize(
-    ("rule", "words"),
-    [
-        (MeasurementRule(), "at most 40"),
-        (DiagnosisRule(), "I42.1"),
-        (StatementRule(positive=("IMI", "AMI"), exclude=("NORM",), minimum_likelihood=50), "IMI, AMI"),
-    ],
-)
-def test_a_label_is_said_in_words(rule, words):
-    assert words in outcome(rule)
-
-
-def test_the_papers_tables_are_whole():
-    paper = published()
-    auroc, auprc = paper.metrics["auroc"], paper.metrics["average_precision"]
-    assert auroc["low_lvef"]["internal"]["vit_b16"][0] == Estimate(0.67, 0.67, 0.67)
-    assert auroc["stemi"]["internal"]["heartbeit"][4] == Estimate(0.95, 0.95, 0.95)
-    assert auprc["hcm"]["external"]["efficientnet_b4"][0] == Estimate(0.61, 0.60, 0.61)
-    assert auprc["stemi"]["internal"]["resnet_152"][4] == Estimate(0.68, 0.67, 0.68)
-    for by_task in (auroc, auprc):
-        assert by_task.keys() == paper.cohorts.keys()
-        for task, by_split in by_task.items():
-            assert ("external" in by_split) == ("external" in paper.cohorts[task])
-            for by_model in by_split.values():
-                assert by_model.keys() == paper.models.keys()
-                for values in by_model.values():
-                    assert len(values) == len(paper.fractions)
-                    assert all(one.low <= one.value <= one.high for one in values)

@@ -1,11 +1,14 @@
 """A small study, run from hospital files to reports once for all tests."""
 
+import json
 import os
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from ecg_pipeline.orchestration.instance import open_instance
 from ecg_pipeline_tests.test_ui import assert_gone, start
 
 SMALL = """\
@@ -99,10 +102,10 @@ def pressed_study(small_study) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def pressed(pressed_study, tmp_path_factory):
-    """A home in which every partition of every asset was asked for at once, with its servers still running."""
-    ui = start(tmp_path_factory.mktemp("pressed"), str(pressed_study))
+@contextmanager
+def press_everything(folder, study_file):
+    """Ask for every partition of every asset at once in a home: its running servers, and how the backfill ended."""
+    ui = start(folder, str(study_file))
     nodes = ui.graphql(ASSETS)["assetNodes"]
     wanted = [{"path": node["assetKey"]["path"]} for node in nodes if node["isMaterializable"]]
     launched = ui.graphql(BACKFILL, assets=wanted)["launchPartitionBackfill"]
@@ -118,3 +121,25 @@ def pressed(pressed_study, tmp_path_factory):
     ui.process.send_signal(signal.SIGTERM)
     assert ui.process.wait() == 0, ui.log
     assert_gone(family, ui)
+
+
+def check_all_succeeded(pressed, study):
+    """A backfill succeeded, and each of its runs. study: its name."""
+    ui, status = pressed
+    with open_instance(ui.folder / study) as instance:
+        runs = {run.run_id: run for run in instance.get_runs()}
+        failed = {
+            run_id: [entry.user_message for entry in instance.all_logs(run_id) if entry.level >= 40]
+            for run_id, run in runs.items()
+            if not run.is_success
+        }
+    assert not failed, json.dumps(failed, indent=2)
+    assert status == "COMPLETED_SUCCESS"
+    assert len(runs) > 10
+
+
+@pytest.fixture(scope="session")
+def pressed(pressed_study, tmp_path_factory):
+    """A home in which everything of the small study with fewer models was pressed, with its servers still running."""
+    with press_everything(tmp_path_factory.mktemp("pressed"), pressed_study) as found:
+        yield found

@@ -1,14 +1,11 @@
 """Everything pressed at once in an empty home, through webserver and daemon, is what the command line makes."""
 
-import json
-
 import pytest
 
-from ecg_pipeline.orchestration.instance import open_instance
 from ecg_pipeline.provenance.archive import Archive
 from ecg_pipeline.provenance.record import read_record
 from ecg_pipeline.reporting.results import Report
-from ecg_pipeline_tests.orchestration.conftest import open_runner
+from ecg_pipeline_tests.orchestration.conftest import check_all_succeeded, open_runner
 
 pytestmark = pytest.mark.acceptance
 
@@ -20,17 +17,7 @@ def records(archive):
 
 
 def test_the_backfill_succeeds_without_a_failed_run(pressed):
-    ui, status = pressed
-    with open_instance(ui.folder / "small") as instance:
-        runs = {run.run_id: run for run in instance.get_runs()}
-        failed = {
-            run_id: [entry.user_message for entry in instance.all_logs(run_id) if entry.level >= 40]
-            for run_id, run in runs.items()
-            if not run.is_success
-        }
-    assert not failed, json.dumps(failed, indent=2)
-    assert status == "COMPLETED_SUCCESS"
-    assert len(runs) > 10
+    check_all_succeeded(pressed, "small")
 
 
 def test_no_site_is_read_before_its_hospital_is_there(pressed):

@@ -193,6 +193,7 @@ def test_reports_stand_alone(runner):
         assert 'href="http' not in page.replace('href="http://www.w3.org', "")
         assert "morningside" in page
         assert len(made.results()) > 0
+        assert ("data:image/png" in page) == (asset == "hcm/report"), "pictures of maps are on the page of a task"
 
 
 def test_what_goes_in_was_made_before(runner):

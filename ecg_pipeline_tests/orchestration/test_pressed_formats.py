@@ -13,6 +13,7 @@ from ecg_pipeline_tests.orchestration.test_other_formats import (
     check_nobody_is_named,
     write_formats,
 )
+from ecg_pipeline_tests.orchestration.test_zero_shot_assets import SIZES
 
 pytestmark = pytest.mark.acceptance
 
@@ -22,30 +23,7 @@ name: reports
 sites: {mimic: {pretraining: true}}
 windows: {millivolts: {sampling_hz: 100, seconds: 10.0, short: pad}}
 texts: {vocabulary: 40, longest: 32, negatives: 2}
-models:
-  d_beta:
-    family: d_beta
-    window: millivolts
-    conv_widths: [8, 8, 8, 8]
-    width: 16
-    depth: 1
-    heads: 2
-    mlp_width: 32
-    position_kernel: 16
-    position_groups: 4
-    text_width: 16
-    text_depth: 1
-    text_heads: 2
-    text_head_width: 8
-    text_mlp_width: 32
-    joint_width: 16
-    joint_heads: 2
-    joint_depth: 1
-    reconstruct_after: 1
-    decoder_width: 16
-    decoder_heads: 2
-    decoder_depth: 1
-    dropout: 0.0
+models: {d_beta: {family: d_beta, window: millivolts, SIZES}}
 pretraining:
   d_beta: {recipe: {epochs: 2, batch: 8, group: 8, warmup_epochs: 0, equal_reports: ignored}}
 tasks:
@@ -53,7 +31,7 @@ tasks:
   sinus_rhythm: {models: [small_cnn]}
   arrhythmia: {models: [small_cnn]}
   carts_fibrillation: {prompts: {en: Atrial fibrillation. Abnormal ECG.}}
-"""
+""".replace("SIZES", SIZES)
 
 
 @pytest.fixture(scope="module")

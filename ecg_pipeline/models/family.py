@@ -98,6 +98,7 @@ class Family(ABC):
     is_explained: whether FullGrad handles its networks; ECGs of others are not explained. second_view: what is shown
     below FullGrad, of networks that have attention: "rollout" of patches of images, or the "attention_curve" of frames
     of waveforms.
+    revision: bumped by hand when its objective gives other results; the training loop's own is added to it.
     """
 
     recipe: type[Any]
@@ -111,6 +112,7 @@ class Family(ABC):
     leads: tuple[str, ...] = ()
     is_explained: bool = False
     second_view: Literal["rollout", "attention_curve"] | None = None
+    revision: int = 0
 
     def check(self, recipe: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:  # noqa: B027
         """RecipeError if the network cannot read its view. shapes: of an example of each view and target."""

@@ -6,6 +6,7 @@ Modules bear the names of the `transformers` package, so that a state needs no r
 from collections.abc import Mapping
 from math import log
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import dropout, gelu, relu, scaled_dot_product_attention
 
+from ecg_pipeline.models.packing import Packing, packed, packing, padded
 from ecg_pipeline.models.t5_shape import T5Shape, shape_of
 from ecg_pipeline.storage.files import read_json
 from ecg_pipeline.training.weights import load_exactly, read_weights
@@ -28,7 +30,7 @@ BATCH = 64
 
 
 class SelfAttention(nn.Module):
-    """Attention of tokens to tokens, not scaled: (B, L, D) -> (B, L, D). The first layer's has the position table."""
+    """Attention of tokens to tokens, not scaled: (B, L, D) or, packed, (P, D). The first layer's has the positions."""
 
     def __init__(self, shape: T5Shape, *, rate: float, has_positions: bool):
         super().__init__()
@@ -42,18 +44,19 @@ class SelfAttention(nn.Module):
             self.relative_attention_bias = nn.Embedding(shape.buckets, shape.heads)
             nn.init.normal_(self.relative_attention_bias.weight, std=shape.width**-0.5)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """bias: (1 or B, heads, L, L), added to the logits."""
+    def forward(self, x: Tensor, bias: Tensor, by: Packing | None) -> Tensor:
+        """bias: (1 or B, heads, L, L), added to the logits. by: how x is packed."""
         q, k, v = (
-            projection(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for projection in (self.q, self.k, self.v)
+            padded(projection(x), by).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for projection in (self.q, self.k, self.v)
         )
         rate = self.rate if self.training else 0.0
         y = scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), dropout_p=rate, scale=1.0)
-        return self.o(y.transpose(1, 2).flatten(2))
+        return self.o(packed(y.transpose(1, 2).flatten(2), by))
 
 
 class FeedForward(nn.Module):
-    """The MLP of a layer: (B, L, D) -> (B, L, D)."""
+    """The MLP of a layer: (..., D) -> (..., D)."""
 
     wi: nn.Linear
     wi_0: nn.Linear
@@ -81,10 +84,10 @@ class Sublayer(nn.Module):
         self.add_module(name, branch)
         self.layer_norm = nn.RMSNorm(shape.width, eps=shape.eps)
 
-    def forward(self, x: Tensor, *bias: Tensor) -> Tensor:
-        """(B, L, D) -> (B, L, D)."""
+    def forward(self, x: Tensor, *others: Any) -> Tensor:
+        """(..., D) -> (..., D). others: what the branch needs beside x."""
         branch = getattr(self, self.name)
-        return x + dropout(branch(self.layer_norm(x), *bias), self.rate, self.training)
+        return x + dropout(branch(self.layer_norm(x), *others), self.rate, self.training)
 
 
 class Layer(nn.Module):
@@ -96,10 +99,10 @@ class Layer(nn.Module):
         branches = {"SelfAttention": attention, "DenseReluDense": FeedForward(shape, rate=rate)}
         self.layer = nn.ModuleList(Sublayer(name, branch, shape, rate=rate) for name, branch in branches.items())
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """(B, L, D) -> (B, L, D)."""
+    def forward(self, x: Tensor, bias: Tensor, by: Packing | None) -> Tensor:
+        """(B, L, D) or, packed, (P, D). bias, by: as of `SelfAttention`."""
         attention, feed_forward = self.layer
-        return feed_forward(attention(x, bias))
+        return feed_forward(attention(x, bias, by))
 
 
 class Layers(nn.Module):
@@ -112,15 +115,16 @@ class Layers(nn.Module):
         self.final_layer_norm = nn.RMSNorm(shape.width, eps=shape.eps)
 
     def forward(self, x: Tensor, attended: Tensor | None) -> Tensor:
-        """x: (B, L, D). attended: (B, L) bool, the tokens that count as keys; None is all."""
+        """x: (B, L, D). attended: (B, L) bool, the tokens that count; None is all. The others' states are 0."""
         table = self.block[0].layer[0].SelfAttention.relative_attention_bias  # type: ignore[union-attr, index]
         bias = table(relative_buckets(x.shape[1], self.shape, x.device)).permute(2, 0, 1)[None]  # type: ignore[operator]
         if attended is not None:
             bias = bias.masked_fill(~attended[:, None, None, :], torch.finfo(bias.dtype).min)
-        x = dropout(x, self.rate, self.training)
+        by = None if attended is None else packing(attended)
+        x = dropout(packed(x, by), self.rate, self.training)
         for layer in self.block:
-            x = layer(x, bias)
-        return dropout(self.final_layer_norm(x), self.rate, self.training)
+            x = layer(x, bias, by)
+        return padded(dropout(self.final_layer_norm(x), self.rate, self.training), by)
 
 
 class T5Encoder(nn.Module):
@@ -132,7 +136,7 @@ class T5Encoder(nn.Module):
         self.encoder = Layers(shape, rate=dropout)
 
     def forward(self, token_ids: Tensor, attended: Tensor | None = None) -> Tensor:
-        """attended: (B, L) bool, the tokens that others may attend to; None is all, padding too."""
+        """attended: (B, L) bool, the tokens that count; None is all, padding too. The others' states are 0."""
         return self.encoder(self.shared(token_ids), attended)
 
 
@@ -185,8 +189,7 @@ def mean_vectors(encoder: T5Encoder, token_ids: NDArray, lengths: NDArray) -> ND
             some = slice(first, first + BATCH)
             ids = torch.from_numpy(token_ids[some, : lengths[some].max()]).to(device, torch.long)
             is_word = torch.arange(ids.shape[1], device=device) < torch.from_numpy(lengths[some]).to(device)[:, None]
-            states = encoder(ids, is_word).masked_fill(~is_word[..., None], 0)
-            found.append((states.sum(dim=1) / is_word.sum(dim=1, keepdim=True)).float().cpu())
+            found.append((encoder(ids, is_word).sum(dim=1) / is_word.sum(dim=1, keepdim=True)).float().cpu())
     return torch.cat(found).numpy()
 
 

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from ecg_pipeline.ecg import RecipeError
 from ecg_pipeline.storage.files import is_file_name
 
-REVISION = 1
-"""Bumped by hand when the results of `tokenizer` or `negatives` change."""
+TOKENIZER_REVISION = 1
+"""Bumped by hand when the results of `tokenizer` change."""
+
+NEGATIVES_REVISION = 2
+"""Bumped by hand when the results of `negatives` change."""
 
 
 @dataclass(frozen=True)

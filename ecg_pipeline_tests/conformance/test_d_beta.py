@@ -103,11 +103,16 @@ MISTAKES = {
     "modalities_swapped": partial(
         rewritten,
         JOIN,
-        "ecg + modalities[ECG], text + modalities[TEXT]",
-        "ecg + modalities[TEXT], text + modalities[ECG]",
+        "ecg + modalities[ECG], packed(text + modalities[TEXT], by)",
+        "ecg + modalities[TEXT], packed(text + modalities[ECG], by)",
     ),
     "ecg_before_text": partial(rewritten, JOIN, "torch.cat(together, dim=1)", "torch.cat(together[::-1], dim=1)"),
-    "padding_joined": partial(rewritten, JOIN, "other_attended=is_word", "other_attended=None"),
+    "padding_joined": partial(
+        rewritten,
+        fusion.Projections.forward,
+        "None if others_by is None else others_by.is_word[:, None, None, :]",
+        "None",
+    ),
     "class_token_with_a_position": partial(
         rewritten,
         network.EcgPath.ecg_states,

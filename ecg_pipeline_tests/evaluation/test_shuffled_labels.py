@@ -21,7 +21,7 @@ from ecg_pipeline.training.features import extract_features
 from ecg_pipeline.training.finetune import finetune
 from ecg_pipeline.training.probe import fit_probe
 from ecg_pipeline.training.recipes import FinetuneRecipe, ProbeRecipe
-from ecg_pipeline_tests.models.test_every_family import ROWS, SAMPLES
+from ecg_pipeline_tests.models.examples import ROWS, SAMPLES
 from ecg_pipeline_tests.training.small import SIDE, write_view
 
 TRAIN, VALIDATION, TEST = 160, 40, 400

@@ -7,7 +7,7 @@ import torch
 
 from ecg_pipeline.models import FAMILIES
 from ecg_pipeline.training.checkpoints import PretrainedModel
-from ecg_pipeline_tests.models.test_every_family import PRETRAINED, write_example
+from ecg_pipeline_tests.models.examples import PRETRAINED, write_example
 from ecg_pipeline_tests.training.test_distributed import under_torchrun
 
 
@@ -38,7 +38,7 @@ UNDER_TORCHRUN = """
 import sys
 from pathlib import Path
 from ecg_pipeline.training.distributed import init_process_group
-from ecg_pipeline_tests.models.test_every_family import example_of
+from ecg_pipeline_tests.models.examples import example_of
 process_group = init_process_group("cpu")
 assert process_group.size == 2
 out = Path(sys.argv[1])

@@ -192,6 +192,18 @@ def test_only_what_is_asked_of_the_last_layer_is_computed(model):
         torch.testing.assert_close(getattr(whole, name), getattr(part, name), atol=1e-6, rtol=0)
 
 
+def test_padding_changes_no_state_of_a_word(model):
+    ids = torch.tensor([[5, 9, 11, 1], [7, 1, 0, 0]])
+    waves = torch.from_numpy(objective()[1][TINY.view][:2])
+    with torch.no_grad():
+        ecg = model.ecg_states(model.ecg_tokens(waves))
+        more = torch.nn.functional.pad(ids, (0, 5))
+        short, long = (model.join(ecg, model.text_states(texts, texts != 0), texts != 0) for texts in (ids, more))
+    torch.testing.assert_close(short.text[ids != 0], long.text[more != 0], atol=1e-6, rtol=0)
+    torch.testing.assert_close(short.vectors, long.vectors, atol=1e-6, rtol=0)
+    assert not long.text[more == 0].any()
+
+
 def test_a_texts_vector_does_not_depend_on_its_padding_unless_as_released(model):
     ids = [5, 9, 11, 1]
     padded, is_word = torch.tensor([[*ids, 0, 0, 0]]), torch.tensor([[True] * 4 + [False] * 3])

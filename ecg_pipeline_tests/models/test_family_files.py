@@ -13,7 +13,7 @@ from ecg_pipeline.models.load import classifier_facts
 from ecg_pipeline.training.batches import Batches
 from ecg_pipeline.training.score import score
 from ecg_pipeline.training.weights import save_checkpoint
-from ecg_pipeline_tests.models.test_every_family import (
+from ecg_pipeline_tests.models.examples import (
     ECGS,
     of_families,
     perturbed,

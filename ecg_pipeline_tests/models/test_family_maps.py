@@ -10,7 +10,7 @@ from ecg_pipeline.explanation.second_views import SECOND_VIEWS
 from ecg_pipeline.explanation.surfaces import Sheet, Traces
 from ecg_pipeline.images.layout import SheetRecipe
 from ecg_pipeline.models.family import IMAGES
-from ecg_pipeline_tests.models.test_every_family import (
+from ecg_pipeline_tests.models.examples import (
     SAMPLES,
     of_families,
     perturbed,

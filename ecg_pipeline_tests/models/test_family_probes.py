@@ -14,7 +14,7 @@ from ecg_pipeline.training.features import extract_features
 from ecg_pipeline.training.probe import fit_probe
 from ecg_pipeline.training.recipes import ProbeRecipe
 from ecg_pipeline.training.score import score
-from ecg_pipeline_tests.models.test_every_family import (
+from ecg_pipeline_tests.models.examples import (
     of_pretrained_families,
     perturbed,
     same,

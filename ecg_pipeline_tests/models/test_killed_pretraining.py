@@ -10,7 +10,7 @@ import torch
 
 from ecg_pipeline.storage.files import folder_digests
 from ecg_pipeline.training import loop
-from ecg_pipeline_tests.models.test_every_family import Example, example_of, of_pretrained_families
+from ecg_pipeline_tests.models.examples import Example, example_of, of_pretrained_families
 from ecg_pipeline_tests.quick_processes import quick_processes
 
 KILLS, EPOCHS, SEED = 5, 12, 0

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from ecg_pipeline.evaluation.zero_shot import ALL, PRETRAINED, UNTRAINED, ZeroShot
+from ecg_pipeline.models.d_beta import DBeta
 from ecg_pipeline.orchestration.assets import ingest as records
 from ecg_pipeline.orchestration.assets import study_assets
 from ecg_pipeline.orchestration.assets.published import published_names
@@ -127,6 +128,13 @@ def test_the_report_of_a_task_shows_it(runner):
     rows = report.zero_shot().filter(model="d_beta", site=SITE)
     assert rows["auroc"].to_list() == [row["auroc"]["value"] for row in made.metrics()["scores"]]
     assert 'id="infarction-zero_shot"' in report.page.read_text()
+
+
+def test_a_familys_revision_makes_its_own_checkpoints_stale(base, monkeypatch):
+    before = code_versions(base / "base.yaml")
+    monkeypatch.setattr(DBeta, "revision", DBeta.revision + 1)
+    after = code_versions(base / "base.yaml")
+    assert {asset for asset in before if before[asset] != after[asset]} == {"d_beta/pretrained_checkpoint"}
 
 
 def test_prompts_are_part_of_what_is_tried_and_of_no_cohort(base):

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, gelu, scaled_dot_product_attention
 
+from ecg_pipeline.models.packing import Packing, packed, padded
+
 EPS = 1e-12
 """Of BERT's layer norms."""
 
@@ -17,22 +19,27 @@ MLP_RATIO = 4
 
 
 class Projections(nn.Module):
-    """Attention of some tokens to others: (B, Q, H), (B, K, H) -> (B, Q, H)."""
+    """Attention of some tokens to others: (B, Q, H), (B, K, H) -> (B, Q, H), where each may be packed."""
 
     def __init__(self, width: int, *, heads: int, rate: float):
         super().__init__()
         self.heads, self.rate = heads, rate
         self.query, self.key, self.value = (linear(width, width) for _ in range(3))
 
-    def forward(self, x: Tensor, others: Tensor, attended: Tensor | None) -> Tensor:
-        """attended: (B, K) bool, the others that count; None is all."""
+    def forward(self, x: Tensor, others: Tensor, by: Packing | None, others_by: Packing | None) -> Tensor:
+        """by, others_by: how x and the others are packed."""
         q, k, v = (
-            projection(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for projection, tokens in ((self.query, x), (self.key, others), (self.value, others))
+            padded(projection(tokens), how).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for projection, tokens, how in (
+                (self.query, x, by),
+                (self.key, others, others_by),
+                (self.value, others, others_by),
+            )
         )
-        mask = None if attended is None else attended[:, None, None, :]
+        mask = None if others_by is None else others_by.is_word[:, None, None, :]
         rate = self.rate if self.training else 0.0
-        return scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate).transpose(1, 2).flatten(2)
+        y = scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate)
+        return packed(y.transpose(1, 2).flatten(2), by)
 
 
 class Residual(nn.Module):
@@ -45,7 +52,7 @@ class Residual(nn.Module):
         self.LayerNorm = nn.LayerNorm(width, eps=EPS)
 
     def forward(self, branch: Tensor, x: Tensor) -> Tensor:
-        """branch: (B, T, inputs). x: (B, T, H), what the branch began with."""
+        """branch: (..., inputs). x: (..., H), what the branch began with."""
         return self.LayerNorm(x + dropout(self.dense(branch), self.rate, self.training))
 
 
@@ -57,13 +64,13 @@ class Attention(nn.Module):
         self.self = Projections(width, heads=heads, rate=rate)
         self.output = Residual(width, width, rate=rate)
 
-    def forward(self, x: Tensor, others: Tensor, attended: Tensor | None) -> Tensor:
-        """x: (B, Q, H). others: (B, K, H). attended: (B, K) bool."""
-        return self.output(self.self(x, others, attended), x)
+    def forward(self, x: Tensor, others: Tensor, by: Packing | None, others_by: Packing | None) -> Tensor:
+        """x: (B, Q, H). others: (B, K, H). by, others_by: how they are packed."""
+        return self.output(self.self(x, others, by, others_by), x)
 
 
 class FusionLayer(nn.Module):
-    """Self-attention, attention to the other modality, and an MLP: (B, T, H) -> (B, T, H)."""
+    """Self-attention, attention to the other modality, and an MLP: (B, T, H) or, packed, (P, H)."""
 
     def __init__(self, width: int, *, heads: int, rate: float):
         super().__init__()
@@ -72,20 +79,13 @@ class FusionLayer(nn.Module):
         self.output = Residual(MLP_RATIO * width, width, rate=rate)
 
     def forward(
-        self,
-        x: Tensor,
-        other: Tensor,
-        *,
-        attended: Tensor | None,
-        other_attended: Tensor | None,
-        rows: slice = slice(None),
+        self, x: Tensor, other: Tensor, *, by: Packing | None, other_by: Packing | None, first: bool = False
     ) -> Tensor:
-        """x, other: (B, T, H), (B, K, H). attended, other_attended: (B, T), (B, K) bool, the keys that count in each.
-
-        rows: the tokens whose output is wanted.
+        """x, other: (B, T, H), (B, K, H). by, other_by: how they are packed. first: only the output of each first token
+        is wanted, of an x that is not packed.
         """
-        y = self.attention(x[:, rows], x, attended)
-        y = self.crossattention(y, other, other_attended)
+        y = self.attention(x[:, :1] if first else x, x, by, by)
+        y = self.crossattention(y, other, by, other_by)
         return self.output(gelu(self.intermediate(y)), y)
 
 

@@ -10,6 +10,7 @@ from ecg_pipeline.models.d_beta.fusion import INITIAL_STD, FusionLayer, Pooler, 
 from ecg_pipeline.models.d_beta.heads import MatchingHead, ReconstructionHead, WordHead
 from ecg_pipeline.models.d_beta.recipes import DBetaRecipe, dropouts
 from ecg_pipeline.models.initialisation import seeded
+from ecg_pipeline.models.packing import packed, packing, padded
 from ecg_pipeline.models.t5 import T5Encoder
 from ecg_pipeline.models.wav2vec2 import WaveformEncoder
 from ecg_pipeline.training.weights import load_exactly
@@ -55,9 +56,9 @@ ECG_PATH = ("class_embedding", "ecg_encoder.", "multi_modal_ecg_proj.", "unimoda
 class Joined:
     """A group of B ECGs and texts after the layers that join them.
 
-    text (B, M, H), ecg (B, 1 + K, H) or (B, 1, H): states after all layers. partly (B, 1 + K, H): of the ECG, after
-    those before its reconstruction. text_vectors, ecg_vectors (B, H): of each modality by itself. vectors (B, 2 H): of
-    both together, the text's first.
+    text (B, M, H), 0 at padding, ecg (B, 1 + K, H) or (B, 1, H): states after all layers. partly (B, 1 + K, H): of the
+    ECG, after those before its reconstruction. text_vectors, ecg_vectors (B, H): of each modality by itself. vectors
+    (B, 2 H): of both together, the text's first.
     """
 
     text: Tensor
@@ -135,7 +136,8 @@ class DBetaModel(EcgPath):
         """
         vectors = {"ecg_vectors": self.unimodal_ecg_pooler(ecg), "text_vectors": self.unimodal_language_pooler(text)}
         modalities = self.modality_type_embeddings.weight.to(ecg.dtype)
-        ecg, text = ecg + modalities[ECG], text + modalities[TEXT]
+        by = packing(is_word)
+        ecg, text = ecg + modalities[ECG], packed(text + modalities[TEXT], by)
         last = self.recipe.joint_depth - 1
         after = last + 1 if self.recipe.reconstruct_after is None else self.recipe.reconstruct_after
         partly = ecg
@@ -146,11 +148,12 @@ class DBetaModel(EcgPath):
                 partly = ecg
             # Both read the states before this layer. Of the ECG's last states only the first is used, unless it is
             # reconstructed from them.
-            rows = slice(None) if whole or place < last or after > last else slice(0, 1)
-            new_ecg = of_ecg(ecg, text, attended=None, other_attended=is_word, rows=rows)
-            ecg, text = new_ecg, of_text(text, ecg, attended=is_word, other_attended=None)
+            first = not whole and place == last and after <= last
+            new_ecg = of_ecg(ecg, text, by=None, other_by=by, first=first)
+            ecg, text = new_ecg, of_text(text, ecg, by=by, other_by=None)
         if after > last:
             partly = ecg
+        text = padded(text, by)
         together = [self.multi_modal_language_pooler(text), self.multi_modal_ecg_pooler(ecg)]
         return Joined(text=text, ecg=ecg, partly=partly, vectors=torch.cat(together, dim=1), **vectors)
 

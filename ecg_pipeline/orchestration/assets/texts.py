@@ -41,7 +41,11 @@ def text_assets(study: Study) -> list[dg.AssetsDefinition]:
         check_specs=blocking_checks(["text_tokenizer"], CHECK),
         pool=DATA,
         **identified(
-            recipes.REVISION, t5=recipe.t5, vocabulary=recipe.vocabulary, longest=recipe.longest, split=study.split
+            recipes.TOKENIZER_REVISION,
+            t5=recipe.t5,
+            vocabulary=recipe.vocabulary,
+            longest=recipe.longest,
+            split=study.split,
         ),
     )
     def text_tokenizer(
@@ -76,7 +80,7 @@ def text_assets(study: Study) -> list[dg.AssetsDefinition]:
         check_specs=blocking_checks(["text_negatives"], CHECK),
         kinds={"parquet"},
         pool=DATA,
-        **identified(recipes.REVISION, t5=recipe.t5, negatives=recipe.negatives, split=study.split),
+        **identified(recipes.NEGATIVES_REVISION, t5=recipe.t5, negatives=recipe.negatives, split=study.split),
     )
     def text_negatives(
         context: dg.AssetExecutionContext,
@@ -159,7 +163,7 @@ def _prompt_tokenizer(study: Study) -> dg.AssetsDefinition:
     @dg.asset(
         group_name="texts",
         deps=[published_key(name) for name in T5_FILES],
-        **identified(recipes.REVISION, t5=recipe.t5, longest=recipe.longest),
+        **identified(recipes.TOKENIZER_REVISION, t5=recipe.t5, longest=recipe.longest),
     )
     def text_tokenizer(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> Events:
         """The tokenizer of a local T5, for prompts."""

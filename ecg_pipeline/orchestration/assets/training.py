@@ -113,7 +113,7 @@ def _trained(study: Study, model: str) -> dg.AssetsDefinition:
         check_specs=blocking_checks([model, "pretrained_checkpoint"], CHECK),
         kinds={"torch", "mlflow"},
         pool=TRAINING,
-        **identified(PRETRAIN_REVISION, model=recipe, recipe=pretraining, split=study.split),
+        **identified(PRETRAIN_REVISION + family.revision, model=recipe, recipe=pretraining, split=study.split),
     )
     def pretrained_checkpoint(
         context: dg.AssetExecutionContext,

@@ -46,10 +46,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor, by: Packing | None) -> Tensor:
         """bias: (1 or B, heads, L, L), added to the logits. by: how x is packed."""
-        q, k, v = (
-            padded(projection(x), by).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for projection in (self.q, self.k, self.v)
-        )
+        together = padded(torch.cat([self.q(x), self.k(x), self.v(x)], dim=-1), by)
+        q, k, v = together.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         rate = self.rate if self.training else 0.0
         y = scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), dropout_p=rate, scale=1.0)
         return self.o(packed(y.transpose(1, 2).flatten(2), by))

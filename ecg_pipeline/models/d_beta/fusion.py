@@ -28,14 +28,9 @@ class Projections(nn.Module):
 
     def forward(self, x: Tensor, others: Tensor, by: Packing | None, others_by: Packing | None) -> Tensor:
         """by, others_by: how x and the others are packed."""
-        q, k, v = (
-            padded(projection(tokens), how).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for projection, tokens, how in (
-                (self.query, x, by),
-                (self.key, others, others_by),
-                (self.value, others, others_by),
-            )
-        )
+        q = padded(self.query(x), by).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        together = padded(torch.cat([self.key(others), self.value(others)], dim=-1), others_by)
+        k, v = together.unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         mask = None if others_by is None else others_by.is_word[:, None, None, :]
         rate = self.rate if self.training else 0.0
         y = scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate)

@@ -74,12 +74,12 @@ class FusionLayer(nn.Module):
         self.output = Residual(MLP_RATIO * width, width, rate=rate)
 
     def forward(
-        self, x: Tensor, other: Tensor, *, by: Packing | None, other_by: Packing | None, first: bool = False
+        self, x: Tensor, other: Tensor, *, by: Packing | None, other_by: Packing | None, first_only: bool = False
     ) -> Tensor:
-        """x, other: (B, T, H), (B, K, H). by, other_by: how they are packed. first: only the output of each first token
-        is wanted, of an x that is not packed.
+        """x, other: (B, T, H), (B, K, H). by, other_by: how they are packed. first_only: the output of each first token
+        alone is wanted, of an x that is not packed.
         """
-        y = self.attention(x[:, :1] if first else x, x, by, by)
+        y = self.attention(x[:, :1] if first_only else x, x, by, by)
         y = self.crossattention(y, other, by, other_by)
         return self.output(gelu(self.intermediate(y)), y)
 

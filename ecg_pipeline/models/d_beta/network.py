@@ -148,8 +148,8 @@ class DBetaModel(EcgPath):
                 partly = ecg
             # Both read the states before this layer. Of the ECG's last states only the first is used, unless it is
             # reconstructed from them.
-            first = not whole and place == last and after <= last
-            new_ecg = of_ecg(ecg, text, by=None, other_by=by, first=first)
+            first_only = not whole and place == last and after <= last
+            new_ecg = of_ecg(ecg, text, by=None, other_by=by, first_only=first_only)
             ecg, text = new_ecg, of_text(text, ecg, by=by, other_by=None)
         if after > last:
             partly = ecg

@@ -98,7 +98,7 @@ class Family(ABC):
     is_explained: whether FullGrad handles its networks; ECGs of others are not explained. second_view: what is shown
     below FullGrad, of networks that have attention: "rollout" of patches of images, or the "attention_curve" of frames
     of waveforms.
-    revision: bumped by hand when its objective gives other results; the training loop's own is added to it.
+    revision: bumped by hand when its networks or its objective give other results.
     """
 
     recipe: type[Any]

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PRETRAIN_REVISION = 6
-"""Bumped by hand when the results of `pretrain` change in every family; `Family.revision` is for one."""
+"""Bumped by hand when the results of `pretrain` change."""
 
 IMPORT_REVISION = 1
 """Bumped by hand when what is stored of a published file of weights changes."""

@@ -180,6 +180,39 @@ def test_the_loss_is_the_sum_of_its_terms_and_every_weight_has_a_gradient():
     assert not group.counts.all()
 
 
+def test_a_small_network_learns_which_text_fits_which_ecg():
+    texts, rng = np.array([[5, 9, 11, 1], [7, 8, 12, 1]]), np.random.default_rng(0)
+
+    def draw(count):
+        """ECGs with a bump in the first or in the last six leads, and the text of each."""
+        which = rng.integers(0, 2, count)
+        x = rng.normal(0, 0.2, (count, len(LEADS), SAMPLES)).astype(np.float32)
+        x[which == 0, :6, 20:60] += 1
+        x[which == 1, 6:, 20:60] += 1
+        rows = np.concatenate([which[:, None], np.full((count, 1), 4), texts[which]], axis=1)
+        return which, {TINY.view: x, TEXTS: rows.astype(np.int32)}
+
+    torch.set_num_threads(1)
+    made = d_beta_objective(
+        TINY,
+        DBetaPretraining(batch=16, group=16, dropout=0.0, equal_reports="ignored"),
+        words=WORDS,
+        negatives=NegativeTexts(tokens=texts, lengths=np.full(2, 4), negatives=np.array([[1], [0]])),
+        text_folder=None,
+        seed=0,
+    )
+    network = made.network.train()
+    optimiser = torch.optim.AdamW(made.parameter_groups(0.01), lr=3e-3)
+    for step in range(300):
+        group = made.micro_batch(draw(16)[1], range(16), step=step, device="cpu")
+        optimiser.zero_grad()
+        made.backward(network, group, weight=1 / 16)
+        optimiser.step()
+    which, arrays = draw(100)
+    scores = ecg_vectors(network.eval(), arrays[TINY.view]) @ text_vectors(network, texts.tolist()).T
+    assert (scores.argmax(axis=1) == which).mean() > 0.95
+
+
 def test_only_what_is_asked_of_the_last_layer_is_computed(model):
     _, arrays = objective()
     with torch.no_grad():

@@ -130,11 +130,18 @@ def test_the_report_of_a_task_shows_it(runner):
     assert 'id="infarction-zero_shot"' in report.page.read_text()
 
 
-def test_a_familys_revision_makes_its_own_checkpoints_stale(base, monkeypatch):
+def test_a_familys_revision_makes_what_its_networks_give_stale(base, monkeypatch):
     before = code_versions(base / "base.yaml")
     monkeypatch.setattr(DBeta, "revision", DBeta.revision + 1)
     after = code_versions(base / "base.yaml")
-    assert {asset for asset in before if before[asset] != after[asset]} == {"d_beta/pretrained_checkpoint"}
+    assert {asset for asset in before if before[asset] != after[asset]} == {
+        "d_beta/pretrained_checkpoint",
+        "d_beta/features",
+        "norm/probe/finetuned_model",
+        "infarction/d_beta/finetuned_model",
+        "norm/d_beta/zero_shot",
+        "infarction/d_beta/zero_shot",
+    }
 
 
 def test_prompts_are_part_of_what_is_tried_and_of_no_cohort(base):

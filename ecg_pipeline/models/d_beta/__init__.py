@@ -37,7 +37,7 @@ class DBeta(Family):
     leads = LEADS
     licence = "CC BY-NC 4.0: non-commercial"
     is_explained = True
-    revision = 1
+    revision = 2
 
     def check(self, recipe: DBetaRecipe, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Check the number of leads, and that an ECG has tokens, but not more than the decoder has positions for."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from ecg_pipeline.models.d_beta.fusion import linear
+from ecg_pipeline.models.d_beta.fusion import initialise
 from ecg_pipeline.models.d_beta.network import ECG_PATH, EcgPath
 from ecg_pipeline.models.d_beta.recipes import DBetaRecipe
 from ecg_pipeline.models.initialisation import seeded
@@ -21,7 +21,8 @@ class DBetaClassifier(Classifier):
         super().__init__()
         self.rows = recipe.rows
         self.network = EcgPath(recipe, rate=recipe.dropout)
-        self.head = linear(recipe.joint_width, 1)
+        self.head = nn.Linear(recipe.joint_width, 1)
+        initialise(self.head, std=recipe.initial_std)
 
     def normalise(self, x: Tensor) -> Tensor:
         """Millivolts as they are, with the leads in the network's order."""

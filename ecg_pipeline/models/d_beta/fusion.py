@@ -12,8 +12,6 @@ from ecg_pipeline.models.packing import Packing, packed, padded
 EPS = 1e-12
 """Of BERT's layer norms."""
 
-INITIAL_STD = 0.02
-
 MLP_RATIO = 4
 """Hidden width of a layer's MLP, as a multiple of its width."""
 
@@ -24,7 +22,7 @@ class Projections(nn.Module):
     def __init__(self, width: int, *, heads: int, rate: float):
         super().__init__()
         self.heads, self.rate = heads, rate
-        self.query, self.key, self.value = (linear(width, width) for _ in range(3))
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
 
     def forward(self, x: Tensor, others: Tensor, by: Packing | None, others_by: Packing | None) -> Tensor:
         """by, others_by: how x and the others are packed."""
@@ -43,7 +41,7 @@ class Residual(nn.Module):
     def __init__(self, inputs: int, width: int, *, rate: float):
         super().__init__()
         self.rate = rate
-        self.dense = linear(inputs, width)
+        self.dense = nn.Linear(inputs, width)
         self.LayerNorm = nn.LayerNorm(width, eps=EPS)
 
     def forward(self, branch: Tensor, x: Tensor) -> Tensor:
@@ -89,7 +87,7 @@ class Dense(nn.Module):
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
-        self.dense = linear(inputs, outputs)
+        self.dense = nn.Linear(inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs)."""
@@ -107,10 +105,11 @@ class Pooler(Dense):
         return torch.tanh(self.dense(x[:, 0]))
 
 
-def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
-    """A linear layer, initialised like BERT's."""
-    layer = nn.Linear(inputs, outputs, bias=bias)
-    nn.init.normal_(layer.weight, std=INITIAL_STD)
-    if bias:
-        nn.init.zeros_(layer.bias)
-    return layer
+def initialise(*modules: nn.Module, std: float) -> None:
+    """Initialise layers as BERT's: weights from a normal distribution, biases 0. Norms stay as they are."""
+    for module in modules:
+        for name, parameter in module.named_parameters():
+            if parameter.ndim > 1:
+                nn.init.normal_(parameter, std=std)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-from ecg_pipeline.models.d_beta.fusion import EPS, INITIAL_STD, linear
+from ecg_pipeline.models.d_beta.fusion import EPS
 from ecg_pipeline.models.d_beta.recipes import POSITIONS, DBetaRecipe
 
 
@@ -14,8 +14,8 @@ class WordHead(nn.Module):
     def __init__(self, width: int, vocabulary: int):
         super().__init__()
         self.transform = nn.Module()
-        self.transform.dense, self.transform.LayerNorm = linear(width, width), nn.LayerNorm(width, eps=EPS)
-        self.decoder = linear(width, vocabulary, bias=False)
+        self.transform.dense, self.transform.LayerNorm = nn.Linear(width, width), nn.LayerNorm(width, eps=EPS)
+        self.decoder = nn.Linear(width, vocabulary, bias=False)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ class MatchingHead(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.fc = linear(2 * width, 2)
+        self.fc = nn.Linear(2 * width, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 2 H) -> (B, 2)."""
@@ -42,9 +42,9 @@ class DecoderAttention(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width).normal_(std=INITIAL_STD))
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
-        self.out_proj = linear(width, width)
+        self.out_proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
@@ -59,7 +59,7 @@ class DecoderLayer(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.attn, self.mlp = DecoderAttention(width, heads), nn.Module()
-        self.mlp.c_fc, self.mlp.c_proj = linear(width, 4 * width), linear(4 * width, width)
+        self.mlp.c_fc, self.mlp.c_proj = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,8 +75,8 @@ class ReconstructionHead(nn.Module):
     def __init__(self, recipe: DBetaRecipe):
         super().__init__()
         width, self.patch = recipe.decoder_width, (recipe.ecg_shape.leads, recipe.samples_per_token)
-        self.decoder_embed = linear(recipe.joint_width, width)
-        self.mask_token = nn.Parameter(torch.empty(1, 1, width).normal_(std=INITIAL_STD))
+        self.decoder_embed = nn.Linear(recipe.joint_width, width)
+        self.mask_token = nn.Parameter(torch.empty(1, 1, width))
         self.decoder_pos_embed = nn.Module()
         self.decoder_pos_embed.register_buffer("pe", position_table(POSITIONS, width)[None])
         self.decoder = nn.Module()
@@ -84,7 +84,7 @@ class ReconstructionHead(nn.Module):
             *(DecoderLayer(width, recipe.decoder_heads) for _ in range(recipe.decoder_depth))
         )
         self.decoder_norm = nn.LayerNorm(width)
-        self.decoder_pred = linear(width, self.patch[0] * self.patch[1])
+        self.decoder_pred = nn.Linear(width, self.patch[0] * self.patch[1])
 
     def forward(self, x: Tensor, order: Tensor) -> Tensor:
         """x: (B, 1 + K, H), the class token first. order: (B, N), places of the tokens: the first K are those of x, in

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ecg_pipeline.models.d_beta.fusion import INITIAL_STD, FusionLayer, Pooler, linear
+from ecg_pipeline.models.d_beta.fusion import FusionLayer, Pooler, initialise
 from ecg_pipeline.models.d_beta.heads import MatchingHead, ReconstructionHead, WordHead
 from ecg_pipeline.models.d_beta.recipes import DBetaRecipe, dropouts
 from ecg_pipeline.models.initialisation import seeded
@@ -30,8 +30,9 @@ class EcgPath(nn.Module):
         self.recipe = recipe
         self.class_embedding = nn.Parameter(torch.rand(recipe.width))
         self.ecg_encoder = WaveformEncoder(recipe.ecg_shape, dropouts(rate), input_dropout=rate)
-        self.multi_modal_ecg_proj = linear(recipe.width, recipe.joint_width)
+        self.multi_modal_ecg_proj = nn.Linear(recipe.width, recipe.joint_width)
         self.unimodal_ecg_pooler = Pooler(recipe.joint_width)
+        initialise(self.multi_modal_ecg_proj, self.unimodal_ecg_pooler, std=recipe.initial_std)
 
     def ecg_tokens(self, x: Tensor) -> Tensor:
         """(B, L, T) -> tokens with their position (B, N, D)."""
@@ -90,10 +91,9 @@ class DBetaModel(EcgPath):
         super().__init__(recipe, rate=rate)
         width, heads = recipe.joint_width, recipe.joint_heads
         self.language_encoder = T5Encoder(recipe.text_shape, vocabulary=vocabulary, dropout=rate)
-        self.multi_modal_language_proj = linear(recipe.text_width, width)
+        self.multi_modal_language_proj = nn.Linear(recipe.text_width, width)
         self.unimodal_language_pooler = Pooler(width)
         self.modality_type_embeddings = nn.Embedding(2, width)
-        nn.init.normal_(self.modality_type_embeddings.weight, std=INITIAL_STD)
         self.multi_modal_language_layers, self.multi_modal_ecg_layers = (
             nn.ModuleList(FusionLayer(width, heads=heads, rate=rate) for _ in range(recipe.joint_depth))
             for _ in range(2)
@@ -102,6 +102,8 @@ class DBetaModel(EcgPath):
         self.mlm_head = WordHead(width, vocabulary)
         self.mim_head = ReconstructionHead(recipe)
         self.itm_head = MatchingHead(width)
+        joining = (part for name, part in self.named_children() if name not in ("ecg_encoder", "language_encoder"))
+        initialise(*joining, std=recipe.initial_std)
 
     def forward(
         self, x: Tensor, token_ids: Tensor, is_word: Tensor, *, is_masked: Tensor, order: Tensor, kept: int

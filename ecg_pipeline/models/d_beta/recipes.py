@@ -1,6 +1,7 @@
 """D-BETA's sections of a study file: the network, and its pretraining."""
 
 from dataclasses import dataclass
+from math import sqrt
 from typing import Literal
 
 from ecg_pipeline.ecg import LEADS, RecipeError, check_positive, check_rates
@@ -18,6 +19,9 @@ TOKENIZER, NEGATIVES = "text_tokenizer", "text_negatives"
 
 MIMIC_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
 """Order of the leads in MIMIC-IV-ECG."""
+
+BERT_STD, BERT_WIDTH = 0.02, 768
+"""Deviation of BERT's first weights, and the width that it is for."""
 
 POSITIONS = 512
 """Greatest number of ECG tokens whose positions the decoder knows, the class token among them."""
@@ -101,6 +105,14 @@ class DBetaRecipe:
     def rows(self) -> tuple[int, ...] | None:
         """Rows of a window in the order that the network reads; None if it is that of the window."""
         return None if self.leads == "standard" else tuple(LEADS.index(lead) for lead in MIMIC_LEADS)
+
+    @property
+    def initial_std(self) -> float:
+        """Deviation of the first weights of the layers that join ECG and text, 0.02 at the authors' width.
+
+        With 0.02 at small widths all texts get nearly one vector, and neither contrast nor matching learns anything.
+        """
+        return BERT_STD * sqrt(BERT_WIDTH / self.joint_width)
 
     @property
     def ecg_shape(self) -> Wav2Vec2Shape:

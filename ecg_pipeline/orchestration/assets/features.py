@@ -43,7 +43,7 @@ def _features(study: Study, model: str) -> dg.AssetsDefinition:
         kinds={"torch", "zarr"},
         pool=TRAINING,
         **identified(
-            extracting.REVISION,
+            extracting.REVISION + study.family(model).revision,
             model=recipe,
             encoders={"pretrained": model in starts, "random": None in starts, "seeds": seeds},
         ),

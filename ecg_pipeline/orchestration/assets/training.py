@@ -192,7 +192,12 @@ def finetuning_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition
         ),
         kinds={"torch", "mlflow"},
         pool=TRAINING,
-        **identified(PROBE_REVISION if probed else FINETUNE_REVISION, model=recipe, recipe=tuning, split=study.split),
+        **identified(
+            (PROBE_REVISION if probed else FINETUNE_REVISION) + study.family(model).revision,
+            model=recipe,
+            recipe=tuning,
+            split=study.split,
+        ),
     )
     def finetuned_model(
         context: dg.AssetExecutionContext,

@@ -40,7 +40,7 @@ def zero_shot_asset(study: Study, task: str, model: str) -> dg.AssetsDefinition:
         check_specs=blocking_checks(key.path, "pretraining_never_saw_it", CHECK, partitions=partitions),
         kinds={"torch", "parquet"},
         **identified(
-            scoring.REVISION,
+            scoring.REVISION + study.family(model).revision,
             model=recipe,
             task=task,
             prompts=prompts,

@@ -1,4 +1,7 @@
-"""Heads of D-BETA's pretraining: words, the reconstructed ECG, and whether ECG and text belong together."""
+"""Heads of D-BETA's pretraining: words, the reconstructed ECG, and whether ECG and text belong together.
+
+The network draws their first weights, see `fusion.initialise`.
+"""
 
 import torch
 from torch import Tensor, nn

@@ -24,7 +24,7 @@ class Projections(nn.Module):
         self.heads, self.rate = heads, rate
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
 
-    def forward(self, x: Tensor, others: Tensor, by: Packing | None, others_by: Packing | None) -> Tensor:
+    def forward(self, x: Tensor, others: Tensor, *, by: Packing | None, others_by: Packing | None) -> Tensor:
         """by, others_by: how x and the others are packed."""
         q = padded(self.query(x), by).unflatten(2, (self.heads, -1)).transpose(1, 2)
         together = padded(torch.cat([self.key(others), self.value(others)], dim=-1), others_by)
@@ -57,9 +57,9 @@ class Attention(nn.Module):
         self.self = Projections(width, heads=heads, rate=rate)
         self.output = Residual(width, width, rate=rate)
 
-    def forward(self, x: Tensor, others: Tensor, by: Packing | None, others_by: Packing | None) -> Tensor:
+    def forward(self, x: Tensor, others: Tensor, *, by: Packing | None, others_by: Packing | None) -> Tensor:
         """x: (B, Q, H). others: (B, K, H). by, others_by: how they are packed."""
-        return self.output(self.self(x, others, by, others_by), x)
+        return self.output(self.self(x, others, by=by, others_by=others_by), x)
 
 
 class FusionLayer(nn.Module):
@@ -77,8 +77,8 @@ class FusionLayer(nn.Module):
         """x, other: (B, T, H), (B, K, H). by, other_by: how they are packed. first_only: the output of each first token
         alone is wanted, of an x that is not packed.
         """
-        y = self.attention(x[:, :1] if first_only else x, x, by, by)
-        y = self.crossattention(y, other, by, other_by)
+        y = self.attention(x[:, :1] if first_only else x, x, by=by, others_by=by)
+        y = self.crossattention(y, other, by=by, others_by=other_by)
         return self.output(gelu(self.intermediate(y)), y)
 
 

@@ -76,19 +76,20 @@ def waves(labels: NDArray) -> NDArray:
     return x
 
 
-TINY_ECG_FM = EcgFmRecipe(
-    conv_widths=(16, 16, 16),
-    conv_kernels=(2, 2, 2),
-    conv_strides=(2, 2, 2),
-    width=32,
-    depth=2,
-    heads=2,
-    mlp_width=64,
-    position_kernel=8,
-    position_groups=4,
-    codes=8,
-    contrast_width=16,
-)
+TINY_WAV2VEC2: dict[str, Any] = {
+    "conv_widths": (16, 16, 16),
+    "conv_kernels": (2, 2, 2),
+    "conv_strides": (2, 2, 2),
+    "width": 32,
+    "depth": 2,
+    "heads": 2,
+    "mlp_width": 64,
+    "position_kernel": 8,
+    "position_groups": 4,
+}
+"""Sizes of the ECG encoder that ECG-FM and D-BETA share."""
+
+TINY_ECG_FM = EcgFmRecipe(**TINY_WAV2VEC2, codes=8, contrast_width=16)
 
 
 def statements(examples: NDArray) -> tuple[NDArray, Mapping[str, Any]]:
@@ -105,15 +106,7 @@ TINY_FOUNDER = EcgFounderRecipe(
 
 TINY_D_BETA = DBetaRecipe(
     leads="mimic",
-    conv_widths=(16, 16, 16),
-    conv_kernels=(2, 2, 2),
-    conv_strides=(2, 2, 2),
-    width=32,
-    depth=2,
-    heads=2,
-    mlp_width=64,
-    position_kernel=8,
-    position_groups=4,
+    **TINY_WAV2VEC2,
     text_width=24,
     text_depth=2,
     text_heads=2,
